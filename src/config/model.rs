@@ -1,0 +1,361 @@
+//! The pipeline file as types: the one place that says which keys exist, their defaults and what they mean.
+//!
+//! Stands first in the data path: `load` fills these structs, `compile` reads them. The doc comment of each
+//! field is the text of the JSON Schema (`wsgw schema`) and of the configuration reference.
+
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::config::Secret;
+use crate::sinks::dead_letter_file::DeadLetterFileConfig;
+use crate::sinks::stdout::StdoutConfig;
+use crate::sinks::webhook::WebhookConfig;
+use crate::stages::StageConfig;
+
+/// A pipeline file: one document with the root key `snoke_ws`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Document {
+    /// Everything the gateway reads; the same root key as the Symfony bundle's `snoke_ws.yaml`.
+    pub snoke_ws: Config,
+}
+
+/// The settings of one gateway.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// How the gateway talks to the backend: `terminator` by webhook and HTTP, `core` by brokers.
+    pub mode: Mode,
+    /// Listening, WebSocket limits, the internal API.
+    pub server: ServerConfig,
+    /// The stages that every inbound message passes, top to bottom.
+    pub stages: Vec<StageConfig>,
+    /// The addresses that pushes are sent to.
+    pub subjects: SubjectsConfig,
+    /// Where events go: the sinks and their delivery.
+    pub events: EventsConfig,
+    /// What happens to a client that reads more slowly than the backend pushes.
+    pub backpressure: BackpressureConfig,
+    /// Who is online, and when an entry expires.
+    pub presence: PresenceConfig,
+    /// Trace propagation.
+    pub tracing: TracingConfig,
+    /// Log level and format.
+    pub logging: LoggingConfig,
+}
+
+/// How the gateway talks to the backend.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Signed webhooks out, pushes in by HTTP; no broker.
+    #[default]
+    Terminator,
+    /// Events to brokers and pushes from brokers.
+    Core,
+}
+
+/// Listening, WebSocket limits, the internal API.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServerConfig {
+    /// Address and port of the public listener. Port 0 picks a free one. A change needs a restart.
+    pub listen: String,
+    /// Address and port for `/internal/*`, `/health`, `/ready` and `/metrics`; empty: on `listen`. A change needs a restart.
+    pub internal_listen: String,
+    /// Path of the WebSocket endpoint.
+    pub path: String,
+    /// Key for `/internal/*`, in the header `X-API-Key` or the body field `api_key`. Empty: every call is refused with 403.
+    pub api_key: Secret,
+    /// Origins a browser may connect from, as `https://app.example` or `https://*.example`; empty: any. A request without Origin is allowed.
+    pub allowed_origins: Vec<String>,
+    /// Networks of proxies whose `X-Forwarded-For` names the client's address.
+    #[schemars(with = "Vec<String>")]
+    pub trusted_proxies: Vec<IpNet>,
+    /// Name of this gateway in logs and leases; empty: host name and listen address.
+    pub node_id: String,
+    /// Largest message a client may send, in bytes, all fragments together; more closes with 1009.
+    #[schemars(range(min = 1, max = 67_108_864))]
+    pub max_message_bytes: usize,
+    /// Largest body of an HTTP request to the internal API, in bytes; more is answered 413.
+    #[schemars(range(min = 1, max = 1_073_741_824))]
+    pub max_body_bytes: usize,
+    /// WebSocket connections at once; more are answered 503 before the upgrade. 0: no limit.
+    pub max_connections: usize,
+    /// Connections at once of one user; more are closed with 1013. 0: no limit.
+    pub max_connections_per_user: usize,
+    /// Connections at once from one address; more are answered 429 before the upgrade. 0: no limit.
+    pub max_connections_per_address: usize,
+    /// Seconds a client has to send its complete HTTP request.
+    #[schemars(range(min = 0.1, max = 3600.0))]
+    pub handshake_timeout_seconds: f64,
+    /// Seconds between WebSocket pings to a client.
+    #[schemars(range(min = 0.1, max = 86400.0))]
+    pub ping_interval_seconds: f64,
+    /// Seconds a client has to answer a ping before it counts as lost.
+    #[schemars(range(min = 0.1, max = 86400.0))]
+    pub pong_timeout_seconds: f64,
+    /// Seconds over which open connections are closed on SIGTERM, and that buffered events then have to be delivered.
+    #[schemars(range(min = 0.0, max = 3600.0))]
+    pub drain_seconds: f64,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            listen: "0.0.0.0:8000".into(),
+            internal_listen: String::new(),
+            path: "/ws".into(),
+            api_key: Secret::default(),
+            allowed_origins: Vec::new(),
+            trusted_proxies: Vec::new(),
+            node_id: String::new(),
+            max_message_bytes: 65_536,
+            max_body_bytes: 1_048_576,
+            max_connections: 0,
+            max_connections_per_user: 0,
+            max_connections_per_address: 0,
+            handshake_timeout_seconds: 10.0,
+            ping_interval_seconds: 25.0,
+            pong_timeout_seconds: 10.0,
+            drain_seconds: 10.0,
+        }
+    }
+}
+
+/// The addresses that pushes are sent to.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SubjectsConfig {
+    /// Put before the user id to make the user's own subject, as in `user:42`.
+    pub user_prefix: String,
+}
+
+impl Default for SubjectsConfig {
+    fn default() -> Self {
+        Self {
+            user_prefix: "user:".into(),
+        }
+    }
+}
+
+/// Where events go: the sinks, and where what cannot be delivered goes.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct EventsConfig {
+    /// Signed HTTP POSTs to the backend.
+    pub webhook: WebhookConfig,
+    /// One JSON line an event on standard output.
+    pub stdout: StdoutConfig,
+    /// Where an event goes that finally could not be delivered.
+    pub dead_letters: DeadLettersConfig,
+}
+
+/// Where an event goes that finally could not be delivered.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DeadLettersConfig {
+    /// A file of JSON lines, rotated by size; used where no broker is configured.
+    pub file: DeadLetterFileConfig,
+}
+
+/// The bounded buffer in front of a sink.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct BufferConfig {
+    /// Events held at once, those under delivery and waiting for a retry among them.
+    #[schemars(range(min = 1, max = 100_000_000))]
+    pub max_events: usize,
+    /// Bytes of event JSON held at once.
+    #[schemars(range(min = 1, max = 1_099_511_627_776_u64))]
+    pub max_bytes: usize,
+}
+
+impl Default for BufferConfig {
+    fn default() -> Self {
+        Self {
+            max_events: 10_000,
+            max_bytes: 67_108_864,
+        }
+    }
+}
+
+/// What happens to a client that reads more slowly than the backend pushes.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct BackpressureConfig {
+    /// What a full outbox does: `close` tells the client by 4408, `drop` loses pushes and counts them.
+    pub strategy: BackpressureStrategy,
+    /// Pushes waiting for one connection at most.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub per_conn_buffer: usize,
+    /// Bytes of pushes waiting for one connection at most; a single larger push still passes an empty outbox.
+    #[schemars(range(min = 1, max = 1_073_741_824))]
+    pub per_conn_bytes: usize,
+    /// Pushes waiting in the whole gateway at most.
+    #[schemars(range(min = 1, max = 1_000_000_000))]
+    pub global_buffer: usize,
+    /// With `drop`: which push is lost, the `oldest` waiting or the `newest` arriving.
+    pub drop_policy: DropPolicy,
+}
+
+impl Default for BackpressureConfig {
+    fn default() -> Self {
+        Self {
+            strategy: BackpressureStrategy::Close,
+            per_conn_buffer: 256,
+            per_conn_bytes: 4_194_304,
+            global_buffer: 1_000_000,
+            drop_policy: DropPolicy::Oldest,
+        }
+    }
+}
+
+/// What a full outbox does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BackpressureStrategy {
+    /// Closes the connection with 4408, so that the client knows and reconnects.
+    Close,
+    /// Loses a push, counts it, and keeps the connection.
+    Drop,
+}
+
+/// Which push a full outbox loses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DropPolicy {
+    /// The one that has waited longest.
+    Oldest,
+    /// The one that just arrived.
+    Newest,
+}
+
+/// Who is online, and when an entry expires.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PresenceConfig {
+    /// Where presence is kept; empty switches it off.
+    #[serde(rename = "type")]
+    pub kind: Option<PresenceKind>,
+    /// When an entry expires; `none` switches presence off.
+    pub strategy: PresenceStrategy,
+    /// With `ttl`: seconds an entry lives without a refresh.
+    #[schemars(range(min = 1, max = 604_800))]
+    pub ttl_seconds: u64,
+    /// With `heartbeat`: seconds within which a client must send `ping` or `heartbeat`.
+    #[schemars(range(min = 1, max = 604_800))]
+    pub heartbeat_seconds: u64,
+    /// With `heartbeat`: seconds of grace on top of `heartbeat_seconds`.
+    #[schemars(range(min = 0, max = 604_800))]
+    pub grace_seconds: u64,
+    /// With `ttl`: whether a client's message refreshes its entry.
+    pub refresh_on_message: bool,
+}
+
+impl Default for PresenceConfig {
+    fn default() -> Self {
+        Self {
+            kind: Some(PresenceKind::Memory),
+            strategy: PresenceStrategy::Ttl,
+            ttl_seconds: 120,
+            heartbeat_seconds: 30,
+            grace_seconds: 15,
+            refresh_on_message: true,
+        }
+    }
+}
+
+/// Where presence is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PresenceKind {
+    /// In this gateway's memory: the API shows this gateway's clients.
+    Memory,
+}
+
+/// When a presence entry expires.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum PresenceStrategy {
+    /// Presence is off; the backend keeps its own.
+    None,
+    /// After `ttl_seconds`, refreshed while the connection lives and, if wanted, on messages.
+    #[default]
+    Ttl,
+    /// After `heartbeat_seconds + grace_seconds` unless the client sends `ping` or `heartbeat`.
+    Heartbeat,
+    /// Never while connected: set on connect, removed on disconnect.
+    Session,
+}
+
+/// Trace propagation.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TracingConfig {
+    /// What the `trace` stage does unless it says otherwise itself.
+    pub strategy: TracingStrategy,
+    /// Name of the trace id's field in client messages and in events.
+    pub trace_id_field: String,
+    /// HTTP header that carries the trace id to the webhook, and from the upgrade request.
+    pub header_name: String,
+}
+
+impl Default for TracingConfig {
+    fn default() -> Self {
+        Self {
+            strategy: TracingStrategy::None,
+            trace_id_field: "trace_id".into(),
+            header_name: "X-Trace-Id".into(),
+        }
+    }
+}
+
+/// What the gateway does with trace context.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TracingStrategy {
+    /// Copies what the client sent, and adds nothing.
+    #[default]
+    None,
+    /// Copies what the client sent, and derives the trace id from its `traceparent`.
+    Propagate,
+    /// Propagates, and starts a new trace where the client sent none.
+    Full,
+}
+
+/// Log level and format.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LoggingConfig {
+    /// `error`, `warn`, `info`, `debug`, `trace` or `off`, or a filter such as `info,wsgw::sinks=debug`.
+    pub level: String,
+    /// One JSON object a line, or text for people.
+    pub format: LogFormat,
+}
+
+impl Default for LoggingConfig {
+    fn default() -> Self {
+        Self {
+            level: "info".into(),
+            format: LogFormat::Json,
+        }
+    }
+}
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// One JSON object a line.
+    #[default]
+    Json,
+    /// Text for people.
+    Text,
+}
+
+/// Environment variables, injected so that tests do not share a process's own.
+pub type EnvVars = BTreeMap<String, String>;
