@@ -1,5 +1,13 @@
 //! wsgw: a WebSocket gateway that holds connections for a backend that should not.
 
+pub mod close;
 pub mod config;
+pub mod event;
+pub mod jwt;
+pub mod message;
+pub mod outbox;
+pub mod session;
 pub mod sinks;
 pub mod stages;
+pub mod svc;
+pub mod telemetry;

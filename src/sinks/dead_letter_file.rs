@@ -19,6 +19,10 @@ pub struct DeadLetterFileConfig {
 
 impl Default for DeadLetterFileConfig {
     fn default() -> Self {
-        Self { path: "wsgw-dead-letters.jsonl".into(), max_bytes: 67_108_864, max_files: 5 }
+        Self {
+            path: "wsgw-dead-letters.jsonl".into(),
+            max_bytes: 67_108_864,
+            max_files: 5,
+        }
     }
 }

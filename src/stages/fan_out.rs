@@ -39,3 +39,14 @@ pub enum OnFull {
     /// The connection is closed with 1013 (try again later).
     Close,
 }
+
+/// A sink's buffer was full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Overloaded {
+    /// The message was refused.
+    #[error("a sink's buffer is full: the message is refused")]
+    Reject,
+    /// The connection is to be closed.
+    #[error("a sink's buffer is full: the connection is closed")]
+    Close,
+}

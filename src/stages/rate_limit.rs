@@ -19,7 +19,11 @@ pub struct RateLimitConfig {
 
 impl Default for RateLimitConfig {
     fn default() -> Self {
-        Self { per_second: 10.0, burst: 20, scope: RateLimitScope::Connection }
+        Self {
+            per_second: 10.0,
+            burst: 20,
+            scope: RateLimitScope::Connection,
+        }
     }
 }
 
@@ -32,3 +36,8 @@ pub enum RateLimitScope {
     /// All connections of one user on this gateway share one.
     User,
 }
+
+/// A message came faster than the limit.
+#[derive(Debug, thiserror::Error)]
+#[error("rate limited")]
+pub struct RateLimited;

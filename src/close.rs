@@ -1,0 +1,192 @@
+//! The one table from errors to what the outside sees: WebSocket close codes, HTTP statuses, replies.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use http::StatusCode;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+use crate::jwt::AuthError;
+use crate::stages::fan_out::Overloaded;
+use crate::stages::rate_limit::RateLimited;
+use crate::svc::BoxError;
+
+/// Close codes (RFC 6455 section 7.4; 4000–4999 are the application's own).
+pub mod code {
+    /// The peer closed as planned.
+    pub const NORMAL: u16 = 1000;
+    /// The gateway stops.
+    pub const GOING_AWAY: u16 = 1001;
+    /// The peer broke the WebSocket protocol.
+    pub const PROTOCOL: u16 = 1002;
+    /// The peer's close frame had no code; never sent.
+    pub const NONE: u16 = 1005;
+    /// The connection was lost; never sent.
+    pub const LOST: u16 = 1006;
+    /// A text message was not UTF-8.
+    pub const BAD_UTF8: u16 = 1007;
+    /// A message was over `server.max_message_bytes`.
+    pub const TOO_BIG: u16 = 1009;
+    /// Something broke inside the gateway.
+    pub const INTERNAL: u16 = 1011;
+    /// Try again later.
+    pub const TRY_AGAIN: u16 = 1013;
+    /// No valid token, or it expired.
+    pub const UNAUTHORISED: u16 = 4401;
+    /// The backend disconnected the client.
+    pub const DISCONNECTED: u16 = 4403;
+    /// The client reads too slowly.
+    pub const TOO_SLOW: u16 = 4408;
+}
+
+/// Bytes a close reason may have (RFC 6455 section 5.5: a control frame carries 125, two of them the code).
+const MAX_REASON: usize = 123;
+
+/// How the gateway ends a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Close {
+    /// The code, one of [`code`].
+    pub code: u16,
+    /// A short sentence for the client's developer.
+    pub reason: Cow<'static, str>,
+}
+
+impl Close {
+    /// A close with a code of [`code`] and a reason, cut to what a close frame may carry.
+    #[must_use]
+    pub fn new(code: u16, reason: impl Into<Cow<'static, str>>) -> Self {
+        let mut reason = reason.into();
+        if reason.len() > MAX_REASON {
+            let mut end = MAX_REASON;
+            while !reason.is_char_boundary(end) {
+                end -= 1;
+            }
+            reason = Cow::Owned(reason[..end].to_owned());
+        }
+        Self { code, reason }
+    }
+
+    /// The gateway stops.
+    #[must_use]
+    pub fn stopping() -> Self {
+        Self::new(code::GOING_AWAY, "gateway stopping")
+    }
+
+    /// The client reads too slowly.
+    #[must_use]
+    pub fn too_slow() -> Self {
+        Self::new(code::TOO_SLOW, "too slow a reader")
+    }
+
+    /// The token the connection lives on has expired.
+    #[must_use]
+    pub fn expired() -> Self {
+        Self::new(code::UNAUTHORISED, AuthError::Expired.to_string())
+    }
+
+    /// The backend asked for it.
+    #[must_use]
+    pub fn by_backend(reason: Option<String>) -> Self {
+        Self::new(
+            code::DISCONNECTED,
+            reason.map_or(Cow::Borrowed("disconnected by the backend"), Cow::Owned),
+        )
+    }
+}
+
+/// What a message's error means for its client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// The client is answered and the connection goes on.
+    Reply(Utf8Bytes),
+    /// The connection ends.
+    Close(Close),
+}
+
+/// What an error of the message stack means for the client.
+#[must_use]
+pub fn answer(error: &BoxError) -> Answer {
+    if error.is::<RateLimited>() {
+        return Answer::Reply(Utf8Bytes::from_static(r#"{"type":"rate_limited"}"#));
+    }
+    match error.downcast_ref::<Overloaded>() {
+        Some(Overloaded::Reject) => {
+            Answer::Reply(Utf8Bytes::from_static(r#"{"type":"overloaded"}"#))
+        }
+        Some(Overloaded::Close) => Answer::Close(Close::new(code::TRY_AGAIN, "try again later")),
+        None => Answer::Close(Close::new(code::INTERNAL, "internal error")),
+    }
+}
+
+/// Why an upgrade request gets an HTTP answer instead of a WebSocket.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The `Origin` is not in `server.allowed_origins`.
+    #[error("the origin is not allowed")]
+    Origin,
+    /// `server.max_connections` are open.
+    #[error("the gateway holds as many connections as it may")]
+    TooManyConnections,
+    /// `server.max_connections_per_address` are open.
+    #[error("this address holds as many connections as it may")]
+    TooManyFromAddress,
+    /// The gateway stops.
+    #[error("the gateway is stopping")]
+    Draining,
+    /// The request asks for no WebSocket.
+    #[error("this path speaks WebSocket: send an upgrade request")]
+    NotAnUpgrade,
+    /// The request asks for a WebSocket version other than 13.
+    #[error("only WebSocket version 13 is spoken")]
+    Version,
+    /// The request lacks a well-formed `Sec-WebSocket-Key`.
+    #[error("the Sec-WebSocket-Key is missing or malformed")]
+    Key,
+}
+
+impl Refused {
+    /// The HTTP status, and the time after which a retry makes sense.
+    #[must_use]
+    pub fn status(&self) -> (StatusCode, Option<Duration>) {
+        match self {
+            Self::Origin => (StatusCode::FORBIDDEN, None),
+            Self::TooManyConnections | Self::Draining => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                Some(Duration::from_secs(5)),
+            ),
+            Self::TooManyFromAddress => {
+                (StatusCode::TOO_MANY_REQUESTS, Some(Duration::from_secs(5)))
+            }
+            Self::NotAnUpgrade | Self::Version => (StatusCode::UPGRADE_REQUIRED, None),
+            Self::Key => (StatusCode::BAD_REQUEST, None),
+        }
+    }
+}
+
+/// What an error of the handshake stack means: the upgrade succeeds and the socket is closed at once, since
+/// browsers tell a page the close code but not an HTTP status.
+#[must_use]
+pub fn admission(error: &BoxError) -> Close {
+    match error.downcast_ref::<AuthError>() {
+        Some(refused) if refused.is_client_fault() => {
+            Close::new(code::UNAUTHORISED, refused.to_string())
+        }
+        Some(unavailable) => Close::new(code::TRY_AGAIN, unavailable.to_string()),
+        None => Close::new(code::INTERNAL, "internal error"),
+    }
+}
+
+/// What a broken WebSocket stream means: the close to send, or nothing when the connection is already lost.
+#[must_use]
+pub fn stream(error: &tokio_tungstenite::tungstenite::Error) -> Option<Close> {
+    use tokio_tungstenite::tungstenite::Error;
+    match error {
+        Error::Capacity(_) => Some(Close::new(code::TOO_BIG, "message too big")),
+        Error::Utf8(_) => Some(Close::new(code::BAD_UTF8, "text is not UTF-8")),
+        Error::Protocol(
+            tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHandshake,
+        ) => None,
+        Error::Protocol(_) => Some(Close::new(code::PROTOCOL, "protocol error")),
+        _ => None,
+    }
+}

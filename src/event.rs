@@ -1,0 +1,281 @@
+//! Events: what the gateway tells the backend, serialised once for all sinks.
+//!
+//! Stands between the `fan_out` stage, which makes events, and the sinks, which deliver them. The JSON shape is
+//! written down in `schemas/event.schema.json`.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::message::{Body, Message};
+use crate::session::Session;
+
+/// What happened to a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum EventKind {
+    /// The connection was admitted.
+    Connected,
+    /// The connection ended.
+    Disconnected,
+    /// The client sent a message.
+    MessageReceived,
+}
+
+impl EventKind {
+    /// The kind as the event's `type` names it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connected => "connected",
+            Self::Disconnected => "disconnected",
+            Self::MessageReceived => "message_received",
+        }
+    }
+}
+
+/// One event: the facts that delivery needs, and its JSON.
+#[derive(Debug)]
+pub struct Event {
+    /// Unique and time-ordered (UUIDv7, RFC 9562); the same on every retry and in every sink.
+    pub id: Uuid,
+    /// What happened.
+    pub kind: EventKind,
+    /// The connection it happened to.
+    pub connection_id: Uuid,
+    /// Place within the connection, from 1.
+    pub seq: u64,
+    /// Key within which order holds across connections; absent: order holds per connection.
+    pub ordering_key: Option<Arc<str>>,
+    /// W3C trace context.
+    pub traceparent: Option<Arc<str>>,
+    /// Trace id, as the client named it or as `traceparent` has it.
+    pub trace_id: Option<Arc<str>>,
+    /// The event as UTF-8 JSON on one line.
+    pub json: Bytes,
+}
+
+impl Event {
+    /// Makes the event of a message under the connection's next `seq`, and serialises it.
+    ///
+    /// The number is only spent by [`Session::advance_seq`], so that an event that finds no room leaves no gap.
+    #[must_use]
+    pub fn new(session: &Session, message: &Message, trace_id_field: &str) -> Self {
+        let id = Uuid::now_v7();
+        let seq = session.next_seq();
+        let kind = message.kind();
+        let json = encode(session, message, trace_id_field, id, seq, kind);
+        Self {
+            id,
+            kind,
+            connection_id: session.id(),
+            seq,
+            ordering_key: message.ordering.as_ref().map(|o| Arc::clone(&o.key)),
+            traceparent: message.trace.traceparent.clone(),
+            trace_id: message.trace.trace_id.clone(),
+            json: Bytes::from(json),
+        }
+    }
+}
+
+fn encode(
+    session: &Session,
+    message: &Message,
+    trace_id_field: &str,
+    id: Uuid,
+    seq: u64,
+    kind: EventKind,
+) -> Vec<u8> {
+    let mut out =
+        Vec::with_capacity(session.identity_json().len() + message.body.len() * 9 / 4 + 320);
+    out.extend_from_slice(b"{\"type\":\"");
+    out.extend_from_slice(kind.as_str().as_bytes());
+    out.extend_from_slice(b"\",");
+    out.extend_from_slice(session.identity_json().as_bytes());
+    match &message.body {
+        Body::Connected => {}
+        Body::Disconnected { code, reason } => {
+            out.extend_from_slice(b",\"close_code\":");
+            write_json(&mut out, code);
+            out.extend_from_slice(b",\"reason\":");
+            write_json(&mut out, reason);
+        }
+        Body::Text { text, object: true } => {
+            out.extend_from_slice(b",\"message\":");
+            write_on_one_line(&mut out, text.as_bytes());
+            out.extend_from_slice(b",\"raw\":");
+            write_json(&mut out, text.as_str());
+        }
+        Body::Text {
+            text,
+            object: false,
+        } => {
+            out.extend_from_slice(b",\"message\":{\"type\":\"raw\",\"payload\":");
+            write_json(&mut out, text.as_str());
+            out.extend_from_slice(b"},\"raw\":");
+            write_json(&mut out, text.as_str());
+        }
+        Body::Binary(bytes) => {
+            out.extend_from_slice(
+                b",\"message\":{\"type\":\"binary\",\"encoding\":\"base64\",\"payload\":\"",
+            );
+            write_base64(&mut out, bytes);
+            out.extend_from_slice(b"\"}");
+        }
+    }
+    if let Some(traceparent) = &message.trace.traceparent {
+        out.extend_from_slice(b",\"traceparent\":");
+        write_json(&mut out, traceparent);
+    }
+    if let Some(trace_id) = &message.trace.trace_id {
+        out.push(b',');
+        write_json(&mut out, trace_id_field);
+        out.push(b':');
+        write_json(&mut out, trace_id);
+    }
+    if let Some(ordering) = &message.ordering {
+        out.extend_from_slice(b",\"ordering_key\":");
+        write_json(&mut out, &ordering.key);
+        out.extend_from_slice(b",\"ordering_strategy\":\"");
+        out.extend_from_slice(ordering.strategy.as_bytes());
+        out.push(b'"');
+    }
+    out.extend_from_slice(b",\"event_id\":\"");
+    let mut buffer = Uuid::encode_buffer();
+    out.extend_from_slice(id.hyphenated().encode_lower(&mut buffer).as_bytes());
+    out.extend_from_slice(b"\",\"seq\":");
+    write_json(&mut out, &seq);
+    out.push(b'}');
+    out
+}
+
+/// Appends a value as JSON.
+///
+/// Writing strings and integers to memory cannot fail, so the result carries nothing.
+pub(crate) fn write_json<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
+    let written = serde_json::to_writer(out, value);
+    debug_assert!(written.is_ok(), "strings and integers always serialise");
+}
+
+/// Appends valid JSON text with line ends replaced by spaces: inside JSON they can only be white space, and
+/// sinks that write one event a line rely on it.
+fn write_on_one_line(out: &mut Vec<u8>, json: &[u8]) {
+    let start = out.len();
+    out.extend_from_slice(json);
+    if memchr::memchr2(b'\n', b'\r', json).is_some() {
+        for byte in &mut out[start..] {
+            if matches!(byte, b'\n' | b'\r') {
+                *byte = b' ';
+            }
+        }
+    }
+}
+
+fn write_base64(out: &mut Vec<u8>, bytes: &[u8]) {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    let start = out.len();
+    out.resize(start + bytes.len().div_ceil(3) * 4, 0);
+    let written = STANDARD.encode_slice(bytes, &mut out[start..]);
+    debug_assert!(written.is_ok(), "the buffer has the exact size");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::{FieldSet, Ordering};
+    use serde_json::{Value, json};
+
+    fn event(message: &Message) -> Value {
+        let session = Session::for_tests("42", &["user:42"]);
+        let event = Event::new(&session, message, "trace_id");
+        assert!(!event.json.contains(&b'\n'), "one event, one line");
+        serde_json::from_slice(&event.json).unwrap()
+    }
+
+    #[test]
+    fn an_object_is_kept_as_written() {
+        let text = "{\"n\": 12345678901234567890123,\n \"type\":\"chat\"}";
+        let value = event(&Message::text(text, &FieldSet::default()));
+        assert_eq!(value["type"], "message_received");
+        assert_eq!(value["user_id"], "42");
+        assert_eq!(value["subjects"], json!(["user:42"]));
+        assert_eq!(value["message"]["type"], "chat");
+        assert_eq!(value["raw"], text);
+        assert_eq!(value["seq"], 1);
+    }
+
+    #[test]
+    fn numbers_keep_their_digits() {
+        let session = Session::for_tests("42", &[]);
+        let message = Message::text("{\"n\":1.10000000000000000000001e5}", &FieldSet::default());
+        let event = Event::new(&session, &message, "trace_id");
+        let json = std::str::from_utf8(&event.json).unwrap();
+        assert!(json.contains("\"message\":{\"n\":1.10000000000000000000001e5}"));
+    }
+
+    #[test]
+    fn text_that_is_no_object_is_wrapped() {
+        for text in [
+            "hello",
+            "[1,2]",
+            "17",
+            "\"x\"",
+            "null",
+            "{\"a\":",
+            "",
+            "{\"a\":\"\\ud800\"}",
+        ] {
+            let value = event(&Message::text(text, &FieldSet::default()));
+            assert_eq!(
+                value["message"],
+                json!({"type": "raw", "payload": text}),
+                "{text}"
+            );
+            assert_eq!(value["raw"], text);
+        }
+    }
+
+    #[test]
+    fn binary_becomes_base64_without_raw() {
+        let value = event(&Message::binary(&[0, 1, 254, 255]));
+        assert_eq!(
+            value["message"],
+            json!({"type": "binary", "encoding": "base64", "payload": "AAH+/w=="})
+        );
+        assert!(value.get("raw").is_none());
+    }
+
+    #[test]
+    fn disconnected_says_code_and_reason() {
+        let value = event(&Message::disconnected(1006, ""));
+        assert_eq!(value["type"], "disconnected");
+        assert_eq!(value["close_code"], 1006);
+        assert_eq!(value["reason"], "");
+        assert!(value.get("message").is_none() && value.get("raw").is_none());
+    }
+
+    #[test]
+    fn optional_keys_appear_only_when_they_exist() {
+        let mut message = Message::text("{}", &FieldSet::default());
+        let bare = event(&message);
+        for key in [
+            "traceparent",
+            "trace_id",
+            "ordering_key",
+            "ordering_strategy",
+        ] {
+            assert!(bare.get(key).is_none(), "{key}");
+        }
+        message.ordering = Some(Ordering {
+            key: "room:1".into(),
+            strategy: "topic",
+        });
+        message.trace.trace_id = Some("abc".into());
+        let full = event(&message);
+        assert_eq!(full["ordering_key"], "room:1");
+        assert_eq!(full["ordering_strategy"], "topic");
+        assert_eq!(full["trace_id"], "abc");
+    }
+}

@@ -1,0 +1,266 @@
+//! The outbox: pushes that wait for one connection, bounded in number and bytes.
+//!
+//! Filled by the registry from any task, emptied by the connection's own. A full outbox never waits: what it
+//! does is the backpressure strategy, so that one slow client never delays another.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Waker;
+
+use parking_lot::Mutex;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+use crate::close::Close;
+use crate::config::{BackpressureConfig, BackpressureStrategy, DropPolicy};
+
+/// The bounds that all outboxes share, and how many pushes wait in all of them.
+#[derive(Debug)]
+pub struct OutboxLimits {
+    config: BackpressureConfig,
+    waiting: AtomicUsize,
+}
+
+impl OutboxLimits {
+    /// Takes the bounds from the configuration.
+    #[must_use]
+    pub fn new(config: BackpressureConfig) -> Self {
+        Self {
+            config,
+            waiting: AtomicUsize::new(0),
+        }
+    }
+
+    /// Pushes that wait in all outboxes.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+}
+
+/// What became of a push.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pushed {
+    /// It waits in the outbox.
+    Queued,
+    /// It waits, and the oldest one was lost for it.
+    QueuedDroppingOldest,
+    /// It was lost.
+    Dropped,
+    /// The outbox was full and the connection is being closed with 4408.
+    Overflowed,
+    /// The connection is already closing.
+    Closed,
+}
+
+/// Pushes that wait for one connection.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    queue: VecDeque<Utf8Bytes>,
+    bytes: usize,
+    close: Option<Close>,
+    closed: bool,
+    waker: Option<Waker>,
+}
+
+impl Outbox {
+    /// Adds a push, or does what the backpressure strategy says of a full outbox.
+    pub fn push(&self, text: Utf8Bytes, limits: &OutboxLimits) -> Pushed {
+        let config = &limits.config;
+        let mut inner = self.inner.lock();
+        if inner.closed || inner.close.is_some() {
+            return Pushed::Closed;
+        }
+        let full = inner.queue.len() >= config.per_conn_buffer
+            || (!inner.queue.is_empty() && inner.bytes + text.len() > config.per_conn_bytes)
+            || limits.waiting() >= config.global_buffer;
+        let mut result = Pushed::Queued;
+        if full {
+            match (config.strategy, config.drop_policy) {
+                (BackpressureStrategy::Close, _) => {
+                    inner.close = Some(Close::too_slow());
+                    inner.forget_all(limits);
+                    inner.wake();
+                    return Pushed::Overflowed;
+                }
+                (BackpressureStrategy::Drop, DropPolicy::Newest) => return Pushed::Dropped,
+                (BackpressureStrategy::Drop, DropPolicy::Oldest) => {
+                    // An empty outbox can only be full by the gateway's total: there is nothing older to lose.
+                    if inner.queue.is_empty() {
+                        return Pushed::Dropped;
+                    }
+                    while inner.queue.len() >= config.per_conn_buffer
+                        || (!inner.queue.is_empty()
+                            && inner.bytes + text.len() > config.per_conn_bytes)
+                        || (result == Pushed::Queued && !inner.queue.is_empty())
+                    {
+                        inner.pop(limits);
+                        result = Pushed::QueuedDroppingOldest;
+                    }
+                }
+            }
+        }
+        inner.bytes += text.len();
+        inner.queue.push_back(text);
+        limits.waiting.fetch_add(1, Ordering::Relaxed);
+        inner.wake();
+        result
+    }
+
+    /// Asks the connection's task to close; the first asker's code and reason count.
+    pub fn close(&self, close: Close) -> bool {
+        let mut inner = self.inner.lock();
+        if inner.closed || inner.close.is_some() {
+            return false;
+        }
+        inner.close = Some(close);
+        inner.wake();
+        true
+    }
+
+    /// The next push, for the connection's task.
+    pub fn pop(&self, limits: &OutboxLimits) -> Option<Utf8Bytes> {
+        self.inner.lock().pop(limits)
+    }
+
+    /// Whether someone asked to close.
+    #[must_use]
+    pub fn close_asked(&self) -> Option<Close> {
+        self.inner.lock().close.clone()
+    }
+
+    /// Leaves word whom to wake for the next push or close; true when there is already something to do.
+    pub fn register(&self, waker: &Waker) -> bool {
+        let mut inner = self.inner.lock();
+        if !inner.queue.is_empty() || inner.close.is_some() {
+            return true;
+        }
+        if !inner.waker.as_ref().is_some_and(|w| w.will_wake(waker)) {
+            inner.waker = Some(waker.clone());
+        }
+        false
+    }
+
+    /// Takes no more pushes and forgets those that wait; returns how many were lost.
+    pub fn shut(&self, limits: &OutboxLimits) -> usize {
+        let mut inner = self.inner.lock();
+        inner.closed = true;
+        inner.waker = None;
+        inner.forget_all(limits)
+    }
+}
+
+impl Inner {
+    fn pop(&mut self, limits: &OutboxLimits) -> Option<Utf8Bytes> {
+        let text = self.queue.pop_front()?;
+        self.bytes -= text.len();
+        limits.waiting.fetch_sub(1, Ordering::Relaxed);
+        if self.queue.is_empty() && self.queue.capacity() > 16 {
+            // An outbox that was once full must not hold its room for the rest of an idle connection.
+            self.queue = VecDeque::new();
+        }
+        Some(text)
+    }
+
+    fn forget_all(&mut self, limits: &OutboxLimits) -> usize {
+        let lost = self.queue.len();
+        limits.waiting.fetch_sub(lost, Ordering::Relaxed);
+        self.queue = VecDeque::new();
+        self.bytes = 0;
+        lost
+    }
+
+    fn wake(&mut self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(strategy: BackpressureStrategy, drop_policy: DropPolicy) -> OutboxLimits {
+        OutboxLimits::new(BackpressureConfig {
+            strategy,
+            drop_policy,
+            per_conn_buffer: 3,
+            per_conn_bytes: 100,
+            global_buffer: 5,
+        })
+    }
+
+    fn drain(outbox: &Outbox, limits: &OutboxLimits) -> Vec<String> {
+        std::iter::from_fn(|| outbox.pop(limits))
+            .map(|t| t.to_string())
+            .collect()
+    }
+
+    #[test]
+    fn drop_oldest_keeps_the_latest() {
+        let limits = limits(BackpressureStrategy::Drop, DropPolicy::Oldest);
+        let outbox = Outbox::default();
+        for n in 1..=3 {
+            assert_eq!(outbox.push(format!("{n}").into(), &limits), Pushed::Queued);
+        }
+        assert_eq!(
+            outbox.push("4".into(), &limits),
+            Pushed::QueuedDroppingOldest
+        );
+        assert_eq!(drain(&outbox, &limits), ["2", "3", "4"]);
+        assert_eq!(limits.waiting(), 0);
+    }
+
+    #[test]
+    fn drop_newest_keeps_the_first() {
+        let limits = limits(BackpressureStrategy::Drop, DropPolicy::Newest);
+        let outbox = Outbox::default();
+        let results: Vec<_> = (1..=4)
+            .map(|n| outbox.push(format!("{n}").into(), &limits))
+            .collect();
+        assert_eq!(results[3], Pushed::Dropped);
+        assert_eq!(drain(&outbox, &limits), ["1", "2", "3"]);
+    }
+
+    #[test]
+    fn close_forgets_what_waits_and_takes_no_more() {
+        let limits = limits(BackpressureStrategy::Close, DropPolicy::Oldest);
+        let outbox = Outbox::default();
+        for _ in 0..3 {
+            outbox.push("x".into(), &limits);
+        }
+        assert_eq!(outbox.push("x".into(), &limits), Pushed::Overflowed);
+        assert_eq!(outbox.close_asked().map(|c| c.code), Some(4408));
+        assert_eq!(outbox.push("x".into(), &limits), Pushed::Closed);
+        assert_eq!(limits.waiting(), 0);
+    }
+
+    #[test]
+    fn bytes_are_bounded_but_a_single_large_push_passes() {
+        let limits = limits(BackpressureStrategy::Drop, DropPolicy::Newest);
+        let outbox = Outbox::default();
+        assert_eq!(outbox.push("x".repeat(500).into(), &limits), Pushed::Queued);
+        assert_eq!(outbox.push("y".into(), &limits), Pushed::Dropped);
+    }
+
+    #[test]
+    fn the_total_is_bounded_over_all_outboxes() {
+        let limits = limits(BackpressureStrategy::Drop, DropPolicy::Oldest);
+        let (a, b) = (Outbox::default(), Outbox::default());
+        for outbox in [&a, &b] {
+            for _ in 0..3 {
+                outbox.push("x".into(), &limits);
+            }
+        }
+        assert_eq!(limits.waiting(), 5);
+        let c = Outbox::default();
+        assert_eq!(c.push("x".into(), &limits), Pushed::Dropped);
+        a.shut(&limits);
+        assert_eq!(c.push("x".into(), &limits), Pushed::Queued);
+    }
+}

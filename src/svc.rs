@@ -1,0 +1,224 @@
+//! Type-erased services and how they are made: the only place that names boxed services.
+//!
+//! A stack is folded from the YAML's order, so its type is erased once after each stage. A stage that decides
+//! at once costs no allocation: its future collapses into [`MessageFuture::Ready`].
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tower_service::Service;
+
+use crate::message::Message;
+use crate::session::Session;
+use pin_project_lite::pin_project;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+/// An error between layers; [`crate::close`] says what it means outside.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// What became of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was handed to the sinks.
+    Published,
+    /// It was answered, and goes no further.
+    Reply(Utf8Bytes),
+}
+
+/// What a message service answers.
+pub type MessageResult = Result<Outcome, BoxError>;
+
+/// Makes a service for a target: everything that is known once per connection is computed here.
+pub trait NewService<T> {
+    /// The service that is made.
+    type Service;
+
+    /// Makes the service; synchronous, and cannot fail.
+    fn new_service(&self, target: T) -> Self::Service;
+}
+
+pin_project! {
+    /// The future of every erased message service.
+    #[project = MessageFutureProjection]
+    pub enum MessageFuture {
+        /// Decided at once.
+        Ready { result: Option<MessageResult> },
+        /// Must wait.
+        Waiting { #[pin] future: Pin<Box<dyn Future<Output = MessageResult> + Send>> },
+    }
+}
+
+impl Future for MessageFuture {
+    type Output = MessageResult;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<MessageResult> {
+        match self.project() {
+            MessageFutureProjection::Ready { result } => match result.take() {
+                Some(result) => Poll::Ready(result),
+                None => Poll::Pending,
+            },
+            MessageFutureProjection::Waiting { future } => future.poll(cx),
+        }
+    }
+}
+
+pin_project! {
+    /// The future of one stage: decided at once, waiting, or whatever the stages below make of the message.
+    #[project = StageFutureProjection]
+    pub enum StageFuture<F> {
+        /// The stage decided at once.
+        Ready { result: Option<MessageResult> },
+        /// The stage must wait.
+        Waiting { #[pin] future: Pin<Box<dyn Future<Output = MessageResult> + Send>> },
+        /// The message went on.
+        Inner { #[pin] inner: F },
+    }
+}
+
+impl<F> StageFuture<F> {
+    /// The stage decided at once.
+    pub fn ready(result: MessageResult) -> Self {
+        Self::Ready {
+            result: Some(result),
+        }
+    }
+
+    /// The stage must wait for something.
+    pub fn waiting(future: impl Future<Output = MessageResult> + Send + 'static) -> Self {
+        Self::Waiting {
+            future: Box::pin(future),
+        }
+    }
+
+    /// The message goes on to the stages below.
+    pub fn inner(inner: F) -> Self {
+        Self::Inner { inner }
+    }
+}
+
+impl<F: Future<Output = MessageResult>> Future for StageFuture<F> {
+    type Output = MessageResult;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<MessageResult> {
+        match self.project() {
+            StageFutureProjection::Ready { result } => match result.take() {
+                Some(result) => Poll::Ready(result),
+                None => Poll::Pending,
+            },
+            StageFutureProjection::Waiting { future } => future.poll(cx),
+            StageFutureProjection::Inner { inner } => inner.poll(cx),
+        }
+    }
+}
+
+impl<F: Into<MessageFuture>> From<StageFuture<F>> for MessageFuture {
+    fn from(future: StageFuture<F>) -> Self {
+        match future {
+            StageFuture::Ready { result } => Self::Ready { result },
+            StageFuture::Waiting { future } => Self::Waiting { future },
+            StageFuture::Inner { inner } => inner.into(),
+        }
+    }
+}
+
+/// A message service whose stages are forgotten: what one connection calls for each of its messages.
+pub struct BoxMessageService(Box<dyn ErasedService + Send>);
+
+trait ErasedService {
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>>;
+    fn call(&mut self, message: Message) -> MessageFuture;
+}
+
+impl<S> ErasedService for S
+where
+    S: Service<Message, Response = Outcome, Error = BoxError>,
+    S::Future: Into<MessageFuture>,
+{
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Service::poll_ready(self, cx)
+    }
+
+    fn call(&mut self, message: Message) -> MessageFuture {
+        Service::call(self, message).into()
+    }
+}
+
+impl BoxMessageService {
+    /// Forgets the service's type.
+    pub fn new<S>(service: S) -> Self
+    where
+        S: Service<Message, Response = Outcome, Error = BoxError> + Send + 'static,
+        S::Future: Into<MessageFuture>,
+    {
+        Self(Box::new(service))
+    }
+}
+
+impl Service<Message> for BoxMessageService {
+    type Response = Outcome;
+    type Error = BoxError;
+    type Future = MessageFuture;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.0.poll_ready(cx)
+    }
+
+    fn call(&mut self, message: Message) -> MessageFuture {
+        self.0.call(message)
+    }
+}
+
+impl std::fmt::Debug for BoxMessageService {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("BoxMessageService")
+    }
+}
+
+/// Makes a connection's message service; shared by all connections of a generation.
+#[derive(Clone)]
+pub struct NewMessageService(
+    Arc<dyn NewService<Arc<Session>, Service = BoxMessageService> + Send + Sync>,
+);
+
+impl NewMessageService {
+    /// Forgets the types of a stack and of the services that it makes.
+    pub fn erase<N>(new: N) -> Self
+    where
+        N: NewService<Arc<Session>> + Send + Sync + 'static,
+        N::Service: Service<Message, Response = Outcome, Error = BoxError> + Send + 'static,
+        <N::Service as Service<Message>>::Future: Into<MessageFuture>,
+    {
+        Self(Arc::new(Erase(new)))
+    }
+}
+
+impl NewService<Arc<Session>> for NewMessageService {
+    type Service = BoxMessageService;
+
+    fn new_service(&self, session: Arc<Session>) -> BoxMessageService {
+        self.0.new_service(session)
+    }
+}
+
+impl std::fmt::Debug for NewMessageService {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("NewMessageService")
+    }
+}
+
+struct Erase<N>(N);
+
+impl<N, T> NewService<T> for Erase<N>
+where
+    N: NewService<T>,
+    N::Service: Service<Message, Response = Outcome, Error = BoxError> + Send + 'static,
+    <N::Service as Service<Message>>::Future: Into<MessageFuture>,
+{
+    type Service = BoxMessageService;
+
+    fn new_service(&self, target: T) -> BoxMessageService {
+        BoxMessageService::new(self.0.new_service(target))
+    }
+}

@@ -1,0 +1,31 @@
+//! Log output: JSON lines or text on standard error, never a token, key, secret or payload.
+
+use std::io::IsTerminal;
+
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::FmtSpan;
+
+use crate::config::{LogFormat, LoggingConfig};
+
+/// Starts logging for the process.
+///
+/// # Errors
+/// When the level is no filter, or logging was started before.
+pub fn start(config: &LoggingConfig) -> Result<(), crate::svc::BoxError> {
+    let filter = EnvFilter::try_new(&config.level)?;
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_span_events(FmtSpan::NONE)
+        .with_writer(std::io::stderr);
+    match config.format {
+        LogFormat::Json => builder
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(false)
+            .try_init(),
+        LogFormat::Text => builder
+            .with_ansi(std::io::stderr().is_terminal())
+            .try_init(),
+    }
+}
