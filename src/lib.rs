@@ -6,6 +6,8 @@ pub mod event;
 pub mod jwt;
 pub mod message;
 pub mod outbox;
+pub mod presence;
+pub mod registry;
 pub mod session;
 pub mod sinks;
 pub mod stages;
