@@ -145,6 +145,20 @@ pub enum Refused {
 }
 
 impl Refused {
+    /// The reason as a metric's label.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::Origin => "origin",
+            Self::TooManyConnections => "connections",
+            Self::TooManyFromAddress => "address",
+            Self::Draining => "draining",
+            Self::NotAnUpgrade => "not_an_upgrade",
+            Self::Version => "version",
+            Self::Key => "key",
+        }
+    }
+
     /// The HTTP status, and the time after which a retry makes sense.
     #[must_use]
     pub fn status(&self) -> (StatusCode, Option<Duration>) {

@@ -65,6 +65,18 @@ struct Inner {
     close: Option<Close>,
     closed: bool,
     waker: Option<Waker>,
+    only_close: bool,
+}
+
+/// What waits in an outbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Registered {
+    /// Nothing; the waker is called when that changes.
+    Nothing,
+    /// A push.
+    Push,
+    /// Someone asked to close.
+    Close(Close),
 }
 
 impl Outbox {
@@ -107,7 +119,9 @@ impl Outbox {
         inner.bytes += text.len();
         inner.queue.push_back(text);
         limits.waiting.fetch_add(1, Ordering::Relaxed);
-        inner.wake();
+        if !inner.only_close {
+            inner.wake();
+        }
         result
     }
 
@@ -127,22 +141,32 @@ impl Outbox {
         self.inner.lock().pop(limits)
     }
 
-    /// Whether someone asked to close.
+    /// The close that someone asked for.
     #[must_use]
     pub fn close_asked(&self) -> Option<Close> {
         self.inner.lock().close.clone()
     }
 
-    /// Leaves word whom to wake for the next push or close; true when there is already something to do.
-    pub fn register(&self, waker: &Waker) -> bool {
+    /// Leaves word whom to wake for the next push or close, unless one is there already.
+    pub fn register(&self, waker: &Waker) -> Registered {
         let mut inner = self.inner.lock();
-        if !inner.queue.is_empty() || inner.close.is_some() {
-            return true;
+        if let Some(close) = &inner.close {
+            return Registered::Close(close.clone());
         }
-        if !inner.waker.as_ref().is_some_and(|w| w.will_wake(waker)) {
-            inner.waker = Some(waker.clone());
+        if !inner.queue.is_empty() {
+            return Registered::Push;
         }
-        false
+        inner.listen(waker, false);
+        Registered::Nothing
+    }
+
+    /// Leaves word whom to wake for a close only, while the socket takes no more pushes anyway.
+    pub fn register_for_close(&self, waker: &Waker) -> Option<Close> {
+        let mut inner = self.inner.lock();
+        if inner.close.is_none() {
+            inner.listen(waker, true);
+        }
+        inner.close.clone()
     }
 
     /// Takes no more pushes and forgets those that wait; returns how many were lost.
@@ -172,6 +196,14 @@ impl Inner {
         self.queue = VecDeque::new();
         self.bytes = 0;
         lost
+    }
+
+    fn listen(&mut self, waker: &Waker, only_close: bool) {
+        self.only_close = only_close;
+        match &mut self.waker {
+            Some(known) => known.clone_from(waker),
+            None => self.waker = Some(waker.clone()),
+        }
     }
 
     fn wake(&mut self) {

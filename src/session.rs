@@ -21,8 +21,11 @@ pub struct Identity {
     /// The subjects the connection listens to, the user's own among them, without repetition.
     pub subjects: Vec<String>,
     /// Unix seconds at which the connection must end, if ever.
-    pub expires_at: Option<u64>,
+    pub expires_at: Option<f64>,
 }
+
+/// The end of a connection that has none.
+const NEVER: f64 = f64::INFINITY;
 
 /// One admitted connection.
 pub struct Session {
@@ -59,7 +62,7 @@ impl Session {
             last_seq: AtomicU64::new(0),
             last_seen_at: AtomicU64::new(connected_at),
             beat_at: AtomicU64::new(connected_at),
-            expires_at: AtomicU64::new(identity.expires_at.unwrap_or(0)),
+            expires_at: AtomicU64::new(identity.expires_at.unwrap_or(NEVER).to_bits()),
             outbox: Outbox::default(),
             kept: Mutex::new(Vec::new()),
         }
@@ -142,13 +145,13 @@ impl Session {
 
     /// Unix seconds at which the connection must end, if ever.
     #[must_use]
-    pub fn expires_at(&self) -> Option<u64> {
-        Some(self.expires_at.load(Ordering::Relaxed)).filter(|at| *at != 0)
+    pub fn expires_at(&self) -> Option<f64> {
+        Some(f64::from_bits(self.expires_at.load(Ordering::Relaxed))).filter(|at| *at < NEVER)
     }
 
     /// Moves the end of the connection, as a renewed token allows.
-    pub fn set_expires_at(&self, at: Option<u64>) {
-        self.expires_at.store(at.unwrap_or(0), Ordering::Relaxed);
+    pub fn set_expires_at(&self, at: Option<f64>) {
+        self.expires_at.store(at.unwrap_or(NEVER).to_bits(), Ordering::Relaxed);
     }
 
     /// The pushes that wait for the connection.

@@ -6,12 +6,17 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::pipeline::Stage;
+
 pub mod auth;
 pub mod fan_out;
 pub mod ordering_key;
 pub mod ping_filter;
 pub mod rate_limit;
 pub mod trace;
+
+#[cfg(test)]
+pub(crate) mod testing;
 
 macro_rules! stages {
     ($( $(#[$doc:meta])* $variant:ident = $name:literal : $config:ty ),+ $(,)?) => {
@@ -29,6 +34,12 @@ macro_rules! stages {
             #[must_use]
             pub fn name(&self) -> &'static str {
                 match self { $( Self::$variant(_) => $name, )+ }
+            }
+
+            /// The stage's settings, to be compiled.
+            #[must_use]
+            pub fn settings(&self) -> &dyn Stage {
+                match self { $( Self::$variant(settings) => settings, )+ }
             }
         }
     };

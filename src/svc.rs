@@ -8,12 +8,18 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use pin_project_lite::pin_project;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::message::Message;
+use crate::pipeline::Handshake;
 use crate::session::Session;
-use pin_project_lite::pin_project;
-use tokio_tungstenite::tungstenite::Utf8Bytes;
+
+pub mod probe;
+
+use probe::{NewProbed, Probe};
 
 /// An error between layers; [`crate::close`] says what it means outside.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -183,14 +189,14 @@ pub struct NewMessageService(
 );
 
 impl NewMessageService {
-    /// Forgets the types of a stack and of the services that it makes.
-    pub fn erase<N>(new: N) -> Self
+    /// Forgets the types of a stack and of the services that it makes, watched by a probe.
+    pub fn new<N>(new: N, probe: Probe) -> Self
     where
         N: NewService<Arc<Session>> + Send + Sync + 'static,
         N::Service: Service<Message, Response = Outcome, Error = BoxError> + Send + 'static,
         <N::Service as Service<Message>>::Future: Into<MessageFuture>,
     {
-        Self(Arc::new(Erase(new)))
+        Self(Arc::new(Erase(NewProbed::new(new, probe))))
     }
 }
 
@@ -220,5 +226,66 @@ where
 
     fn new_service(&self, target: T) -> BoxMessageService {
         BoxMessageService::new(self.0.new_service(target))
+    }
+}
+
+/// A stage's layer on the message stack, its types forgotten.
+pub struct MessageLayer(Box<dyn FnOnce(NewMessageService, Probe) -> NewMessageService>);
+
+impl MessageLayer {
+    /// Forgets the layer's types.
+    pub fn new<L>(layer: L) -> Self
+    where
+        L: Layer<NewMessageService> + 'static,
+        L::Service: NewService<Arc<Session>> + Send + Sync + 'static,
+        <L::Service as NewService<Arc<Session>>>::Service:
+            Service<Message, Response = Outcome, Error = BoxError> + Send + 'static,
+        <<L::Service as NewService<Arc<Session>>>::Service as Service<Message>>::Future: Into<MessageFuture>,
+    {
+        Self(Box::new(move |inner, probe| {
+            NewMessageService::new(layer.layer(inner), probe)
+        }))
+    }
+
+    /// Puts the stage above others, watched by a probe.
+    #[must_use]
+    pub fn layer(self, inner: NewMessageService, probe: Probe) -> NewMessageService {
+        (self.0)(inner, probe)
+    }
+}
+
+impl std::fmt::Debug for MessageLayer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("MessageLayer")
+    }
+}
+
+/// The handshake stack, its types forgotten.
+pub type BoxHandshakeService = tower::util::BoxCloneSyncService<Handshake, Arc<Session>, BoxError>;
+
+/// A stage's layer on the handshake stack, its types forgotten.
+pub struct HandshakeLayer(Box<dyn FnOnce(BoxHandshakeService) -> BoxHandshakeService>);
+
+impl HandshakeLayer {
+    /// Forgets the layer's types.
+    pub fn new<L>(layer: L) -> Self
+    where
+        L: Layer<BoxHandshakeService> + 'static,
+        L::Service: Service<Handshake, Response = Arc<Session>, Error = BoxError> + Clone + Send + Sync + 'static,
+        <L::Service as Service<Handshake>>::Future: Send + 'static,
+    {
+        Self(Box::new(move |inner| BoxHandshakeService::new(layer.layer(inner))))
+    }
+
+    /// Puts the stage above others.
+    #[must_use]
+    pub fn layer(self, inner: BoxHandshakeService) -> BoxHandshakeService {
+        (self.0)(inner)
+    }
+}
+
+impl std::fmt::Debug for HandshakeLayer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("HandshakeLayer")
     }
 }

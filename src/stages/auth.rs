@@ -1,9 +1,24 @@
 //! Admits connections by their token, and lets a client renew it in-band.
 
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::SystemTime;
+
+use prometheus::IntCounterVec;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+use tower_layer::Layer;
+use tower_service::Service;
 
 use crate::config::Secret;
+use crate::jwt::{AuthError, Claims, Verifier, find_token, unix_seconds};
+use crate::message::{FieldId, Message};
+use crate::pipeline::{Claimed, CompileError, Handshake, Ingredients, Stage, StageLayers};
+use crate::session::Session;
+use crate::svc::{BoxError, HandshakeLayer, MessageLayer, MessageResult, NewService, Outcome, StageFuture};
 
 /// Settings of the `auth` stage.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -124,4 +139,176 @@ pub enum JwtAlgorithm {
     Hs384,
     #[serde(rename = "HS512")]
     Hs512,
+}
+
+impl Stage for AuthConfig {
+    fn layers(&self, with: &mut Ingredients<'_>) -> Result<StageLayers, CompileError> {
+        let verifier =
+            Verifier::new(self).map_err(|error| CompileError::setting("stages.auth.jwt", format!("cannot be used: {error}")))?;
+        let layer = AuthLayer {
+            config: Arc::new(self.clone()),
+            verifier,
+            token: with.fields.want("token")?,
+            failures: with.metrics.auth_failures_total.clone(),
+        };
+        Ok(StageLayers::both(
+            HandshakeLayer::new(layer.clone()),
+            MessageLayer::new(layer),
+        ))
+    }
+}
+
+#[derive(Clone)]
+struct AuthLayer {
+    config: Arc<AuthConfig>,
+    verifier: Verifier,
+    token: FieldId,
+    failures: IntCounterVec,
+}
+
+impl AuthLayer {
+    fn refused(&self, error: &AuthError, address: Option<std::net::IpAddr>) {
+        self.failures.with_label_values(&[error.reason()]).inc();
+        tracing::info!(
+            event = "ws_auth_failed",
+            reason = error.reason(),
+            address = address.map(tracing::field::display),
+        );
+    }
+}
+
+impl<S: Clone> Layer<S> for AuthLayer {
+    type Service = Auth<S>;
+
+    fn layer(&self, inner: S) -> Auth<S> {
+        Auth {
+            settings: self.clone(),
+            inner,
+        }
+    }
+}
+
+/// The handshake service, and the maker of message services.
+#[derive(Clone)]
+struct Auth<S> {
+    settings: AuthLayer,
+    inner: S,
+}
+
+impl<S> Service<Handshake> for Auth<S>
+where
+    S: Service<Handshake, Response = Arc<Session>, Error = BoxError> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Arc<Session>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Arc<Session>, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut handshake: Handshake) -> Self::Future {
+        let settings = self.settings.clone();
+        // The service that was polled ready is the one to be called.
+        let clone = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, clone);
+        Box::pin(async move {
+            let found = find_token(&handshake.headers, handshake.query.as_deref(), &settings.config);
+            let verified = match found {
+                Some(found) => settings.verifier.verify(&found.token, unix_seconds(SystemTime::now())).await,
+                None => Err(AuthError::Missing),
+            };
+            match verified {
+                Ok(claims) => {
+                    handshake.identity = Some(Claimed {
+                        user_id: claims.user_id,
+                        subjects: claims.subjects,
+                        expires_at: claims.expires_at,
+                    });
+                    inner.call(handshake).await
+                }
+                Err(error) => {
+                    settings.refused(&error, handshake.address);
+                    Err(error.into())
+                }
+            }
+        })
+    }
+}
+
+impl<N: NewService<Arc<Session>>> NewService<Arc<Session>> for Auth<N> {
+    type Service = Renewal<N::Service>;
+
+    fn new_service(&self, session: Arc<Session>) -> Self::Service {
+        Renewal {
+            settings: self.settings.clone(),
+            inner: self.inner.new_service(Arc::clone(&session)),
+            session,
+        }
+    }
+}
+
+/// Takes a client's fresh token; everything else passes.
+struct Renewal<S> {
+    settings: AuthLayer,
+    session: Arc<Session>,
+    inner: S,
+}
+
+impl<S> Service<Message> for Renewal<S>
+where
+    S: Service<Message, Response = Outcome, Error = BoxError>,
+{
+    type Response = Outcome;
+    type Error = BoxError;
+    type Future = StageFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, message: Message) -> Self::Future {
+        if message.type_name().as_deref() != Some("auth") {
+            return StageFuture::inner(self.inner.call(message));
+        }
+        let (settings, session) = (&self.settings, &self.session);
+        let Some(token) = message.scalar(settings.token) else {
+            return StageFuture::ready(renew(settings, session, Err(AuthError::Missing)));
+        };
+        let now = unix_seconds(SystemTime::now());
+        match settings.verifier.verify_now(&token, now) {
+            Some(verified) => StageFuture::ready(renew(settings, session, verified)),
+            None => {
+                let (settings, session) = (settings.clone(), Arc::clone(session));
+                let token = token.into_owned();
+                StageFuture::waiting(async move {
+                    let verified = settings.verifier.verify(&token, now).await;
+                    renew(&settings, &session, verified)
+                })
+            }
+        }
+    }
+}
+
+/// Moves the connection's end if the token is the same user's; a refused one leaves everything as it was.
+fn renew(settings: &AuthLayer, session: &Session, verified: Result<Claims, AuthError>) -> MessageResult {
+    let verified = verified.and_then(|claims| {
+        if claims.user_id == **session.user_id() {
+            Ok(claims)
+        } else {
+            Err(AuthError::OtherUser)
+        }
+    });
+    let reply = match verified {
+        Ok(claims) => {
+            session.set_expires_at(claims.expires_at);
+            r#"{"type":"auth_ok"}"#
+        }
+        Err(error) => {
+            settings.refused(&error, session.address());
+            r#"{"type":"auth_error"}"#
+        }
+    };
+    Ok(Outcome::Reply(Utf8Bytes::from_static(reply)))
 }

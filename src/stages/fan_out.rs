@@ -1,7 +1,22 @@
 //! Makes the event and hands it to the sinks; always the last stage.
 
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures_util::future;
+use prometheus::IntCounter;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tower_service::Service;
+
+use crate::config::{Config, Mode};
+use crate::event::{Event, EventKind};
+use crate::message::Message;
+use crate::pipeline::{CompileError, Ingredients, Stage, StageLayers};
+use crate::session::Session;
+use crate::sinks::delivery::{Delivery, Slot};
+use crate::svc::probe::Probe;
+use crate::svc::{BoxError, MessageResult, NewMessageService, NewService, Outcome, StageFuture};
 
 /// Settings of the `fan_out` stage.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
@@ -11,6 +26,42 @@ pub struct FanOutConfig {
     pub events_mode: Option<EventsMode>,
     /// What a full buffer does to the client whose message finds it full.
     pub on_full: OnFull,
+}
+
+impl FanOutConfig {
+    /// The mode in force.
+    #[must_use]
+    pub fn events_mode(&self, config: &Config) -> EventsMode {
+        self.events_mode.unwrap_or(match config.mode {
+            Mode::Terminator => EventsMode::Webhook,
+            Mode::Core => EventsMode::Broker,
+        })
+    }
+
+    /// Makes the bottom of the message stack.
+    pub(crate) fn bottom(&self, with: &Ingredients<'_>, probe: Probe) -> NewMessageService {
+        let full = |what: &str| with.metrics.sink_full_total.with_label_values(&[what]);
+        NewMessageService::new(
+            NewFanOut {
+                settings: Arc::new(Settings {
+                    deliveries: with.deliveries.to_vec(),
+                    trace_id_field: with.config.tracing.trace_id_field.clone(),
+                    on_full: self.on_full,
+                    waited: full("wait"),
+                    rejected: full("reject"),
+                    closed: full("close"),
+                }),
+            },
+            probe,
+        )
+    }
+}
+
+impl Stage for FanOutConfig {
+    /// `fan_out` is the bottom of the stack and stands below no other stage.
+    fn layers(&self, _: &mut Ingredients<'_>) -> Result<StageLayers, CompileError> {
+        Err(CompileError::NoFanOut)
+    }
 }
 
 /// Which sinks get events.
@@ -25,6 +76,14 @@ pub enum EventsMode {
     Both,
     /// Neither.
     None,
+}
+
+impl EventsMode {
+    /// Whether the webhook gets events.
+    #[must_use]
+    pub fn has_webhook(self) -> bool {
+        matches!(self, Self::Webhook | Self::Both)
+    }
 }
 
 /// What a full buffer does to the client whose message finds it full.
@@ -49,4 +108,98 @@ pub enum Overloaded {
     /// The connection is to be closed.
     #[error("a sink's buffer is full: the connection is closed")]
     Close,
+}
+
+#[derive(Debug)]
+struct Settings {
+    deliveries: Vec<Arc<Delivery>>,
+    trace_id_field: String,
+    on_full: OnFull,
+    waited: IntCounter,
+    rejected: IntCounter,
+    closed: IntCounter,
+}
+
+#[derive(Debug)]
+struct NewFanOut {
+    settings: Arc<Settings>,
+}
+
+impl NewService<Arc<Session>> for NewFanOut {
+    type Service = FanOut;
+
+    fn new_service(&self, session: Arc<Session>) -> FanOut {
+        FanOut {
+            settings: Arc::clone(&self.settings),
+            session,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct FanOut {
+    settings: Arc<Settings>,
+    session: Arc<Session>,
+}
+
+impl Service<Message> for FanOut {
+    type Response = Outcome;
+    type Error = BoxError;
+    type Future = StageFuture<future::Ready<MessageResult>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, message: Message) -> Self::Future {
+        let settings = &self.settings;
+        let event = Arc::new(Event::new(&self.session, &message, &settings.trace_id_field));
+        let bytes = event.json.len();
+        // Most gateways have one sink, and a slot for it needs no list.
+        if let [delivery] = settings.deliveries.as_slice()
+            && let Some(slot) = delivery.try_reserve(bytes)
+        {
+            self.session.advance_seq();
+            delivery.enqueue(slot, event);
+            return StageFuture::ready(Ok(Outcome::Published));
+        }
+        let slots: Option<Vec<Slot>> = settings.deliveries.iter().map(|d| d.try_reserve(bytes)).collect();
+        if let Some(slots) = slots {
+            publish(settings, &self.session, slots, &event);
+            return StageFuture::ready(Ok(Outcome::Published));
+        }
+        match (settings.on_full, event.kind) {
+            // A connection whose end the backend never hears of would be a ghost there: this always waits.
+            (OnFull::Wait, _) | (_, EventKind::Disconnected) => {
+                settings.waited.inc();
+                StageFuture::waiting(wait(Arc::clone(settings), Arc::clone(&self.session), event))
+            }
+            (OnFull::Reject, EventKind::MessageReceived) => {
+                settings.rejected.inc();
+                StageFuture::ready(Err(Box::new(Overloaded::Reject)))
+            }
+            (OnFull::Close, _) | (OnFull::Reject, EventKind::Connected) => {
+                settings.closed.inc();
+                StageFuture::ready(Err(Box::new(Overloaded::Close)))
+            }
+        }
+    }
+}
+
+/// Waits for room in every buffer, holding none of them up with an event that another has no room for yet.
+async fn wait(settings: Arc<Settings>, session: Arc<Session>, event: Arc<Event>) -> MessageResult {
+    let bytes = event.json.len();
+    let mut slots = Vec::with_capacity(settings.deliveries.len());
+    for delivery in &settings.deliveries {
+        slots.push(delivery.reserve(bytes).await);
+    }
+    publish(&settings, &session, slots, &event);
+    Ok(Outcome::Published)
+}
+
+fn publish(settings: &Settings, session: &Session, slots: Vec<Slot>, event: &Arc<Event>) {
+    session.advance_seq();
+    for (delivery, slot) in settings.deliveries.iter().zip(slots) {
+        delivery.enqueue(slot, Arc::clone(event));
+    }
 }

@@ -1,7 +1,21 @@
 //! Names the key within which a message keeps its order, across connections.
 
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use sha1::{Digest, Sha1};
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::event::EventKind;
+use crate::message::{FieldId, Message, Ordering};
+use crate::pipeline::{CompileError, Ingredients, Stage, StageLayers};
+use crate::session::Session;
+use crate::svc::{BoxError, MessageLayer, NewService, Outcome};
 
 /// Settings of the `ordering_key` stage.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -61,4 +75,211 @@ pub enum PartitionMode {
     None,
     /// `.{key}` is appended to the Redis stream and to the routing key.
     Suffix,
+}
+
+impl Stage for OrderingKeyConfig {
+    fn layers(&self, with: &mut Ingredients<'_>) -> Result<StageLayers, CompileError> {
+        let finder = match self.strategy {
+            OrderingStrategy::None => return Ok(StageLayers::none()),
+            OrderingStrategy::Topic => Finder::Topic(with.fields.want(&self.topic_field)?),
+            OrderingStrategy::Subject => Finder::Subject {
+                subject: with.fields.want("subject")?,
+                subjects: with.fields.want("subjects")?,
+                source: self.subject_source,
+            },
+        };
+        Ok(StageLayers::messages(MessageLayer::new(OrderingKeyLayer { finder })))
+    }
+}
+
+/// Makes a key fit for a stream's name or a routing key: trimmed, hashed when longer than `max_len` characters
+/// (0: no limit), and every character outside `A-Za-z0-9._:-` replaced by `_`.
+#[must_use]
+pub fn partition(key: &str, max_len: usize) -> String {
+    let key = key.trim();
+    if max_len > 0 && key.chars().count() > max_len {
+        return Sha1::digest(key.as_bytes()).iter().fold(String::with_capacity(40), |mut hex, byte| {
+            // Writing to a string cannot fail.
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        });
+    }
+    key.chars()
+        .map(|c| match c {
+            'A'..='Z' | 'a'..='z' | '0'..='9' | '.' | '_' | ':' | '-' => c,
+            _ => '_',
+        })
+        .collect()
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Finder {
+    Topic(FieldId),
+    Subject {
+        subject: FieldId,
+        subjects: FieldId,
+        source: SubjectSource,
+    },
+}
+
+#[derive(Debug, Clone, Copy)]
+struct OrderingKeyLayer {
+    finder: Finder,
+}
+
+impl<N> Layer<N> for OrderingKeyLayer {
+    type Service = NewOrderingKey<N>;
+
+    fn layer(&self, inner: N) -> NewOrderingKey<N> {
+        NewOrderingKey {
+            finder: self.finder,
+            inner,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct NewOrderingKey<N> {
+    finder: Finder,
+    inner: N,
+}
+
+impl<N: NewService<Arc<Session>>> NewService<Arc<Session>> for NewOrderingKey<N> {
+    type Service = OrderingKey<N::Service>;
+
+    fn new_service(&self, session: Arc<Session>) -> Self::Service {
+        let fallback = match self.finder {
+            Finder::Topic(_) => None,
+            Finder::Subject { source: SubjectSource::User, .. } => Some(Arc::clone(session.user_id())),
+            Finder::Subject { source: SubjectSource::Subject, .. } => session.subjects().iter().min().cloned(),
+        };
+        OrderingKey {
+            finder: self.finder,
+            fallback: fallback.filter(|key| !key.trim().is_empty()),
+            inner: self.inner.new_service(session),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct OrderingKey<S> {
+    finder: Finder,
+    fallback: Option<Arc<str>>,
+    inner: S,
+}
+
+impl<S> OrderingKey<S> {
+    fn find(&self, message: &Message) -> Option<Ordering> {
+        let shared = |key: Cow<'_, str>| Arc::<str>::from(&*key);
+        let (key, strategy) = match self.finder {
+            Finder::Topic(topic) => {
+                let found = message
+                    .scalar(topic)
+                    .or_else(|| message.meta_scalar(topic))
+                    .or_else(|| message.type_name().filter(|name| !name.trim().is_empty()));
+                (found.map(shared), "topic")
+            }
+            Finder::Subject { subject, subjects, .. } => {
+                let found = message.scalar(subject).or_else(|| message.first_of(subjects));
+                (found.map(shared).or_else(|| self.fallback.clone()), "subject")
+            }
+        };
+        key.map(|key| Ordering { key, strategy })
+    }
+}
+
+impl<S> Service<Message> for OrderingKey<S>
+where
+    S: Service<Message, Response = Outcome, Error = BoxError>,
+{
+    type Response = Outcome;
+    type Error = BoxError;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut message: Message) -> S::Future {
+        if message.kind() == EventKind::MessageReceived {
+            message.ordering = self.find(&message);
+        }
+        self.inner.call(message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::FieldSet;
+    use crate::stages::testing::Inner;
+    use proptest::prelude::*;
+
+    fn key(finder: fn(&mut FieldSet) -> Finder, text: &str) -> Option<String> {
+        let mut fields = FieldSet::default();
+        let new = OrderingKeyLayer { finder: finder(&mut fields) }.layer(Inner::publishes());
+        let stage = new.new_service(Session::for_tests("42", &["user:42", "room:7"]));
+        stage.find(&Message::text(text, &fields)).map(|o| o.key.to_string())
+    }
+
+    fn topic(fields: &mut FieldSet) -> Finder {
+        Finder::Topic(fields.want("topic").unwrap())
+    }
+
+    fn subject(fields: &mut FieldSet, source: SubjectSource) -> Finder {
+        Finder::Subject {
+            subject: fields.want("subject").unwrap(),
+            subjects: fields.want("subjects").unwrap(),
+            source,
+        }
+    }
+
+    #[test]
+    fn topic_then_meta_then_type() {
+        for (text, expected) in [
+            (r#"{"topic":"room:1","meta":{"topic":"x"},"type":"chat"}"#, Some("room:1")),
+            (r#"{"topic":" ","meta":{"topic":"room:2"},"type":"chat"}"#, Some("room:2")),
+            (r#"{"topic":7,"type":"chat"}"#, Some("7")),
+            (r#"{"topic":[1],"type":"chat"}"#, Some("chat")),
+            (r#"{"topic":" padded "}"#, Some(" padded ")),
+            (r#"{"type":""}"#, None),
+            ("{}", None),
+            ("plain", Some("raw")),
+        ] {
+            assert_eq!(key(topic, text).as_deref(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn subject_then_subjects_then_the_connection() {
+        let by_user: fn(&mut FieldSet) -> Finder = |f| subject(f, SubjectSource::User);
+        let by_subject: fn(&mut FieldSet) -> Finder = |f| subject(f, SubjectSource::Subject);
+        assert_eq!(key(by_user, r#"{"subject":"a","subjects":["b"]}"#).as_deref(), Some("a"));
+        assert_eq!(key(by_user, r#"{"subjects":["b","c"]}"#).as_deref(), Some("b"));
+        assert_eq!(key(by_user, r#"{"subjects":[]}"#).as_deref(), Some("42"));
+        assert_eq!(key(by_user, r#"{"subjects":"b"}"#).as_deref(), Some("42"));
+        assert_eq!(key(by_subject, "{}").as_deref(), Some("room:7"));
+        assert_eq!(key(by_subject, "plain").as_deref(), Some("room:7"));
+    }
+
+    #[test]
+    fn partitions_are_fit_for_names() {
+        assert_eq!(partition("room:123", 64), "room:123");
+        assert_eq!(partition(" a b/é ", 64), "a_b__");
+        assert_eq!(partition(&"x".repeat(64), 64), "x".repeat(64));
+        assert_eq!(partition(&"é".repeat(64), 64), "_".repeat(64), "lengths are in characters");
+        assert_eq!(partition(&"x".repeat(65), 64), "78c741ddc482e4cdf8c474a0876347a0905b6233");
+        assert_eq!(partition(&"x".repeat(1000), 0).len(), 1000);
+    }
+
+    proptest! {
+        #[test]
+        fn partitions_hold_their_bounds(key in ".{0,200}", max_len in 0_usize..100) {
+            let name = partition(&key, max_len);
+            let allowed = |c: char| c.is_ascii_alphanumeric() || "._:-".contains(c);
+            prop_assert!(name.chars().all(|c| allowed(c) || c == '_'));
+            prop_assert!(max_len == 0 || name.chars().count() <= max_len.max(40));
+            prop_assert_eq!(partition(&key, max_len), name);
+        }
+    }
 }

@@ -1,7 +1,27 @@
 //! Refuses messages that come faster than the limit.
+//!
+//! The generic cell rate algorithm (ITU-T I.371): a limit's whole state is one time, the theoretical arrival of
+//! the next message, so a changed limit keeps the history and a connection pays sixteen bytes.
 
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use prometheus::IntCounter;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::event::EventKind;
+use crate::message::Message;
+use crate::pipeline::{CompileError, Ingredients, Stage, StageLayers};
+use crate::session::Session;
+use crate::svc::{BoxError, MessageLayer, NewService, Outcome, StageFuture};
 
 /// Settings of the `rate_limit` stage.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -41,3 +61,267 @@ pub enum RateLimitScope {
 #[derive(Debug, thiserror::Error)]
 #[error("rate limited")]
 pub struct RateLimited;
+
+impl Stage for RateLimitConfig {
+    fn layers(&self, with: &mut Ingredients<'_>) -> Result<StageLayers, CompileError> {
+        if self.per_second <= 0.0 {
+            return Ok(StageLayers::none());
+        }
+        Ok(StageLayers::messages(MessageLayer::new(RateLimitLayer {
+            rate: Rate::new(self.per_second, self.burst),
+            scope: self.scope,
+            users: with.shared.keep(UserBuckets::default),
+            limited: with.metrics.rate_limited_total.clone(),
+        })))
+    }
+}
+
+/// How fast messages may come.
+#[derive(Debug, Clone, Copy)]
+struct Rate {
+    interval_nanos: u64,
+    tolerance_nanos: u64,
+}
+
+impl Rate {
+    fn new(per_second: f64, burst: u32) -> Self {
+        let interval = Duration::from_secs_f64((1.0 / per_second).min(1e9));
+        let interval_nanos = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX).max(1);
+        Self {
+            interval_nanos,
+            tolerance_nanos: interval_nanos.saturating_mul(u64::from(burst.max(1)) - 1),
+        }
+    }
+}
+
+/// One limit's state: when the next message is due, in nanoseconds since the bucket was made.
+#[derive(Debug)]
+struct Bucket {
+    made_at: Instant,
+    due_nanos: AtomicU64,
+}
+
+impl Bucket {
+    fn new() -> Self {
+        Self {
+            made_at: Instant::now(),
+            due_nanos: AtomicU64::new(0),
+        }
+    }
+
+    fn admits(&self, rate: Rate, now: Instant) -> bool {
+        let now = u64::try_from(now.saturating_duration_since(self.made_at).as_nanos()).unwrap_or(u64::MAX);
+        self.due_nanos
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |due| {
+                (due <= now.saturating_add(rate.tolerance_nanos))
+                    .then(|| due.max(now).saturating_add(rate.interval_nanos))
+            })
+            .is_ok()
+    }
+}
+
+/// The buckets that users' connections share; an entry dies with its user's last connection.
+#[derive(Debug, Default)]
+struct UserBuckets {
+    buckets: Mutex<HashMap<Arc<str>, Weak<Bucket>>>,
+}
+
+impl UserBuckets {
+    fn of(&self, user: &Arc<str>) -> Arc<Bucket> {
+        let mut buckets = self.buckets.lock();
+        if let Some(bucket) = buckets.get(user).and_then(Weak::upgrade) {
+            return bucket;
+        }
+        // Sweeping only when the map is about to grow keeps its cost per connection constant.
+        if buckets.len() == buckets.capacity() {
+            buckets.retain(|_, bucket| bucket.strong_count() > 0);
+        }
+        let bucket = Arc::new(Bucket::new());
+        buckets.insert(Arc::clone(user), Arc::downgrade(&bucket));
+        bucket
+    }
+}
+
+#[derive(Debug, Clone)]
+struct RateLimitLayer {
+    rate: Rate,
+    scope: RateLimitScope,
+    users: Arc<UserBuckets>,
+    limited: IntCounter,
+}
+
+impl<N> Layer<N> for RateLimitLayer {
+    type Service = NewRateLimit<N>;
+
+    fn layer(&self, inner: N) -> NewRateLimit<N> {
+        NewRateLimit {
+            settings: self.clone(),
+            inner,
+        }
+    }
+}
+
+#[derive(Debug)]
+struct NewRateLimit<N> {
+    settings: RateLimitLayer,
+    inner: N,
+}
+
+impl<N: NewService<Arc<Session>>> NewService<Arc<Session>> for NewRateLimit<N> {
+    type Service = RateLimit<N::Service>;
+
+    fn new_service(&self, session: Arc<Session>) -> Self::Service {
+        let settings = &self.settings;
+        // Kept by the session in both cases: a user's bucket lives for as long as one of its connections.
+        let bucket = match settings.scope {
+            RateLimitScope::Connection => session.keep(Bucket::new),
+            RateLimitScope::User => {
+                let users = Arc::clone(&settings.users);
+                let kept = session.keep(|| UserBucket(users.of(session.user_id())));
+                Arc::clone(&kept.0)
+            }
+        };
+        RateLimit {
+            bucket,
+            rate: settings.rate,
+            limited: settings.limited.clone(),
+            logged_at: None,
+            inner: self.inner.new_service(Arc::clone(&session)),
+            session,
+        }
+    }
+}
+
+struct UserBucket(Arc<Bucket>);
+
+#[derive(Debug)]
+struct RateLimit<S> {
+    bucket: Arc<Bucket>,
+    rate: Rate,
+    limited: IntCounter,
+    logged_at: Option<Instant>,
+    session: Arc<Session>,
+    inner: S,
+}
+
+/// Time between two log lines about one connection's being limited.
+const LOG_EVERY: Duration = Duration::from_secs(10);
+
+impl<S> Service<Message> for RateLimit<S>
+where
+    S: Service<Message, Response = Outcome, Error = BoxError>,
+{
+    type Response = Outcome;
+    type Error = BoxError;
+    type Future = StageFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, message: Message) -> Self::Future {
+        if message.kind() != EventKind::MessageReceived {
+            return StageFuture::inner(self.inner.call(message));
+        }
+        let now = Instant::now();
+        if self.bucket.admits(self.rate, now) {
+            return StageFuture::inner(self.inner.call(message));
+        }
+        self.limited.inc();
+        if self.logged_at.is_none_or(|at| now.duration_since(at) >= LOG_EVERY) {
+            self.logged_at = Some(now);
+            tracing::info!(
+                event = "ws_rate_limited",
+                connection_id = %self.session.id(),
+                user_id = %self.session.user_id(),
+            );
+        }
+        StageFuture::ready(Err(Box::new(RateLimited)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stages::testing::{Inner, text};
+    use crate::telemetry::metrics::Metrics;
+
+    fn limit(per_second: f64, burst: u32, scope: RateLimitScope) -> NewRateLimit<Inner> {
+        RateLimitLayer {
+            rate: Rate::new(per_second, burst),
+            scope,
+            users: Arc::default(),
+            limited: Metrics::new().unwrap().rate_limited_total,
+        }
+        .layer(Inner::publishes())
+    }
+
+    async fn passes(stage: &mut RateLimit<Inner>) -> bool {
+        match stage.call(text("{}")).await {
+            Ok(_) => true,
+            Err(error) => {
+                assert!(error.is::<RateLimited>());
+                false
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn lets_a_burst_pass_and_then_the_rate() {
+        let mut stage = limit(10.0, 3, RateLimitScope::Connection).new_service(Session::for_tests("1", &[]));
+        let mut passed = Vec::new();
+        for _ in 0..5 {
+            passed.push(passes(&mut stage).await);
+        }
+        assert_eq!(passed, [true, true, true, false, false]);
+        tokio::time::advance(Duration::from_millis(99)).await;
+        assert!(!passes(&mut stage).await);
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(passes(&mut stage).await);
+        assert!(!passes(&mut stage).await);
+        tokio::time::advance(Duration::from_secs(60)).await;
+        for _ in 0..3 {
+            assert!(passes(&mut stage).await, "quiet time fills the burst, and no more than it");
+        }
+        assert!(!passes(&mut stage).await);
+        assert_eq!(stage.limited.get(), 5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_stack_keeps_the_history_of_the_connection() {
+        let session = Session::for_tests("1", &[]);
+        let mut old = limit(1.0, 1, RateLimitScope::Connection).new_service(Arc::clone(&session));
+        assert!(passes(&mut old).await);
+        let mut new = limit(10.0, 1, RateLimitScope::Connection).new_service(session);
+        assert!(!passes(&mut new).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn connections_of_a_user_share_if_asked() {
+        for (scope, second_passes) in [(RateLimitScope::User, false), (RateLimitScope::Connection, true)] {
+            let new = limit(1.0, 1, scope);
+            let mut a = new.new_service(Session::for_tests("1", &[]));
+            let mut b = new.new_service(Session::for_tests("1", &[]));
+            let mut other = new.new_service(Session::for_tests("2", &[]));
+            assert!(passes(&mut a).await && passes(&mut other).await);
+            assert_eq!(passes(&mut b).await, second_passes);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn never_limits_the_lifecycle() {
+        let mut stage = limit(1.0, 1, RateLimitScope::Connection).new_service(Session::for_tests("1", &[]));
+        assert!(passes(&mut stage).await);
+        stage.call(Message::connected()).await.unwrap();
+        stage.call(Message::disconnected(1000, "")).await.unwrap();
+    }
+
+    #[test]
+    fn forgets_users_without_connections() {
+        let users = UserBuckets::default();
+        for n in 0..10_000 {
+            drop(users.of(&Arc::from(n.to_string())));
+        }
+        assert!(users.buckets.lock().len() < 100);
+    }
+}

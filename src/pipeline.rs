@@ -1,0 +1,177 @@
+//! Compiles a configuration into a generation: the stacks that handshakes and messages pass.
+//!
+//! Stands between the configuration and the connections. The stack is folded from the YAML's last stage to its
+//! first, so that the first one listed is the first one met.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use crate::config::Config;
+use crate::message::{FieldSet, TooManyFields};
+use crate::sinks::delivery::Delivery;
+use crate::stages::StageConfig;
+use crate::svc::probe::{Probe, Tap};
+use crate::svc::{BoxHandshakeService, HandshakeLayer, MessageLayer, NewMessageService};
+use crate::telemetry::metrics::Metrics;
+
+mod handshake;
+
+pub use handshake::{ANONYMOUS, Claimed, Handshake};
+use handshake::MakeSession;
+
+/// One compiled configuration.
+#[derive(Debug, Clone)]
+pub struct Generation {
+    /// Counts the generations of a process, from 1.
+    pub number: u64,
+    /// The configuration it was compiled from.
+    pub config: Arc<Config>,
+    /// What an upgrade request passes before there is a session.
+    pub handshake: BoxHandshakeService,
+    /// Makes what a connection's messages pass.
+    pub messages: NewMessageService,
+    /// The message fields that the stages ask for.
+    pub fields: Arc<FieldSet>,
+}
+
+/// State that outlives a generation: one value of each type, made by the first generation that asks.
+#[derive(Debug, Default)]
+pub struct Shared {
+    kept: Mutex<Vec<Arc<dyn Any + Send + Sync>>>,
+}
+
+impl Shared {
+    /// The one value of its type.
+    pub fn keep<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Arc<T> {
+        let mut kept = self.kept.lock();
+        for value in kept.iter() {
+            if let Ok(found) = Arc::clone(value).downcast::<T>() {
+                return found;
+            }
+        }
+        let value = Arc::new(make());
+        kept.push(Arc::clone(&value) as Arc<dyn Any + Send + Sync>);
+        value
+    }
+}
+
+/// What the stages are compiled with.
+#[derive(Debug)]
+pub struct Ingredients<'a> {
+    /// The whole configuration.
+    pub config: &'a Config,
+    /// State that outlives a generation.
+    pub shared: &'a Shared,
+    /// The gateway's metrics.
+    pub metrics: &'a Metrics,
+    /// The sinks that get events.
+    pub deliveries: &'a [Arc<Delivery>],
+    /// The message fields that stages ask for.
+    pub fields: &'a mut FieldSet,
+    /// Where each message's way through the stages is told, in `wsgw dev`.
+    pub tap: Option<Tap>,
+}
+
+/// Why a valid configuration could not be compiled.
+#[derive(Debug, thiserror::Error)]
+pub enum CompileError {
+    /// A setting names something that is not there or does not fit.
+    #[error("`{path}` {problem}")]
+    Setting {
+        /// Path of the key below `snoke_ws`.
+        path: String,
+        /// What is wrong, beginning with a verb.
+        problem: String,
+    },
+    /// The stages ask for too many message fields.
+    #[error(transparent)]
+    Fields(#[from] TooManyFields),
+    /// The pipeline does not end in `fan_out`.
+    #[error("`stages` must end with `fan_out`")]
+    NoFanOut,
+}
+
+impl CompileError {
+    /// A setting names something that is not there or does not fit.
+    pub fn setting(path: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::Setting {
+            path: path.into(),
+            problem: problem.into(),
+        }
+    }
+}
+
+/// A stage's settings, as far as compiling goes.
+pub trait Stage {
+    /// Makes the stage's layers.
+    ///
+    /// # Errors
+    /// When a setting names something that is not there, such as a key file.
+    fn layers(&self, with: &mut Ingredients<'_>) -> Result<StageLayers, CompileError>;
+}
+
+/// The layers of one stage: it joins the handshake stack, the message stack, both or neither.
+#[derive(Debug, Default)]
+pub struct StageLayers {
+    handshake: Option<HandshakeLayer>,
+    messages: Option<MessageLayer>,
+}
+
+impl StageLayers {
+    /// The stage has nothing to do.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// The stage joins the message stack.
+    #[must_use]
+    pub fn messages(messages: MessageLayer) -> Self {
+        Self {
+            handshake: None,
+            messages: Some(messages),
+        }
+    }
+
+    /// The stage joins both stacks.
+    #[must_use]
+    pub fn both(handshake: HandshakeLayer, messages: MessageLayer) -> Self {
+        Self {
+            handshake: Some(handshake),
+            messages: Some(messages),
+        }
+    }
+}
+
+/// Compiles the stages of a configuration.
+///
+/// # Errors
+/// When a stage's settings name something that is not there, or the stages do not end with `fan_out`.
+pub fn compile(number: u64, config: Arc<Config>, mut with: Ingredients<'_>) -> Result<Generation, CompileError> {
+    let Some((StageConfig::FanOut(fan_out), above)) = config.stages.split_last() else {
+        return Err(CompileError::NoFanOut);
+    };
+    let probe = |name, with: &Ingredients<'_>| Probe::new(name, with.metrics, with.tap.clone());
+    let mut messages = fan_out.bottom(&with, probe("fan_out", &with));
+    let mut handshake = BoxHandshakeService::new(MakeSession::new(&config));
+    for stage in above.iter().rev() {
+        let layers = stage.settings().layers(&mut with)?;
+        if let Some(layer) = layers.messages {
+            messages = layer.layer(messages, probe(stage.name(), &with));
+        }
+        if let Some(layer) = layers.handshake {
+            handshake = layer.layer(handshake);
+        }
+    }
+    Ok(Generation {
+        number,
+        handshake,
+        messages,
+        fields: Arc::new(with.fields.clone()),
+        config,
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,319 @@
+//! The gateway as a running thing: puts the parts together, listens, and stops without losing events.
+//!
+//! Stands around the whole data path: sockets come in here, sessions are registered here, and here everything is
+//! drained in order when the process is told to stop.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::net::TcpListener;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::api::{ApiSettings, ApiState, Pages, Readiness};
+use crate::close::{Close, code};
+use crate::config::{Config, PresenceStrategy};
+use crate::message::FieldSet;
+use crate::pipeline::{CompileError, Generation, Ingredients, Shared, compile};
+use crate::presence::Presence;
+use crate::presence::memory::MemoryPresence;
+use crate::registry::Registry;
+use crate::sinks::delivery::Delivery;
+use crate::sinks::memory::MemorySink;
+use crate::sinks::{self, SinkError};
+use crate::svc::BoxError;
+use crate::svc::probe::Tap;
+use crate::telemetry::metrics::Metrics;
+
+mod accept;
+mod connection;
+mod upgrade;
+
+/// How long connections may take to end once they are closed, beyond what a client that ignores the close frame
+/// is given.
+const CLOSE_GRACE: Duration = Duration::from_secs(6);
+
+/// What may be added to a gateway beyond its configuration, as `wsgw dev` does.
+#[derive(Debug, Default)]
+pub struct Extras {
+    /// A sink in memory that gets every event.
+    pub memory: Option<Arc<MemorySink>>,
+    /// Where each message's way through the stages is told.
+    pub tap: Option<Tap>,
+    /// Pages served beside the API.
+    pub pages: Option<Pages>,
+}
+
+/// Why a gateway could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on `{address}` (`{setting}`): {reason}")]
+    Bind {
+        /// The address as configured.
+        address: String,
+        /// The setting that names it.
+        setting: &'static str,
+        /// What the system said.
+        reason: std::io::Error,
+    },
+    /// The pipeline cannot be compiled.
+    #[error(transparent)]
+    Compile(#[from] CompileError),
+    /// A sink cannot be made.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+    /// The metrics are inconsistent.
+    #[error("metrics: {0}")]
+    Metrics(BoxError),
+}
+
+/// What all tasks of a gateway share.
+#[derive(Debug)]
+pub(crate) struct State {
+    current: ArcSwap<Generation>,
+    registry: Arc<Registry>,
+    presence: ArcSwap<Arc<dyn Presence>>,
+    metrics: Metrics,
+    open: Arc<AtomicUsize>,
+    draining: AtomicBool,
+    tasks: TaskTracker,
+}
+
+/// One connection's place in `server.max_connections`; given back on drop.
+#[derive(Debug)]
+pub(crate) struct Place(Arc<AtomicUsize>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl State {
+    fn take_place(&self, max: usize) -> Option<Place> {
+        if self.open.fetch_add(1, Ordering::Relaxed) >= max && max != 0 {
+            self.open.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(Place(Arc::clone(&self.open)))
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Counts a close under its code; a client's own inventions share one label.
+    fn count_close(&self, code: u16) {
+        let text;
+        let label = match code {
+            code::NORMAL..=code::TRY_AGAIN | code::UNAUTHORISED | code::DISCONNECTED | code::TOO_SLOW => {
+                text = code.to_string();
+                text.as_str()
+            }
+            _ => "other",
+        };
+        self.metrics.closes_total.with_label_values(&[label]).inc();
+    }
+}
+
+/// A running gateway.
+#[derive(Debug)]
+pub struct Gateway {
+    state: Arc<State>,
+    readiness: Arc<Readiness>,
+    deliveries: Vec<Arc<Delivery>>,
+    listening: CancellationToken,
+    address: SocketAddr,
+    internal_address: Option<SocketAddr>,
+}
+
+/// What became of the events that were buffered when the gateway stopped.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stopped {
+    /// Delivered while stopping.
+    pub delivered: u64,
+    /// Kept by the dead-letter target.
+    pub dead_lettered: u64,
+    /// Kept nowhere.
+    pub lost: u64,
+}
+
+impl Gateway {
+    /// Compiles the configuration, binds the listeners and serves.
+    ///
+    /// Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// When an address cannot be bound, or a setting names something that is not there.
+    pub async fn start(config: Config, extras: Extras) -> Result<Self, StartError> {
+        let metrics = Metrics::new().map_err(StartError::Metrics)?;
+        metrics
+            .build_info
+            .with_label_values(&[env!("CARGO_PKG_VERSION")])
+            .set(1);
+        let registry = Arc::new(Registry::new(config.backpressure.clone(), metrics.clone()));
+        let deliveries = sinks::build(&config, &metrics, extras.memory)?;
+        let config = Arc::new(config);
+        let shared = Shared::default();
+        let generation = compile(
+            1,
+            Arc::clone(&config),
+            Ingredients {
+                config: &config,
+                shared: &shared,
+                metrics: &metrics,
+                deliveries: &deliveries,
+                fields: &mut FieldSet::default(),
+                tap: extras.tap,
+            },
+        )?;
+        let presence = presence(&config, &registry);
+        let readiness = Arc::new(Readiness::default());
+        let api = Arc::new(ApiState::new(
+            Arc::clone(&registry),
+            Arc::clone(&presence),
+            metrics.clone(),
+            Arc::clone(&readiness),
+            ApiSettings {
+                key: config.server.api_key.clone(),
+                max_body_bytes: config.server.max_body_bytes,
+            },
+        ));
+        let state = Arc::new(State {
+            current: ArcSwap::from_pointee(generation),
+            registry,
+            presence: ArcSwap::from_pointee(presence),
+            metrics,
+            open: Arc::default(),
+            draining: AtomicBool::new(false),
+            tasks: TaskTracker::new(),
+        });
+        let server = &config.server;
+        let public = bind("server.listen", &server.listen).await?;
+        let internal = match server.internal_listen.as_str() {
+            "" => None,
+            address => Some(bind("server.internal_listen", address).await?),
+        };
+        let address = local_address("server.listen", &public)?;
+        let internal_address = internal
+            .as_ref()
+            .map(|listener| local_address("server.internal_listen", listener))
+            .transpose()?;
+        let listening = CancellationToken::new();
+        let handshake_timeout = Duration::from_secs_f64(server.handshake_timeout_seconds);
+        accept::spawn(
+            accept::Listener {
+                socket: public,
+                surface: accept::Surface::public(&api, internal.is_none(), extras.pages),
+                handshake_timeout,
+            },
+            &state,
+            &listening,
+        );
+        if let Some(socket) = internal {
+            accept::spawn(
+                accept::Listener {
+                    socket,
+                    surface: accept::Surface::internal(&api),
+                    handshake_timeout,
+                },
+                &state,
+                &listening,
+            );
+        }
+        readiness.serving();
+        Ok(Self {
+            state,
+            readiness,
+            deliveries,
+            listening,
+            address,
+            internal_address,
+        })
+    }
+
+    /// The public listener's address, with the port that the system chose for port 0.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The internal listener's address, where it has one of its own.
+    #[must_use]
+    pub fn internal_address(&self) -> Option<SocketAddr> {
+        self.internal_address
+    }
+
+    /// Stops: turns unready, closes the clients with 1001 spread over the drain time, tells the backend of each,
+    /// delivers what is buffered, and hands the rest to the dead letters.
+    pub async fn stop(self) -> Stopped {
+        let drain = Duration::from_secs_f64(self.state.current.load().config.server.drain_seconds);
+        self.readiness.draining();
+        self.state.draining.store(true, Ordering::Relaxed);
+        self.close_clients(drain).await;
+        self.state.tasks.close();
+        // Connections that wait for room in a full buffer end only as that drains.
+        let _ = tokio::time::timeout(CLOSE_GRACE, self.state.tasks.wait()).await;
+        let deadline = Instant::now() + drain;
+        let mut stopped = Stopped::default();
+        for drained in futures_util::future::join_all(self.deliveries.iter().map(|d| d.drain(deadline))).await {
+            stopped.delivered += drained.delivered;
+            stopped.dead_lettered += drained.dead_lettered;
+            stopped.lost += drained.lost;
+        }
+        let _ = tokio::time::timeout(CLOSE_GRACE, self.state.tasks.wait()).await;
+        self.listening.cancel();
+        stopped
+    }
+
+    async fn close_clients(&self, spread: Duration) {
+        let sessions = self.state.registry.all();
+        let started = Instant::now();
+        let count = u32::try_from(sessions.len()).unwrap_or(u32::MAX).max(1);
+        tracing::info!(event = "draining", connections = sessions.len());
+        for (at, session) in (0_u32..).zip(sessions) {
+            tokio::time::sleep_until(started + spread * at / count).await;
+            session.outbox().close(Close::stopping());
+        }
+        // A handshake that was under way when the list was made.
+        for session in self.state.registry.all() {
+            session.outbox().close(Close::stopping());
+        }
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        self.listening.cancel();
+    }
+}
+
+async fn bind(setting: &'static str, address: &str) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|reason| StartError::Bind {
+        address: address.to_owned(),
+        setting,
+        reason,
+    })
+}
+
+fn local_address(setting: &'static str, listener: &TcpListener) -> Result<SocketAddr, StartError> {
+    listener.local_addr().map_err(|reason| StartError::Bind {
+        address: String::new(),
+        setting,
+        reason,
+    })
+}
+
+/// The store that the API lists from; with presence off, that is still this gateway's own connections.
+fn presence(config: &Config, registry: &Arc<Registry>) -> Arc<dyn Presence> {
+    let mut presence = config.presence.clone();
+    if presence.kind.is_none() {
+        presence.strategy = PresenceStrategy::None;
+    }
+    Arc::new(MemoryPresence::new(Arc::clone(registry), presence))
+}

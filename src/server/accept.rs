@@ -1,0 +1,117 @@
+//! The accept loop: one task a socket, which speaks HTTP until an upgrade takes the socket over.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tower_service::Service as _;
+use warp::filters::BoxedFilter;
+use warp::reply::Response;
+
+use super::{State, upgrade};
+use crate::api::{self, ApiState, Pages};
+
+/// Request line and headers at most: room for the largest token that is looked at, and for cookies beside it.
+const MAX_HEAD_BYTES: usize = 256 * 1024;
+
+/// How long to wait when the process has no file descriptor left.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// A bound socket and what is served on it.
+pub(super) struct Listener {
+    pub(super) socket: TcpListener,
+    pub(super) surface: Surface,
+    pub(super) handshake_timeout: Duration,
+}
+
+/// What a listener serves.
+#[derive(Clone)]
+pub(super) struct Surface {
+    routes: BoxedFilter<(Response,)>,
+    websockets: bool,
+}
+
+impl Surface {
+    /// The WebSocket endpoint, and the API unless it has a listener of its own.
+    pub(super) fn public(api: &Arc<ApiState>, with_api: bool, pages: Option<Pages>) -> Self {
+        let surface = if with_api { api::Surface::All } else { api::Surface::Public };
+        Self {
+            routes: api::routes(Arc::clone(api), surface, pages),
+            websockets: true,
+        }
+    }
+
+    /// The API alone.
+    pub(super) fn internal(api: &Arc<ApiState>) -> Self {
+        Self {
+            routes: api::routes(Arc::clone(api), api::Surface::Internal, None),
+            websockets: false,
+        }
+    }
+}
+
+/// Accepts connections until cancelled.
+pub(super) fn spawn(listener: Listener, state: &Arc<State>, until: &CancellationToken) {
+    let (state, until) = (Arc::clone(state), until.clone());
+    tokio::spawn(async move {
+        let serve = async {
+            loop {
+                match listener.socket.accept().await {
+                    Ok((socket, peer)) => serve(socket, peer, &listener, &state, until.clone()),
+                    Err(error) => {
+                        tracing::warn!(event = "accept_failed", %error);
+                        tokio::time::sleep(PAUSE).await;
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            () = serve => {}
+            () = until.cancelled() => {}
+        }
+    });
+}
+
+fn serve(socket: TcpStream, peer: SocketAddr, listener: &Listener, state: &Arc<State>, until: CancellationToken) {
+    // Small messages must not wait for an acknowledgement; a socket that refuses the option is gone anyway.
+    let _ = socket.set_nodelay(true);
+    let (state, surface) = (Arc::clone(state), listener.surface.clone());
+    let service = service_fn(move |request: Request<Incoming>| {
+        let (state, surface) = (Arc::clone(&state), surface.clone());
+        async move { Ok::<_, Infallible>(answer(state, surface, peer, request).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(listener.handshake_timeout)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .serve_connection(TokioIo::new(socket), service)
+        .with_upgrades();
+    tokio::spawn(async move {
+        tokio::select! {
+            result = connection => {
+                if let Err(error) = result {
+                    tracing::debug!(event = "http_failed", %error);
+                }
+            }
+            () = until.cancelled() => {}
+        }
+    });
+}
+
+async fn answer(state: Arc<State>, surface: Surface, peer: SocketAddr, request: Request<Incoming>) -> Response {
+    if surface.websockets && request.uri().path() == state.current.load().config.server.path {
+        return upgrade::upgrade(state, peer, request).await;
+    }
+    match warp::service(surface.routes).call(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
+}

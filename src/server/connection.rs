@@ -1,0 +1,462 @@
+//! One connection's task: reads messages through the stages, writes pushes, keeps time, and ends cleanly.
+//!
+//! A single task polls everything of its connection, so that an idle one costs one allocation for the task and
+//! one small read buffer. At most one message is in the stages at a time: that keeps its order, and while a full
+//! buffer makes it wait, the socket is not read and TCP slows the client.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, SystemTime};
+
+use futures_util::{Sink, Stream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, timeout_at};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::{Error as WsError, Message as Frame, Utf8Bytes};
+use tower_service::Service;
+
+use crate::close::{self, Answer, Close, code};
+use crate::jwt::unix_seconds;
+use crate::message::Message;
+use crate::outbox::Registered;
+use crate::pipeline::Generation;
+use crate::presence::Sign;
+use crate::server::State;
+use crate::session::{Session, unix_now};
+use crate::svc::{BoxMessageService, MessageFuture, MessageResult, NewService, Outcome};
+
+/// How long a client has to answer a close frame, and a dying connection to take what is still written to it.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Messages handled before the task lets others run.
+const MESSAGES_PER_POLL: usize = 32;
+
+/// Pushes written before the socket is flushed and looked at again.
+const PUSHES_PER_FLUSH: usize = 64;
+
+/// How often a connection is pinged, and how long it has to answer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Heartbeat {
+    pub(super) interval: Duration,
+    pub(super) timeout: Duration,
+}
+
+/// An open connection.
+pub(super) struct Connection<S> {
+    stream: WebSocketStream<S>,
+    session: Arc<Session>,
+    state: Arc<State>,
+    generation: Arc<Generation>,
+    stack: BoxMessageService,
+    in_stages: Option<MessageFuture>,
+    announced: bool,
+    unflushed: bool,
+    heartbeat: Heartbeat,
+    next_ping: Instant,
+    pong_due: Option<Instant>,
+    alarm: Pin<Box<Sleep>>,
+}
+
+/// Why a connection ends.
+#[derive(Debug)]
+enum End {
+    /// The gateway closes it; after a broken frame the stream cannot be parsed any further.
+    Ours { close: Close, broken: bool },
+    /// The client closed it.
+    Theirs { code: u16, reason: String },
+    /// It was lost.
+    Lost,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
+    pub(super) fn new(stream: WebSocketStream<S>, session: Arc<Session>, state: Arc<State>) -> Self {
+        let generation = state.current.load_full();
+        let mut stack = generation.messages.new_service(Arc::clone(&session));
+        let in_stages = Some(stack.call(Message::connected()));
+        let server = &generation.config.server;
+        let heartbeat = Heartbeat {
+            interval: Duration::from_secs_f64(server.ping_interval_seconds),
+            timeout: Duration::from_secs_f64(server.pong_timeout_seconds),
+        };
+        // Connections that came together must not be pinged together for ever after.
+        let first = heartbeat.interval.mul_f64(rand::random_range(0.5..=1.0));
+        let next_ping = Instant::now() + first;
+        let mut connection = Self {
+            stream,
+            session,
+            state,
+            generation,
+            stack,
+            in_stages,
+            announced: false,
+            unflushed: false,
+            heartbeat,
+            next_ping,
+            pong_due: None,
+            alarm: Box::pin(tokio::time::sleep_until(next_ping)),
+        };
+        connection.set_alarm();
+        connection
+    }
+
+    /// Serves the connection to its end, and tells the backend of it.
+    pub(super) async fn serve(mut self) {
+        let end = poll_fn(|cx| self.poll_open(cx)).await;
+        let (code, reason) = self.close(end).await;
+        self.state.registry.unregister(&self.session);
+        self.state.presence.load().disconnected(&self.session);
+        self.retire(code, &reason).await;
+    }
+
+    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        for _ in 0..MESSAGES_PER_POLL {
+            if let Some(end) = self.poll_stages(cx) {
+                return Poll::Ready(end);
+            }
+            if let Some(end) = self.poll_alarm(cx) {
+                return Poll::Ready(end);
+            }
+            match self.poll_write(cx) {
+                Poll::Ready(Ok(None)) => {}
+                Poll::Ready(Ok(Some(close))) => return Poll::Ready(End::Ours { close, broken: false }),
+                Poll::Ready(Err(_)) => return Poll::Ready(End::Lost),
+                // Reading on would only pile up answers that cannot be written.
+                Poll::Pending => {
+                    return match self.session.outbox().register_for_close(cx.waker()) {
+                        Some(close) => Poll::Ready(End::Ours { close, broken: false }),
+                        None => Poll::Pending,
+                    };
+                }
+            }
+            if self.in_stages.is_some() {
+                return Poll::Pending;
+            }
+            match ready!(Pin::new(&mut self.stream).poll_next(cx)) {
+                Some(Ok(frame)) => {
+                    if let Some(end) = self.take(frame) {
+                        return Poll::Ready(end);
+                    }
+                }
+                Some(Err(error)) => {
+                    return Poll::Ready(match close::stream(&error) {
+                        Some(close) => End::Ours { close, broken: true },
+                        None => End::Lost,
+                    });
+                }
+                None => return Poll::Ready(End::Lost),
+            }
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Lets the message in the stages go on, and does what becomes of it.
+    fn poll_stages(&mut self, cx: &mut Context<'_>) -> Option<End> {
+        let future = self.in_stages.as_mut()?;
+        let Poll::Ready(result) = Pin::new(future).poll(cx) else {
+            return None;
+        };
+        self.in_stages = None;
+        let first = !self.announced;
+        match self.settle(result) {
+            None => {
+                self.announced = true;
+                None
+            }
+            Some(Answer::Reply(text)) if !first => self.send(text),
+            // The backend was not told of the connection, so it must not stay.
+            Some(Answer::Reply(_)) => Some(End::Ours {
+                close: Close::new(code::TRY_AGAIN, "try again later"),
+                broken: false,
+            }),
+            Some(Answer::Close(close)) => Some(End::Ours { close, broken: false }),
+        }
+    }
+
+    fn settle(&self, result: MessageResult) -> Option<Answer> {
+        match result {
+            Ok(Outcome::Published) => None,
+            Ok(Outcome::Reply(text)) => Some(Answer::Reply(text)),
+            Err(error) => {
+                let answer = close::answer(&error);
+                if matches!(&answer, Answer::Close(close) if close.code == code::INTERNAL) {
+                    tracing::error!(
+                        event = "ws_stage_failed",
+                        connection_id = %self.session.id(),
+                        %error,
+                    );
+                }
+                Some(answer)
+            }
+        }
+    }
+
+    /// Takes a frame from the client.
+    fn take(&mut self, frame: Frame) -> Option<End> {
+        let message = match frame {
+            Frame::Text(text) => Message::text(text, &self.generation.fields),
+            Frame::Binary(bytes) => Message::binary(&bytes),
+            Frame::Pong(_) => {
+                self.session.seen(unix_now());
+                self.pong_due = None;
+                self.set_alarm();
+                return None;
+            }
+            // The library answers by itself; the answer is written with the next flush.
+            Frame::Ping(_) => {
+                self.session.seen(unix_now());
+                self.unflushed = true;
+                return None;
+            }
+            Frame::Close(frame) => {
+                return Some(match frame {
+                    Some(frame) => End::Theirs {
+                        code: frame.code.into(),
+                        reason: frame.reason.to_string(),
+                    },
+                    None => End::Theirs {
+                        code: code::NONE,
+                        reason: String::new(),
+                    },
+                });
+            }
+            Frame::Frame(_) => return None,
+        };
+        self.state.metrics.messages_total.inc();
+        self.session.seen(unix_now());
+        let sign = match message.type_name().as_deref() {
+            Some("ping" | "heartbeat") => Sign::Beat,
+            _ => Sign::Message,
+        };
+        self.state.presence.load().heard(&self.session, sign);
+        self.follow_reload();
+        self.in_stages = Some(self.stack.call(message));
+        None
+    }
+
+    /// Changes to the newest generation's stack; done between messages, so that each meets exactly one.
+    fn follow_reload(&mut self) {
+        let current = self.state.current.load();
+        if current.number != self.generation.number {
+            self.generation = Arc::clone(&current);
+            self.stack = self.generation.messages.new_service(Arc::clone(&self.session));
+        }
+    }
+
+    fn send(&mut self, text: Utf8Bytes) -> Option<End> {
+        self.unflushed = true;
+        // A renewed token moves the end of the connection, and is answered like any other control message.
+        self.set_alarm();
+        match Pin::new(&mut self.stream).start_send(Frame::Text(text)) {
+            Ok(()) => None,
+            Err(_) => Some(End::Lost),
+        }
+    }
+
+    /// Writes what is to be written; pending while the client does not read. Gives the close that was asked for.
+    ///
+    /// Several waiting pushes share a flush and so a system call, while a lone one is never delayed.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Close>, WsError>> {
+        loop {
+            if self.unflushed {
+                ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+                self.unflushed = false;
+            }
+            for _ in 0..PUSHES_PER_FLUSH {
+                let Poll::Ready(ready) = Pin::new(&mut self.stream).poll_ready(cx) else {
+                    self.unflushed = true;
+                    return Poll::Pending;
+                };
+                ready?;
+                let Some(text) = self.session.outbox().pop(self.state.registry.limits()) else {
+                    break;
+                };
+                Pin::new(&mut self.stream).start_send(Frame::Text(text))?;
+                self.unflushed = true;
+            }
+            if self.unflushed {
+                continue;
+            }
+            match self.session.outbox().register(cx.waker()) {
+                Registered::Push => {}
+                Registered::Nothing => return Poll::Ready(Ok(None)),
+                Registered::Close(close) => return Poll::Ready(Ok(Some(close))),
+            }
+        }
+    }
+
+    fn poll_alarm(&mut self, cx: &mut Context<'_>) -> Option<End> {
+        while self.alarm.as_mut().poll(cx).is_ready() {
+            let now = Instant::now();
+            if self.session.expires_at().is_some_and(|at| until(at).is_zero()) {
+                return Some(End::Ours {
+                    close: Close::expired(),
+                    broken: false,
+                });
+            }
+            if self.pong_due.is_some_and(|due| due <= now) {
+                if self.unflushed {
+                    // The ping itself may not have left: the client does not read.
+                    return Some(End::Ours {
+                        close: Close::too_slow(),
+                        broken: false,
+                    });
+                }
+                if self.in_stages.is_some() {
+                    // The pong may lie unread behind a message that waits for a full buffer.
+                    self.pong_due = Some(now + self.heartbeat.timeout);
+                } else {
+                    return Some(End::Lost);
+                }
+            }
+            if self.next_ping <= now {
+                self.next_ping = now + self.heartbeat.interval;
+                if self.pong_due.is_none() {
+                    self.pong_due = Some(now + self.heartbeat.timeout);
+                    self.unflushed = true;
+                    if Pin::new(&mut self.stream).start_send(Frame::Ping(bytes::Bytes::new())).is_err() {
+                        return Some(End::Lost);
+                    }
+                }
+            }
+            self.set_alarm();
+        }
+        None
+    }
+
+    /// One timer for everything the connection waits for: the next ping, a pong, the token's end.
+    fn set_alarm(&mut self) {
+        let mut at = self.next_ping;
+        if let Some(due) = self.pong_due {
+            at = at.min(due);
+        }
+        if let Some(expires_at) = self.session.expires_at() {
+            at = at.min(Instant::now() + until(expires_at));
+        }
+        self.alarm.as_mut().reset(at);
+    }
+
+    /// Ends the connection on the wire; gives the close code and the peer's reason for the backend.
+    async fn close(&mut self, end: End) -> (u16, String) {
+        let deadline = Instant::now() + CLOSE_TIMEOUT;
+        match end {
+            End::Lost => (code::LOST, String::new()),
+            End::Theirs { code, reason } => {
+                // The library has the answer ready; the client may be gone already.
+                let _ = timeout_at(deadline, poll_fn(|cx| Pin::new(&mut self.stream).poll_flush(cx))).await;
+                (code, reason)
+            }
+            End::Ours { close, broken } => {
+                let reason = timeout_at(deadline, self.close_handshake(&close, broken)).await;
+                (close.code, reason.unwrap_or_default())
+            }
+        }
+    }
+
+    /// Sends what still waits and the close frame, then reads to the peer's; returns the peer's reason.
+    async fn close_handshake(&mut self, close: &Close, broken: bool) -> String {
+        while let Some(text) = self.session.outbox().pop(self.state.registry.limits()) {
+            if send(&mut self.stream, Frame::Text(text)).await.is_err() {
+                return String::new();
+            }
+        }
+        if send_close(&mut self.stream, close).await.is_err() {
+            return String::new();
+        }
+        if broken {
+            discard(self.stream.get_mut()).await;
+            return String::new();
+        }
+        loop {
+            match poll_fn(|cx| Pin::new(&mut self.stream).poll_next(cx)).await {
+                Some(Ok(Frame::Close(frame))) => {
+                    return frame.map(|frame| frame.reason.to_string()).unwrap_or_default();
+                }
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return String::new(),
+            }
+        }
+    }
+
+    /// Lets the message in the stages finish, then sends the connection's last event.
+    async fn retire(&mut self, code: u16, reason: &str) {
+        let Self { session, state, .. } = &*self;
+        tracing::info!(
+            event = "ws_disconnected",
+            connection_id = %session.id(),
+            user_id = %session.user_id(),
+            close_code = code,
+        );
+        state.metrics.disconnects_total.inc();
+        state.metrics.connections.dec();
+        state.count_close(code);
+        if let Some(future) = self.in_stages.take() {
+            let published = future.await.is_ok();
+            self.announced |= published;
+        }
+        if self.announced {
+            self.follow_reload();
+            if let Err(error) = self.stack.call(Message::disconnected(code, reason)).await {
+                tracing::error!(
+                    event = "ws_stage_failed",
+                    connection_id = %self.session.id(),
+                    %error,
+                );
+            }
+        }
+    }
+}
+
+/// Closes a socket that was never admitted.
+pub(super) async fn turn_away(mut stream: WebSocketStream<TcpStream>, close: Close) {
+    let closing = async {
+        if send_close(&mut stream, &close).await.is_ok() {
+            loop {
+                match poll_fn(|cx| Pin::new(&mut stream).poll_next(cx)).await {
+                    Some(Ok(Frame::Close(_)) | Err(_)) | None => break,
+                    Some(Ok(_)) => {}
+                }
+            }
+        }
+    };
+    // A client that ignores the close frame is cut.
+    let _ = timeout_at(Instant::now() + CLOSE_TIMEOUT, closing).await;
+}
+
+async fn send_close<S>(stream: &mut WebSocketStream<S>, close: &Close) -> Result<(), WsError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let frame = CloseFrame {
+        code: close.code.into(),
+        reason: close.reason.as_ref().into(),
+    };
+    send(stream, Frame::Close(Some(frame))).await
+}
+
+async fn send<S>(stream: &mut WebSocketStream<S>, frame: Frame) -> Result<(), WsError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    poll_fn(|cx| Pin::new(&mut *stream).poll_ready(cx)).await?;
+    Pin::new(&mut *stream).start_send(frame)?;
+    poll_fn(|cx| Pin::new(&mut *stream).poll_flush(cx)).await
+}
+
+/// Reads and forgets to the end: closing a socket with unread data resets it, and a reset may overtake the
+/// close frame (RFC 6455 section 7.1.1).
+async fn discard<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut S) {
+    let _ = socket.shutdown().await;
+    let mut scrap = [0; 4096];
+    while matches!(socket.read(&mut scrap).await, Ok(n) if n > 0) {}
+}
+
+/// The time left to a moment in Unix seconds; a year for whatever lies further off.
+fn until(unix: f64) -> Duration {
+    let left = (unix - unix_seconds(SystemTime::now())).clamp(0.0, 31_536_000.0);
+    Duration::try_from_secs_f64(left).unwrap_or_default()
+}

@@ -1,0 +1,311 @@
+//! From an HTTP request to an open connection: checks the upgrade, admits the client, takes over the socket.
+//!
+//! Done by hand on hyper, because the read buffer's size decides what an idle connection costs: warp's own
+//! upgrade gives each 128 KiB.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, Request, StatusCode, Version};
+use hyper::body::Incoming;
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use ipnet::IpNet;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tower::ServiceExt as _;
+use warp::Reply as _;
+use warp::reply::Response;
+
+use super::State;
+use super::connection::{Connection, turn_away};
+use crate::api::Problem;
+use crate::close::{self, Close, Refused, code};
+use crate::jwt::offers_bearer;
+use crate::message::TraceContext;
+use crate::pipeline::{Generation, Handshake};
+use crate::registry::AddressPlace;
+use crate::session::Session;
+
+/// Resident for each idle connection; larger messages make it grow for as long as they need it.
+const READ_BUFFER: usize = 1024;
+
+/// Pushes are gathered up to this size before they are written.
+const WRITE_BUFFER: usize = 16 * 1024;
+
+/// Answers a request for the WebSocket endpoint, and starts the connection's task.
+pub(super) async fn upgrade(state: Arc<State>, peer: SocketAddr, mut request: Request<Incoming>) -> Response {
+    let started = Instant::now();
+    let generation = state.current.load_full();
+    let key = match check(&state, &generation, &request) {
+        Ok(key) => key,
+        Err(refused) => return refuse(&state, &refused),
+    };
+    let server = &generation.config.server;
+    let Some(place) = state.take_place(server.max_connections) else {
+        return refuse(&state, &Refused::TooManyConnections);
+    };
+    let address = client_address(peer.ip(), request.headers(), &server.trusted_proxies);
+    let Some(address_place) = state.registry.take_address(address, server.max_connections_per_address) else {
+        return refuse(&state, &Refused::TooManyFromAddress);
+    };
+    let subprotocol = offers_bearer(request.headers());
+    let handshake = Handshake {
+        headers: std::mem::take(request.headers_mut()),
+        query: request.uri().query().map(str::to_owned),
+        address: Some(address),
+        identity: None,
+        trace: TraceContext::default(),
+    };
+    let admitted = generation.handshake.clone().oneshot(handshake).await;
+    let admitted = admitted.map_err(|error| close::admission(&error)).and_then(|session| {
+        match state.registry.register(&session, server.max_connections_per_user) {
+            Ok(()) => Ok(session),
+            Err(too_many) => Err(Close::new(code::TRY_AGAIN, too_many.to_string())),
+        }
+    });
+    state
+        .metrics
+        .handshake_duration_seconds
+        .observe(started.elapsed().as_secs_f64());
+    let upgrading = hyper::upgrade::on(request);
+    let max_message_bytes = server.max_message_bytes;
+    let places = (place, address_place);
+    state.tasks.spawn({
+        let state = Arc::clone(&state);
+        async move { open(state, upgrading, admitted, max_message_bytes, places).await }
+    });
+    switching(&key, subprotocol)
+}
+
+/// Waits for the socket and serves the connection on it.
+async fn open(
+    state: Arc<State>,
+    upgrading: hyper::upgrade::OnUpgrade,
+    admitted: Result<Arc<Session>, Close>,
+    max_message_bytes: usize,
+    places: (super::Place, AddressPlace),
+) {
+    let stream = match upgrading.await {
+        Ok(upgraded) => accept(upgraded, max_message_bytes).await,
+        Err(error) => {
+            tracing::debug!(event = "ws_upgrade_failed", %error);
+            None
+        }
+    };
+    match (stream, admitted) {
+        (Some(stream), Ok(session)) => {
+            state.metrics.connections_total.inc();
+            state.metrics.connections.inc();
+            tracing::info!(
+                event = "ws_connected",
+                connection_id = %session.id(),
+                user_id = %session.user_id(),
+            );
+            state.presence.load().connected(&session);
+            // Boxed, so that the few admitted bytes of this function do not travel with the connection.
+            Box::pin(Connection::new(stream, session, Arc::clone(&state)).serve()).await;
+        }
+        (Some(stream), Err(close)) => turn_away(stream, close).await,
+        (None, Ok(session)) => state.registry.unregister(&session),
+        (None, Err(_)) => {}
+    }
+    drop(places);
+}
+
+/// Takes the socket back from hyper and puts WebSocket framing on it.
+async fn accept(upgraded: Upgraded, max_message_bytes: usize) -> Option<WebSocketStream<TcpStream>> {
+    let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
+    let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(WRITE_BUFFER)
+        // No bound is needed beside the connection's own: it writes nothing more while a flush is pending.
+        .max_write_buffer_size(usize::MAX)
+        .max_message_size(Some(max_message_bytes))
+        .max_frame_size(Some(max_message_bytes));
+    let (io, early) = (parts.io.into_inner(), parts.read_buf.to_vec());
+    Some(WebSocketStream::from_partially_read(io, early, Role::Server, Some(config)).await)
+}
+
+/// Checks what RFC 6455 section 4.2.1 asks of an upgrade request, and its origin; gives its key.
+fn check(state: &State, generation: &Generation, request: &Request<Incoming>) -> Result<HeaderValue, Refused> {
+    let headers = request.headers();
+    let upgrade = request.method() == Method::GET
+        && request.version() == Version::HTTP_11
+        && has_token(headers, header::CONNECTION, "upgrade")
+        && has_token(headers, header::UPGRADE, "websocket");
+    if !upgrade {
+        return Err(Refused::NotAnUpgrade);
+    }
+    if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|v| v != "13") {
+        return Err(Refused::Version);
+    }
+    let key = headers
+        .get(header::SEC_WEBSOCKET_KEY)
+        .filter(|key| is_key(key.as_bytes()))
+        .ok_or(Refused::Key)?;
+    if let Some(origin) = headers.get(header::ORIGIN)
+        && !origin_allowed(origin, &generation.config.server.allowed_origins)
+    {
+        return Err(Refused::Origin);
+    }
+    if state.is_draining() {
+        return Err(Refused::Draining);
+    }
+    Ok(key.clone())
+}
+
+fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool {
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|part| part.trim().eq_ignore_ascii_case(token))
+}
+
+/// Whether the text is the base64 of sixteen bytes.
+fn is_key(key: &[u8]) -> bool {
+    key.len() == 24
+        && key.ends_with(b"==")
+        && key[..22].iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/'))
+}
+
+/// Whether an origin is listed; `*.` stands for any subdomain, and an empty list or `*` for any origin.
+fn origin_allowed(origin: &HeaderValue, allowed: &[String]) -> bool {
+    if allowed.is_empty() {
+        return true;
+    }
+    let Ok(origin) = origin.to_str() else {
+        return false;
+    };
+    allowed.iter().any(|entry| {
+        if entry == "*" || entry.eq_ignore_ascii_case(origin) {
+            return true;
+        }
+        let Some((scheme, domain)) = entry.split_once("://*.") else {
+            return false;
+        };
+        origin
+            .split_once("://")
+            .is_some_and(|(got_scheme, got_host)| {
+                let (got_host, domain) = (got_host.to_ascii_lowercase(), domain.to_ascii_lowercase());
+                got_scheme.eq_ignore_ascii_case(scheme)
+                    && got_host
+                        .strip_suffix(&domain)
+                        .is_some_and(|sub| sub.len() > 1 && sub.ends_with('.'))
+            })
+    })
+}
+
+/// The client's address: the last one in `X-Forwarded-For` that no trusted proxy has.
+fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+    let is_trusted = |address: &IpAddr| trusted.iter().any(|net| net.contains(address));
+    if !is_trusted(&peer) {
+        return peer;
+    }
+    let mut found = peer;
+    let forwarded: Vec<&str> = headers
+        .get_all("x-forwarded-for")
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .collect();
+    for hop in forwarded.iter().rev() {
+        let Ok(address) = hop.trim().parse() else { break };
+        found = address;
+        if !is_trusted(&address) {
+            break;
+        }
+    }
+    found
+}
+
+fn switching(key: &HeaderValue, subprotocol: bool) -> Response {
+    let mut response = warp::reply().into_response();
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    // Base64 is always a header value.
+    if let Ok(accept) = HeaderValue::try_from(derive_accept_key(key.as_bytes())) {
+        headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    }
+    if subprotocol {
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("bearer"));
+    }
+    response
+}
+
+fn refuse(state: &State, refused: &Refused) -> Response {
+    state
+        .metrics
+        .upgrades_refused_total
+        .with_label_values(&[refused.label()])
+        .inc();
+    let (status, retry_after) = refused.status();
+    let mut response = problem(status, &refused.to_string());
+    let headers = response.headers_mut();
+    if let Some(after) = retry_after {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs()));
+    }
+    if status == StatusCode::UPGRADE_REQUIRED {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn origin(origin: &'static str, allowed: &[&str]) -> bool {
+        let allowed: Vec<String> = allowed.iter().map(|s| (*s).into()).collect();
+        origin_allowed(&HeaderValue::from_static(origin), &allowed)
+    }
+
+    #[test]
+    fn origins_match_whole_or_by_subdomain() {
+        assert!(origin("https://any.example", &[]));
+        assert!(origin("https://app.example", &["https://other.example", "https://app.example"]));
+        assert!(origin("HTTPS://App.Example", &["https://app.example"]));
+        assert!(origin("https://a.b.example", &["https://*.b.example"]));
+        for (bad, allowed) in [
+            ("https://app.example.evil", "https://app.example"),
+            ("http://app.example", "https://app.example"),
+            ("https://b.example", "https://*.b.example"),
+            ("https://evilb.example", "https://*.b.example"),
+            ("https://.b.example", "https://*.b.example"),
+            ("http://a.b.example", "https://*.b.example"),
+            ("null", "https://app.example"),
+        ] {
+            assert!(!origin(bad, &[allowed]), "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_trusted_proxies_name_the_client() {
+        let mut headers = HeaderMap::new();
+        headers.insert("x-forwarded-for", HeaderValue::from_static("6.6.6.6, 9.9.9.9, 10.0.0.2"));
+        let proxies: Vec<IpNet> = ["10.0.0.0/8".parse().unwrap()].to_vec();
+        let proxy = IpAddr::from([10, 0, 0, 1]);
+        assert_eq!(client_address(proxy, &headers, &proxies), IpAddr::from([9, 9, 9, 9]));
+        assert_eq!(client_address(proxy, &headers, &[]), proxy);
+        let stranger = IpAddr::from([8, 8, 8, 8]);
+        assert_eq!(client_address(stranger, &headers, &proxies), stranger);
+    }
+
+    #[test]
+    fn keys_are_sixteen_bytes_in_base64() {
+        assert!(is_key(b"dGhlIHNhbXBsZSBub25jZQ=="));
+        for bad in [&b""[..], b"dGhlIHNhbXBsZSBub25jZQ", b"dGhlIHNhbXBsZSBub25jZQ===", b"dGhlIHNhbXBsZSBub25j!!=="] {
+            assert!(!is_key(bad));
+        }
+    }
+}
