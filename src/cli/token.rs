@@ -103,3 +103,83 @@ fn claims(args: &TokenArgs, now: u64) -> Result<Map<String, Value>, TokenError> 
     }
     Ok(claims)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jwt::Verifier;
+    use crate::stages::auth::AuthConfig;
+
+    fn args() -> TokenArgs {
+        TokenArgs {
+            user: "42".into(),
+            user_claim: "user_id".into(),
+            ttl: 60,
+            claims: Vec::new(),
+            key: concat!(env!("CARGO_MANIFEST_DIR"), "/tests/keys/rsa.pem").into(),
+            alg: None,
+        }
+    }
+
+    #[test]
+    fn the_gateway_accepts_the_token_until_it_expires() {
+        let token = make_token(&args(), 1000).unwrap();
+        let mut config = AuthConfig::default();
+        config.jwt.public_key_file =
+            concat!(env!("CARGO_MANIFEST_DIR"), "/tests/keys/rsa.pub.pem").into();
+        let verifier = Verifier::new(&config).unwrap();
+        assert_eq!(
+            verifier
+                .verify_now(&token, 1059.0)
+                .unwrap()
+                .unwrap()
+                .user_id,
+            "42"
+        );
+        assert!(verifier.verify_now(&token, 1060.0).unwrap().is_err());
+    }
+
+    #[test]
+    fn claims_are_json_where_they_can_be() {
+        let args = TokenArgs {
+            user_claim: "sub".into(),
+            ttl: 0,
+            claims: ["subjects=[\"a\"]", "name=ann", "n=1", "note=a=b", "sub=7"]
+                .map(String::from)
+                .into(),
+            ..args()
+        };
+        let expected = json!(
+            {"sub": 7, "iat": 1000, "subjects": ["a"], "name": "ann", "n": 1, "note": "a=b"}
+        );
+        assert_eq!(Value::Object(claims(&args, 1000).unwrap()), expected);
+    }
+
+    #[test]
+    fn errors_are_one_line_that_names_the_option() {
+        let text = |args: &TokenArgs| make_token(args, 1000).unwrap_err().to_string();
+        let bad_claim = TokenArgs {
+            claims: vec!["x".into()],
+            ..args()
+        };
+        assert_eq!(text(&bad_claim), "--claim x: expected NAME=VALUE");
+        let bad_alg = TokenArgs {
+            alg: Some("none".into()),
+            ..args()
+        };
+        assert!(text(&bad_alg).starts_with("--alg: unknown algorithm `none`"));
+        let bad_file = TokenArgs {
+            key: "no/such.pem".into(),
+            ..args()
+        };
+        assert!(text(&bad_file).starts_with("--key no/such.pem: "));
+        let wrong_key = TokenArgs {
+            alg: Some("ES256".into()),
+            ..args()
+        };
+        assert!(
+            text(&wrong_key)
+                .ends_with("rsa.pem: ES256 needs an EC key on P-256, this is an RSA key")
+        );
+    }
+}
