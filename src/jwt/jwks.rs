@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use reqwest::header::ACCEPT;
 use reqwest::redirect::Policy;
 use reqwest::{Client, StatusCode, Url};
@@ -18,7 +18,7 @@ use tokio::task::AbortHandle;
 
 use super::error::{AuthError, VerifierError};
 use super::jwk::KeySet;
-use crate::stages::auth::JwtConfig;
+use crate::stages::auth::{JwtAlgorithm, JwtConfig};
 
 const MAX_RESPONSE_BYTES: usize = 1024 * 1024;
 
@@ -71,7 +71,7 @@ struct State {
 
 /// What is known about a token's key right now.
 pub(super) enum Lookup {
-    /// The set may hold the key: [`KeySet::find`] tells.
+    /// A set that holds the key.
     Keys(Arc<KeySet>),
     /// The token cannot be judged, or has no key.
     Refused(AuthError),
@@ -111,47 +111,45 @@ impl Jwks {
     pub(super) fn lookup(&self, kid: Option<&str>, now: f64) -> Lookup {
         let mut state = self.shared.state.lock();
         let Some(keys) = state.keys.clone() else {
-            return if state.in_flight
-                || (!self.is_backing_off(&state, now) && self.start(&mut state, now))
-            {
-                Lookup::Wait(self.shared.finished.subscribe())
-            } else {
+            return if self.is_backing_off(&state, now) && !state.in_flight {
                 Lookup::Refused(AuthError::KeysUnavailable)
+            } else {
+                self.start_and_wait(&mut state, now)
             };
         };
         let refresh = seconds(self.shared.config.jwks_refresh_seconds);
-        if !is_within(state.fetched_at, refresh, now) && !self.is_backing_off(&state, now) {
-            self.start(&mut state, now);
-        }
+        let fetch = if is_within(state.fetched_at, refresh, now) || self.is_backing_off(&state, now)
+        {
+            None
+        } else {
+            self.start(&mut state, now)
+        };
         if keys.find(kid).is_some() {
             // After a long silence the keys may have been revoked long ago: wait for the answer, unless
             // the last one was a failure, because a provider that is down must not slow anybody.
             let overdue = !is_within(state.fetched_at, 2.0 * refresh, now);
-            return if overdue && state.in_flight && state.failed_at.is_none() {
-                Lookup::Wait(self.shared.finished.subscribe())
-            } else {
-                Lookup::Keys(keys)
+            return match fetch {
+                Some(fetch) if overdue && state.failed_at.is_none() => Lookup::Wait(fetch),
+                _ => Lookup::Keys(keys),
             };
         }
         if kid.is_none() {
             return Lookup::Refused(AuthError::UnknownKey);
         }
-        if state.in_flight {
-            return Lookup::Wait(self.shared.finished.subscribe());
+        if let Some(fetch) = fetch {
+            return Lookup::Wait(fetch);
         }
-        // Anybody can invent key ids: they must not turn into requests to the provider.
-        if self.is_backing_off(&state, now) {
-            return Lookup::Refused(AuthError::KeysUnavailable);
+        if !state.in_flight {
+            // Anybody can invent key ids: they must not turn into requests to the provider.
+            if self.is_backing_off(&state, now) {
+                return Lookup::Refused(AuthError::KeysUnavailable);
+            }
+            if self.is_recent(state.missed_at, now) {
+                return Lookup::Refused(AuthError::UnknownKey);
+            }
+            state.missed_at = Some(now);
         }
-        if self.is_recent(state.missed_at, now) {
-            return Lookup::Refused(AuthError::UnknownKey);
-        }
-        state.missed_at = Some(now);
-        if self.start(&mut state, now) {
-            Lookup::Wait(self.shared.finished.subscribe())
-        } else {
-            Lookup::Refused(AuthError::KeysUnavailable)
-        }
+        self.start_and_wait(&mut state, now)
     }
 
     /// Waits for the fetch in flight, and returns a set that holds the token's key.
@@ -178,6 +176,11 @@ impl Jwks {
         }
     }
 
+    fn start_and_wait(&self, state: &mut MutexGuard<'_, State>, now: f64) -> Lookup {
+        self.start(state, now)
+            .map_or(Lookup::Refused(AuthError::KeysUnavailable), Lookup::Wait)
+    }
+
     /// Whether the last fetch failed so recently that the next one has to wait.
     fn is_backing_off(&self, state: &State, now: f64) -> bool {
         self.is_recent(state.failed_at, now)
@@ -188,22 +191,23 @@ impl Jwks {
         moment.is_some_and(|moment| is_within(moment, pause, now))
     }
 
-    /// Starts a fetch unless one is in flight; false outside a runtime, where nothing can be fetched.
-    fn start(&self, state: &mut State, now: f64) -> bool {
+    /// Starts a fetch unless one is in flight; none outside a runtime, where nothing can be fetched.
+    fn start(&self, state: &mut MutexGuard<'_, State>, now: f64) -> Option<watch::Receiver<u64>> {
+        let finished = self.shared.finished.subscribe();
         if state.in_flight {
-            return true;
+            return Some(finished);
         }
-        let Ok(runtime) = Handle::try_current() else {
-            return false;
-        };
+        let runtime = Handle::try_current().ok()?;
         state.in_flight = true;
         let fetch = Fetch {
             shared: Arc::clone(&self.shared),
             started_at: now,
             outcome: Err(FetchError::Aborted),
         };
-        *self.fetch.lock() = Some(runtime.spawn(fetch.run()).abort_handle());
-        true
+        // A runtime that is shutting down drops the fetch inside `spawn`, and that needs the state.
+        let task = MutexGuard::unlocked(state, || runtime.spawn(fetch.run()));
+        *self.fetch.lock() = Some(task.abort_handle());
+        Some(finished)
     }
 }
 
@@ -231,34 +235,34 @@ impl Fetch {
 impl Drop for Fetch {
     fn drop(&mut self) {
         let outcome = std::mem::replace(&mut self.outcome, Err(FetchError::Aborted));
+        log(&outcome, self.shared.config.algorithm);
         let mut state = self.shared.state.lock();
         state.in_flight = false;
         match outcome {
             Ok(keys) => {
-                tracing::info!(event = "jwks_refreshed", keys = keys.len());
-                if keys.len() == 0 {
-                    tracing::warn!(
-                        event = "jwks_empty",
-                        algorithm = self.shared.config.algorithm.name(),
-                        "the key set holds no key for the configured algorithm"
-                    );
-                }
                 state.keys = Some(Arc::new(keys));
                 state.fetched_at = self.started_at;
                 state.failed_at = None;
             }
-            Err(FetchError::Aborted) => state.failed_at = Some(self.started_at),
-            Err(error) => {
-                tracing::warn!(
-                    event = "jwks_failed",
-                    %error,
-                    stale_keys = state.keys.as_ref().map_or(0, |keys| keys.len())
-                );
-                state.failed_at = Some(self.started_at);
-            }
+            Err(_) => state.failed_at = Some(self.started_at),
         }
         drop(state);
         self.shared.finished.send_modify(|count| *count += 1);
+    }
+}
+
+fn log(outcome: &Result<KeySet, FetchError>, algorithm: JwtAlgorithm) {
+    match outcome {
+        // Not an error: it is how a provider revokes everything. But most likely the algorithm is wrong.
+        Ok(keys) if keys.len() == 0 => tracing::warn!(
+            event = "jwks_refreshed",
+            keys = 0,
+            algorithm = algorithm.name(),
+            "the key set holds no key for the configured algorithm"
+        ),
+        Ok(keys) => tracing::info!(event = "jwks_refreshed", keys = keys.len()),
+        Err(FetchError::Aborted) => {}
+        Err(error) => tracing::warn!(event = "jwks_failed", %error),
     }
 }
 

@@ -37,6 +37,13 @@ impl VerifyKey {
         if is_pem(bytes) {
             return Err(KeyProblem::PemAsSecret(algorithm).into());
         }
+        // RFC 7518 section 3.2 demands as much as the hash has; refusing would lock out running systems.
+        if bytes.len() < 32 {
+            tracing::warn!(
+                event = "jwt_secret_short",
+                "the shared secret is under 32 bytes and can be guessed from one token"
+            );
+        }
         match algorithm.in_library() {
             Some(library) => Ok(Self::Library(library, DecodingKey::from_secret(bytes))),
             None => Err(KeyProblem::Unsupported(algorithm).into()),

@@ -135,10 +135,10 @@ impl SigningKey {
 ///
 /// When the cryptographic library fails.
 pub fn sign_token(key: &SigningKey, claims: &Map<String, Value>) -> Result<String, SignError> {
-    let mut header = json!({"typ": "JWT", "alg": key.algorithm.name()});
-    if let Some(kid) = &key.kid {
-        header["kid"] = json!(kid);
-    }
+    let header = match &key.kid {
+        Some(kid) => json!({"typ": "JWT", "alg": key.algorithm.name(), "kid": kid}),
+        None => json!({"typ": "JWT", "alg": key.algorithm.name()}),
+    };
     let header = URL_SAFE_NO_PAD.encode(header.to_string());
     let payload = URL_SAFE_NO_PAD.encode(Value::Object(claims.clone()).to_string());
     let message = format!("{header}.{payload}");
