@@ -6,6 +6,7 @@ pub mod event;
 pub mod jwt;
 pub mod message;
 pub mod outbox;
+pub mod pipeline;
 pub mod presence;
 pub mod registry;
 pub mod session;

@@ -1,0 +1,77 @@
+//! A token's shape (JWS compact serialisation, RFC 7515), before anything in it is believed.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Map, Value};
+
+use super::error::AuthError;
+use super::keys::VerifyKey;
+use crate::stages::auth::JwtAlgorithm;
+
+/// Tokens beyond this are refused unread: decoding them is work that anybody could ask for.
+const MAX_TOKEN_BYTES: usize = 16 * 1024;
+
+/// A token of the right shape and algorithm whose signature is not checked yet.
+pub(super) struct UnverifiedToken<'a> {
+    message: &'a str,
+    payload: &'a str,
+    signature: &'a str,
+    kid: Option<String>,
+}
+
+impl<'a> UnverifiedToken<'a> {
+    pub(super) fn parse(token: &'a str, algorithm: JwtAlgorithm) -> Result<Self, AuthError> {
+        if token.is_empty() {
+            return Err(AuthError::Missing);
+        }
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(AuthError::TooLarge);
+        }
+        let (message, signature) = token.rsplit_once('.').ok_or(AuthError::Malformed)?;
+        let (header, payload) = message.split_once('.').ok_or(AuthError::Malformed)?;
+        if payload.contains('.') {
+            return Err(AuthError::Malformed);
+        }
+        let mut header = decode_object(header)?;
+        match header.get("alg") {
+            Some(Value::String(alg)) if alg == algorithm.name() => {}
+            Some(Value::String(_)) => return Err(AuthError::Algorithm),
+            _ => return Err(AuthError::Malformed),
+        }
+        // RFC 7515 section 4.1.11: an extension that must be understood, and none is.
+        if header.contains_key("crit") {
+            return Err(AuthError::Malformed);
+        }
+        let kid = match header.remove("kid") {
+            None => None,
+            Some(Value::String(kid)) => Some(kid),
+            Some(_) => return Err(AuthError::Malformed),
+        };
+        Ok(Self {
+            message,
+            payload,
+            signature,
+            kid,
+        })
+    }
+
+    /// The id of the key that the token says it is signed with.
+    pub(super) fn kid(&self) -> Option<&str> {
+        self.kid.as_deref()
+    }
+
+    /// The claims, once the signature has proved them.
+    pub(super) fn claims(&self, key: &VerifyKey) -> Result<Map<String, Value>, AuthError> {
+        if !key.verifies(self.message, self.signature) {
+            return Err(AuthError::BadSignature);
+        }
+        decode_object(self.payload)
+    }
+}
+
+fn decode_object(part: &str) -> Result<Map<String, Value>, AuthError> {
+    let bytes = URL_SAFE_NO_PAD
+        .decode(part)
+        .map_err(|_| AuthError::Malformed)?;
+    serde_json::from_slice(&bytes).map_err(|_| AuthError::Malformed)
+}
