@@ -6,7 +6,6 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
 use crate::config::Config;
 use crate::message::{FieldSet, TooManyFields};
 use crate::sinks::delivery::Delivery;
@@ -14,11 +13,12 @@ use crate::stages::StageConfig;
 use crate::svc::probe::{Probe, Tap};
 use crate::svc::{BoxHandshakeService, HandshakeLayer, MessageLayer, NewMessageService};
 use crate::telemetry::metrics::Metrics;
+use parking_lot::Mutex;
 
 mod handshake;
 
-pub use handshake::{ANONYMOUS, Claimed, Handshake};
 use handshake::MakeSession;
+pub use handshake::{ANONYMOUS, Claimed, Handshake};
 
 /// One compiled configuration.
 #[derive(Debug, Clone)]
@@ -148,7 +148,11 @@ impl StageLayers {
 ///
 /// # Errors
 /// When a stage's settings name something that is not there, or the stages do not end with `fan_out`.
-pub fn compile(number: u64, config: Arc<Config>, mut with: Ingredients<'_>) -> Result<Generation, CompileError> {
+pub fn compile(
+    number: u64,
+    config: Arc<Config>,
+    mut with: Ingredients<'_>,
+) -> Result<Generation, CompileError> {
     let Some((StageConfig::FanOut(fan_out), above)) = config.stages.split_last() else {
         return Err(CompileError::NoFanOut);
     };

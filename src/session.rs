@@ -151,7 +151,8 @@ impl Session {
 
     /// Moves the end of the connection, as a renewed token allows.
     pub fn set_expires_at(&self, at: Option<f64>) {
-        self.expires_at.store(at.unwrap_or(NEVER).to_bits(), Ordering::Relaxed);
+        self.expires_at
+            .store(at.unwrap_or(NEVER).to_bits(), Ordering::Relaxed);
     }
 
     /// The pushes that wait for the connection.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::event::Event;
 
 pub mod dead_letter_file;
+pub mod delivery;
 pub mod stdout;
 pub mod webhook;
 

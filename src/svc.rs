@@ -56,6 +56,23 @@ pin_project! {
     }
 }
 
+impl MessageFuture {
+    /// Decided at once.
+    #[must_use]
+    pub fn ready(result: MessageResult) -> Self {
+        Self::Ready {
+            result: Some(result),
+        }
+    }
+
+    /// Must wait for something.
+    pub fn waiting(future: impl Future<Output = MessageResult> + Send + 'static) -> Self {
+        Self::Waiting {
+            future: Box::pin(future),
+        }
+    }
+}
+
 impl Future for MessageFuture {
     type Output = MessageResult;
 
@@ -240,7 +257,8 @@ impl MessageLayer {
         L::Service: NewService<Arc<Session>> + Send + Sync + 'static,
         <L::Service as NewService<Arc<Session>>>::Service:
             Service<Message, Response = Outcome, Error = BoxError> + Send + 'static,
-        <<L::Service as NewService<Arc<Session>>>::Service as Service<Message>>::Future: Into<MessageFuture>,
+        <<L::Service as NewService<Arc<Session>>>::Service as Service<Message>>::Future:
+            Into<MessageFuture>,
     {
         Self(Box::new(move |inner, probe| {
             NewMessageService::new(layer.layer(inner), probe)
@@ -271,10 +289,16 @@ impl HandshakeLayer {
     pub fn new<L>(layer: L) -> Self
     where
         L: Layer<BoxHandshakeService> + 'static,
-        L::Service: Service<Handshake, Response = Arc<Session>, Error = BoxError> + Clone + Send + Sync + 'static,
+        L::Service: Service<Handshake, Response = Arc<Session>, Error = BoxError>
+            + Clone
+            + Send
+            + Sync
+            + 'static,
         <L::Service as Service<Handshake>>::Future: Send + 'static,
     {
-        Self(Box::new(move |inner| BoxHandshakeService::new(layer.layer(inner))))
+        Self(Box::new(move |inner| {
+            BoxHandshakeService::new(layer.layer(inner))
+        }))
     }
 
     /// Puts the stage above others.

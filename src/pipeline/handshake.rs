@@ -82,6 +82,10 @@ impl Service<Handshake> for MakeSession {
             subjects,
             expires_at: claimed.expires_at,
         };
-        ready(Ok(Arc::new(Session::new(identity, handshake.address, handshake.trace))))
+        ready(Ok(Arc::new(Session::new(
+            identity,
+            handshake.address,
+            handshake.trace,
+        ))))
     }
 }

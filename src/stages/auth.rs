@@ -18,7 +18,9 @@ use crate::jwt::{AuthError, Claims, Verifier, find_token, unix_seconds};
 use crate::message::{FieldId, Message};
 use crate::pipeline::{Claimed, CompileError, Handshake, Ingredients, Stage, StageLayers};
 use crate::session::Session;
-use crate::svc::{BoxError, HandshakeLayer, MessageLayer, MessageResult, NewService, Outcome, StageFuture};
+use crate::svc::{
+    BoxError, HandshakeLayer, MessageLayer, MessageResult, NewService, Outcome, StageFuture,
+};
 
 /// Settings of the `auth` stage.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -143,8 +145,9 @@ pub enum JwtAlgorithm {
 
 impl Stage for AuthConfig {
     fn layers(&self, with: &mut Ingredients<'_>) -> Result<StageLayers, CompileError> {
-        let verifier =
-            Verifier::new(self).map_err(|error| CompileError::setting("stages.auth.jwt", format!("cannot be used: {error}")))?;
+        let verifier = Verifier::new(self).map_err(|error| {
+            CompileError::setting("stages.auth.jwt", format!("cannot be used: {error}"))
+        })?;
         let layer = AuthLayer {
             config: Arc::new(self.clone()),
             verifier,
@@ -214,9 +217,18 @@ where
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
         Box::pin(async move {
-            let found = find_token(&handshake.headers, handshake.query.as_deref(), &settings.config);
+            let found = find_token(
+                &handshake.headers,
+                handshake.query.as_deref(),
+                &settings.config,
+            );
             let verified = match found {
-                Some(found) => settings.verifier.verify(&found.token, unix_seconds(SystemTime::now())).await,
+                Some(found) => {
+                    settings
+                        .verifier
+                        .verify(&found.token, unix_seconds(SystemTime::now()))
+                        .await
+                }
                 None => Err(AuthError::Missing),
             };
             match verified {
@@ -292,7 +304,11 @@ where
 }
 
 /// Moves the connection's end if the token is the same user's; a refused one leaves everything as it was.
-fn renew(settings: &AuthLayer, session: &Session, verified: Result<Claims, AuthError>) -> MessageResult {
+fn renew(
+    settings: &AuthLayer,
+    session: &Session,
+    verified: Result<Claims, AuthError>,
+) -> MessageResult {
     let verified = verified.and_then(|claims| {
         if claims.user_id == **session.user_id() {
             Ok(claims)

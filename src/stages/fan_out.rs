@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use futures_util::future;
 use prometheus::IntCounter;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -16,7 +15,7 @@ use crate::pipeline::{CompileError, Ingredients, Stage, StageLayers};
 use crate::session::Session;
 use crate::sinks::delivery::{Delivery, Slot};
 use crate::svc::probe::Probe;
-use crate::svc::{BoxError, MessageResult, NewMessageService, NewService, Outcome, StageFuture};
+use crate::svc::{BoxError, MessageFuture, MessageResult, NewMessageService, NewService, Outcome};
 
 /// Settings of the `fan_out` stage.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
@@ -145,7 +144,7 @@ struct FanOut {
 impl Service<Message> for FanOut {
     type Response = Outcome;
     type Error = BoxError;
-    type Future = StageFuture<future::Ready<MessageResult>>;
+    type Future = MessageFuture;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         Poll::Ready(Ok(()))
@@ -153,7 +152,11 @@ impl Service<Message> for FanOut {
 
     fn call(&mut self, message: Message) -> Self::Future {
         let settings = &self.settings;
-        let event = Arc::new(Event::new(&self.session, &message, &settings.trace_id_field));
+        let event = Arc::new(Event::new(
+            &self.session,
+            &message,
+            &settings.trace_id_field,
+        ));
         let bytes = event.json.len();
         // Most gateways have one sink, and a slot for it needs no list.
         if let [delivery] = settings.deliveries.as_slice()
@@ -161,26 +164,30 @@ impl Service<Message> for FanOut {
         {
             self.session.advance_seq();
             delivery.enqueue(slot, event);
-            return StageFuture::ready(Ok(Outcome::Published));
+            return MessageFuture::ready(Ok(Outcome::Published));
         }
-        let slots: Option<Vec<Slot>> = settings.deliveries.iter().map(|d| d.try_reserve(bytes)).collect();
+        let slots: Option<Vec<Slot>> = settings
+            .deliveries
+            .iter()
+            .map(|d| d.try_reserve(bytes))
+            .collect();
         if let Some(slots) = slots {
             publish(settings, &self.session, slots, &event);
-            return StageFuture::ready(Ok(Outcome::Published));
+            return MessageFuture::ready(Ok(Outcome::Published));
         }
         match (settings.on_full, event.kind) {
             // A connection whose end the backend never hears of would be a ghost there: this always waits.
             (OnFull::Wait, _) | (_, EventKind::Disconnected) => {
                 settings.waited.inc();
-                StageFuture::waiting(wait(Arc::clone(settings), Arc::clone(&self.session), event))
+                MessageFuture::waiting(wait(Arc::clone(settings), Arc::clone(&self.session), event))
             }
             (OnFull::Reject, EventKind::MessageReceived) => {
                 settings.rejected.inc();
-                StageFuture::ready(Err(Box::new(Overloaded::Reject)))
+                MessageFuture::ready(Err(Box::new(Overloaded::Reject)))
             }
             (OnFull::Close, _) | (OnFull::Reject, EventKind::Connected) => {
                 settings.closed.inc();
-                StageFuture::ready(Err(Box::new(Overloaded::Close)))
+                MessageFuture::ready(Err(Box::new(Overloaded::Close)))
             }
         }
     }

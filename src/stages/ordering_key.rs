@@ -88,7 +88,9 @@ impl Stage for OrderingKeyConfig {
                 source: self.subject_source,
             },
         };
-        Ok(StageLayers::messages(MessageLayer::new(OrderingKeyLayer { finder })))
+        Ok(StageLayers::messages(MessageLayer::new(OrderingKeyLayer {
+            finder,
+        })))
     }
 }
 
@@ -98,11 +100,14 @@ impl Stage for OrderingKeyConfig {
 pub fn partition(key: &str, max_len: usize) -> String {
     let key = key.trim();
     if max_len > 0 && key.chars().count() > max_len {
-        return Sha1::digest(key.as_bytes()).iter().fold(String::with_capacity(40), |mut hex, byte| {
-            // Writing to a string cannot fail.
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        });
+        return Sha1::digest(key.as_bytes()).iter().fold(
+            String::with_capacity(40),
+            |mut hex, byte| {
+                // Writing to a string cannot fail.
+                let _ = write!(hex, "{byte:02x}");
+                hex
+            },
+        );
     }
     key.chars()
         .map(|c| match c {
@@ -150,8 +155,14 @@ impl<N: NewService<Arc<Session>>> NewService<Arc<Session>> for NewOrderingKey<N>
     fn new_service(&self, session: Arc<Session>) -> Self::Service {
         let fallback = match self.finder {
             Finder::Topic(_) => None,
-            Finder::Subject { source: SubjectSource::User, .. } => Some(Arc::clone(session.user_id())),
-            Finder::Subject { source: SubjectSource::Subject, .. } => session.subjects().iter().min().cloned(),
+            Finder::Subject {
+                source: SubjectSource::User,
+                ..
+            } => Some(Arc::clone(session.user_id())),
+            Finder::Subject {
+                source: SubjectSource::Subject,
+                ..
+            } => session.subjects().iter().min().cloned(),
         };
         OrderingKey {
             finder: self.finder,
@@ -179,9 +190,16 @@ impl<S> OrderingKey<S> {
                     .or_else(|| message.type_name().filter(|name| !name.trim().is_empty()));
                 (found.map(shared), "topic")
             }
-            Finder::Subject { subject, subjects, .. } => {
-                let found = message.scalar(subject).or_else(|| message.first_of(subjects));
-                (found.map(shared).or_else(|| self.fallback.clone()), "subject")
+            Finder::Subject {
+                subject, subjects, ..
+            } => {
+                let found = message
+                    .scalar(subject)
+                    .or_else(|| message.first_of(subjects));
+                (
+                    found.map(shared).or_else(|| self.fallback.clone()),
+                    "subject",
+                )
             }
         };
         key.map(|key| Ordering { key, strategy })
@@ -217,9 +235,14 @@ mod tests {
 
     fn key(finder: fn(&mut FieldSet) -> Finder, text: &str) -> Option<String> {
         let mut fields = FieldSet::default();
-        let new = OrderingKeyLayer { finder: finder(&mut fields) }.layer(Inner::publishes());
+        let new = OrderingKeyLayer {
+            finder: finder(&mut fields),
+        }
+        .layer(Inner::publishes());
         let stage = new.new_service(Session::for_tests("42", &["user:42", "room:7"]));
-        stage.find(&Message::text(text, &fields)).map(|o| o.key.to_string())
+        stage
+            .find(&Message::text(text, &fields))
+            .map(|o| o.key.to_string())
     }
 
     fn topic(fields: &mut FieldSet) -> Finder {
@@ -237,8 +260,14 @@ mod tests {
     #[test]
     fn topic_then_meta_then_type() {
         for (text, expected) in [
-            (r#"{"topic":"room:1","meta":{"topic":"x"},"type":"chat"}"#, Some("room:1")),
-            (r#"{"topic":" ","meta":{"topic":"room:2"},"type":"chat"}"#, Some("room:2")),
+            (
+                r#"{"topic":"room:1","meta":{"topic":"x"},"type":"chat"}"#,
+                Some("room:1"),
+            ),
+            (
+                r#"{"topic":" ","meta":{"topic":"room:2"},"type":"chat"}"#,
+                Some("room:2"),
+            ),
             (r#"{"topic":7,"type":"chat"}"#, Some("7")),
             (r#"{"topic":[1],"type":"chat"}"#, Some("chat")),
             (r#"{"topic":" padded "}"#, Some(" padded ")),
@@ -254,8 +283,14 @@ mod tests {
     fn subject_then_subjects_then_the_connection() {
         let by_user: fn(&mut FieldSet) -> Finder = |f| subject(f, SubjectSource::User);
         let by_subject: fn(&mut FieldSet) -> Finder = |f| subject(f, SubjectSource::Subject);
-        assert_eq!(key(by_user, r#"{"subject":"a","subjects":["b"]}"#).as_deref(), Some("a"));
-        assert_eq!(key(by_user, r#"{"subjects":["b","c"]}"#).as_deref(), Some("b"));
+        assert_eq!(
+            key(by_user, r#"{"subject":"a","subjects":["b"]}"#).as_deref(),
+            Some("a")
+        );
+        assert_eq!(
+            key(by_user, r#"{"subjects":["b","c"]}"#).as_deref(),
+            Some("b")
+        );
         assert_eq!(key(by_user, r#"{"subjects":[]}"#).as_deref(), Some("42"));
         assert_eq!(key(by_user, r#"{"subjects":"b"}"#).as_deref(), Some("42"));
         assert_eq!(key(by_subject, "{}").as_deref(), Some("room:7"));
@@ -267,8 +302,15 @@ mod tests {
         assert_eq!(partition("room:123", 64), "room:123");
         assert_eq!(partition(" a b/é ", 64), "a_b__");
         assert_eq!(partition(&"x".repeat(64), 64), "x".repeat(64));
-        assert_eq!(partition(&"é".repeat(64), 64), "_".repeat(64), "lengths are in characters");
-        assert_eq!(partition(&"x".repeat(65), 64), "78c741ddc482e4cdf8c474a0876347a0905b6233");
+        assert_eq!(
+            partition(&"é".repeat(64), 64),
+            "_".repeat(64),
+            "lengths are in characters"
+        );
+        assert_eq!(
+            partition(&"x".repeat(65), 64),
+            "78c741ddc482e4cdf8c474a0876347a0905b6233"
+        );
         assert_eq!(partition(&"x".repeat(1000), 0).len(), 1000);
     }
 

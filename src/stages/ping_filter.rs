@@ -89,7 +89,9 @@ mod tests {
             (r#"{"type":"heartbeat"}"#, r#"{"type":"heartbeat_ack"}"#),
         ] {
             let inner = Inner::publishes();
-            let mut stage = PingFilter { inner: inner.clone() };
+            let mut stage = PingFilter {
+                inner: inner.clone(),
+            };
             let outcome = stage.call(text(sent)).await.unwrap();
             assert_eq!(outcome, Outcome::Reply(Utf8Bytes::from_static(reply)));
             assert_eq!(inner.calls(), 0);
@@ -98,14 +100,24 @@ mod tests {
 
     #[tokio::test]
     async fn passes_everything_else() {
-        for sent in ["ping", r#"["ping"]"#, r#"{"type":["ping"]}"#, r#"{"type":"Ping"}"#, "{}"] {
+        for sent in [
+            "ping",
+            r#"["ping"]"#,
+            r#"{"type":["ping"]}"#,
+            r#"{"type":"Ping"}"#,
+            "{}",
+        ] {
             let inner = Inner::publishes();
-            let mut stage = PingFilter { inner: inner.clone() };
+            let mut stage = PingFilter {
+                inner: inner.clone(),
+            };
             assert_eq!(stage.call(text(sent)).await.unwrap(), Outcome::Published);
             assert_eq!(inner.calls(), 1, "{sent}");
         }
         let inner = Inner::publishes();
-        let mut stage = PingFilter { inner: inner.clone() };
+        let mut stage = PingFilter {
+            inner: inner.clone(),
+        };
         stage.call(Message::connected()).await.unwrap();
         stage.call(Message::disconnected(1000, "")).await.unwrap();
         assert_eq!(inner.calls(), 2);
@@ -113,7 +125,9 @@ mod tests {
 
     #[tokio::test]
     async fn hands_on_the_inner_error() {
-        let mut stage = PingFilter { inner: Inner::fails() };
+        let mut stage = PingFilter {
+            inner: Inner::fails(),
+        };
         assert!(stage.call(text("{}")).await.is_err());
     }
 }

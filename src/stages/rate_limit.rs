@@ -86,7 +86,9 @@ struct Rate {
 impl Rate {
     fn new(per_second: f64, burst: u32) -> Self {
         let interval = Duration::from_secs_f64((1.0 / per_second).min(1e9));
-        let interval_nanos = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX).max(1);
+        let interval_nanos = u64::try_from(interval.as_nanos())
+            .unwrap_or(u64::MAX)
+            .max(1);
         Self {
             interval_nanos,
             tolerance_nanos: interval_nanos.saturating_mul(u64::from(burst.max(1)) - 1),
@@ -110,7 +112,8 @@ impl Bucket {
     }
 
     fn admits(&self, rate: Rate, now: Instant) -> bool {
-        let now = u64::try_from(now.saturating_duration_since(self.made_at).as_nanos()).unwrap_or(u64::MAX);
+        let now = u64::try_from(now.saturating_duration_since(self.made_at).as_nanos())
+            .unwrap_or(u64::MAX);
         self.due_nanos
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |due| {
                 (due <= now.saturating_add(rate.tolerance_nanos))
@@ -228,7 +231,10 @@ where
             return StageFuture::inner(self.inner.call(message));
         }
         self.limited.inc();
-        if self.logged_at.is_none_or(|at| now.duration_since(at) >= LOG_EVERY) {
+        if self
+            .logged_at
+            .is_none_or(|at| now.duration_since(at) >= LOG_EVERY)
+        {
             self.logged_at = Some(now);
             tracing::info!(
                 event = "ws_rate_limited",
@@ -268,7 +274,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn lets_a_burst_pass_and_then_the_rate() {
-        let mut stage = limit(10.0, 3, RateLimitScope::Connection).new_service(Session::for_tests("1", &[]));
+        let mut stage =
+            limit(10.0, 3, RateLimitScope::Connection).new_service(Session::for_tests("1", &[]));
         let mut passed = Vec::new();
         for _ in 0..5 {
             passed.push(passes(&mut stage).await);
@@ -281,7 +288,10 @@ mod tests {
         assert!(!passes(&mut stage).await);
         tokio::time::advance(Duration::from_secs(60)).await;
         for _ in 0..3 {
-            assert!(passes(&mut stage).await, "quiet time fills the burst, and no more than it");
+            assert!(
+                passes(&mut stage).await,
+                "quiet time fills the burst, and no more than it"
+            );
         }
         assert!(!passes(&mut stage).await);
         assert_eq!(stage.limited.get(), 5);
@@ -298,7 +308,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn connections_of_a_user_share_if_asked() {
-        for (scope, second_passes) in [(RateLimitScope::User, false), (RateLimitScope::Connection, true)] {
+        for (scope, second_passes) in [
+            (RateLimitScope::User, false),
+            (RateLimitScope::Connection, true),
+        ] {
             let new = limit(1.0, 1, scope);
             let mut a = new.new_service(Session::for_tests("1", &[]));
             let mut b = new.new_service(Session::for_tests("1", &[]));
@@ -310,7 +323,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn never_limits_the_lifecycle() {
-        let mut stage = limit(1.0, 1, RateLimitScope::Connection).new_service(Session::for_tests("1", &[]));
+        let mut stage =
+            limit(1.0, 1, RateLimitScope::Connection).new_service(Session::for_tests("1", &[]));
         assert!(passes(&mut stage).await);
         stage.call(Message::connected()).await.unwrap();
         stage.call(Message::disconnected(1000, "")).await.unwrap();

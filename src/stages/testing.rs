@@ -65,6 +65,8 @@ impl Service<Message> for Inner {
         } else {
             Ok(Outcome::Published)
         };
-        MessageFuture::Ready { result: Some(result) }
+        MessageFuture::Ready {
+            result: Some(result),
+        }
     }
 }

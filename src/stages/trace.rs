@@ -36,7 +36,10 @@ impl Stage for TraceConfig {
             trace_id: with.fields.want(&tracing.trace_id_field)?,
             header,
         };
-        Ok(StageLayers::both(HandshakeLayer::new(layer.clone()), MessageLayer::new(layer)))
+        Ok(StageLayers::both(
+            HandshakeLayer::new(layer.clone()),
+            MessageLayer::new(layer),
+        ))
     }
 }
 
@@ -123,7 +126,9 @@ impl TraceLayer {
             traceparent: text(&HeaderName::from_static("traceparent"))
                 .filter(|value| is_traceparent(value))
                 .map(Arc::from),
-            trace_id: text(&self.header).filter(|value| is_trace_id(value)).map(Arc::from),
+            trace_id: text(&self.header)
+                .filter(|value| is_trace_id(value))
+                .map(Arc::from),
         }
     }
 
@@ -136,7 +141,8 @@ impl TraceLayer {
                 .map(|value| Arc::from(&*value))
         };
         let mut context = TraceContext {
-            traceparent: field(self.traceparent, is_traceparent).or_else(|| upgrade.traceparent.clone()),
+            traceparent: field(self.traceparent, is_traceparent)
+                .or_else(|| upgrade.traceparent.clone()),
             trace_id: field(self.trace_id, is_trace_id).or_else(|| upgrade.trace_id.clone()),
         };
         if self.strategy == TracingStrategy::Full && context.traceparent.is_none() {
@@ -144,7 +150,11 @@ impl TraceLayer {
         }
         if self.strategy != TracingStrategy::None && context.trace_id.is_none() {
             // Between the version and the parent id: 32 hex digits.
-            context.trace_id = context.traceparent.as_deref().and_then(|t| t.get(3..35)).map(Arc::from);
+            context.trace_id = context
+                .traceparent
+                .as_deref()
+                .and_then(|t| t.get(3..35))
+                .map(Arc::from);
         }
         context
     }
@@ -157,7 +167,8 @@ fn is_traceparent(text: &str) -> bool {
     if !text.is_ascii() || text.len() < 55 || text.len() > 256 {
         return false;
     }
-    let (version, trace_id, parent_id, flags) = (&text[..2], &text[3..35], &text[36..52], &text[53..55]);
+    let (version, trace_id, parent_id, flags) =
+        (&text[..2], &text[3..35], &text[36..52], &text[53..55]);
     let dashes = [2, 35, 52].iter().all(|at| text.as_bytes()[*at] == b'-');
     let length = match version {
         "00" => text.len() == 55,
@@ -214,13 +225,21 @@ mod tests {
     #[test]
     fn takes_the_message_then_meta_then_the_upgrade() {
         let none = TracingStrategy::None;
-        let both = format!(r#"{{"traceparent":"{PARENT}","meta":{{"traceparent":"{OTHER}","trace_id":"m"}}}}"#);
+        let both = format!(
+            r#"{{"traceparent":"{PARENT}","meta":{{"traceparent":"{OTHER}","trace_id":"m"}}}}"#
+        );
         let found = trace(none, &both, &upgrade(OTHER));
         assert_eq!(found.traceparent.as_deref(), Some(PARENT));
         assert_eq!(found.trace_id.as_deref(), Some("m"));
         let meta = format!(r#"{{"traceparent":"junk","meta":{{"traceparent":"{PARENT}"}}}}"#);
-        assert_eq!(trace(none, &meta, &upgrade(OTHER)).traceparent.as_deref(), Some(PARENT));
-        assert_eq!(trace(none, "{}", &upgrade(OTHER)).traceparent.as_deref(), Some(OTHER));
+        assert_eq!(
+            trace(none, &meta, &upgrade(OTHER)).traceparent.as_deref(),
+            Some(PARENT)
+        );
+        assert_eq!(
+            trace(none, "{}", &upgrade(OTHER)).traceparent.as_deref(),
+            Some(OTHER)
+        );
     }
 
     #[test]
@@ -231,7 +250,10 @@ mod tests {
         let found = trace(TracingStrategy::Propagate, "{}", &empty);
         assert!(found.traceparent.is_none() && found.trace_id.is_none());
         let found = trace(TracingStrategy::Propagate, "{}", &upgrade(PARENT));
-        assert_eq!(found.trace_id.as_deref(), Some("4bf92f3577b34da6a3ce929d0e0e4736"));
+        assert_eq!(
+            found.trace_id.as_deref(),
+            Some("4bf92f3577b34da6a3ce929d0e0e4736")
+        );
         let found = trace(TracingStrategy::Full, "{}", &empty);
         let started = found.traceparent.unwrap();
         assert!(is_traceparent(&started));
@@ -255,8 +277,13 @@ mod tests {
             assert!(!is_traceparent(bad), "{bad}");
         }
         assert!(is_traceparent(PARENT));
-        assert!(is_traceparent("01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more"));
+        assert!(is_traceparent(
+            "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more"
+        ));
         let injected = r#"{"trace_id":"a\r\nX-Evil: 1"}"#;
-        assert_eq!(trace(TracingStrategy::None, injected, &TraceContext::default()).trace_id, None);
+        assert_eq!(
+            trace(TracingStrategy::None, injected, &TraceContext::default()).trace_id,
+            None
+        );
     }
 }

@@ -135,9 +135,13 @@ where
         let since = Instant::now();
         self.probe.tell(self.connection_id, since, None);
         match self.inner.call(message).into() {
-            MessageFuture::Ready { result: Some(result) } => {
+            MessageFuture::Ready {
+                result: Some(result),
+            } => {
                 self.probe.done(self.connection_id, since, &result);
-                MessageFuture::Ready { result: Some(result) }
+                MessageFuture::Ready {
+                    result: Some(result),
+                }
             }
             future => {
                 let (probe, connection_id) = (Arc::clone(&self.probe), self.connection_id);
