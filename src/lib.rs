@@ -1,5 +1,6 @@
 //! wsgw: a WebSocket gateway that holds connections for a backend that should not.
 
+pub mod api;
 pub mod close;
 pub mod config;
 pub mod event;

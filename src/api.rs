@@ -1,0 +1,294 @@
+//! The internal HTTP API: pushes and disconnects from the backend, who is online, health and metrics.
+//!
+//! Stands beside the data path: the server hands over every request that is no WebSocket upgrade, and the API
+//! acts on the registry. `schemas/openapi.yaml` describes it; [`ROUTES`] is the same list in code.
+//!
+//! A call is decided in one order, whatever its route: no key configured (403), unknown path (404), wrong method
+//! (405), wrong or missing key (401), body too big (413), body malformed (400).
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use futures_util::future;
+use http::header::ALLOW;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use serde::Serialize;
+use warp::filters::BoxedFilter;
+use warp::reply::Response;
+use warp::{Filter, Reply};
+
+use crate::config::Secret;
+use crate::presence::Presence;
+use crate::registry::Registry;
+use crate::telemetry::metrics::Metrics;
+
+mod body;
+mod connections;
+mod disconnect;
+mod fields;
+mod key;
+mod problem;
+mod push;
+mod readiness;
+mod route;
+#[cfg(test)]
+mod tests;
+
+pub use connections::{DEFAULT_LIMIT, MAX_LIMIT};
+pub use key::API_KEY_HEADER;
+pub use problem::{PROBLEM_JSON, Problem};
+pub use push::MAX_SUBJECTS;
+pub use readiness::{Phase, Readiness, Report};
+pub use route::{ROUTES, Route, Verb};
+
+use body::Body;
+use key::{Denied, DeniedLog, Looked};
+use route::Target;
+
+/// Pages beside the API, for example those of `wsgw dev`; what they reject is answered 404.
+pub type Pages = BoxedFilter<(Response,)>;
+
+/// The label of calls below `/internal` that no route takes.
+const NO_ROUTE: &str = "unknown";
+
+/// The settings that a reload may change.
+#[derive(Debug, Clone, Default)]
+pub struct ApiSettings {
+    /// The key for `/internal/*`; empty: every call is refused.
+    pub key: Secret,
+    /// Largest body taken, in bytes.
+    pub max_body_bytes: usize,
+}
+
+/// What the API acts on.
+pub struct ApiState {
+    registry: Arc<Registry>,
+    // Twice an `Arc`, since what is swapped must be `Sized`.
+    presence: ArcSwap<Arc<dyn Presence>>,
+    metrics: Metrics,
+    readiness: Arc<Readiness>,
+    settings: ArcSwap<ApiSettings>,
+    denied: DeniedLog,
+}
+
+impl ApiState {
+    /// Makes the state of one gateway's API.
+    #[must_use]
+    pub fn new(
+        registry: Arc<Registry>,
+        presence: Arc<dyn Presence>,
+        metrics: Metrics,
+        readiness: Arc<Readiness>,
+        settings: ApiSettings,
+    ) -> Self {
+        Self {
+            registry,
+            presence: ArcSwap::from_pointee(presence),
+            metrics,
+            readiness,
+            settings: ArcSwap::from_pointee(settings),
+            denied: DeniedLog::default(),
+        }
+    }
+
+    /// Replaces the settings; the next call goes by the new ones.
+    pub fn set_settings(&self, settings: ApiSettings) {
+        self.settings.store(Arc::new(settings));
+    }
+
+    /// Replaces the presence store; the next call reads the new one.
+    pub fn set_presence(&self, presence: Arc<dyn Presence>) {
+        self.presence.store(Arc::new(presence));
+    }
+
+    /// What `/ready` reports.
+    #[must_use]
+    pub fn readiness(&self) -> &Arc<Readiness> {
+        &self.readiness
+    }
+}
+
+impl std::fmt::Debug for ApiState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ApiState")
+            .field("settings", &self.settings.load())
+            .field("readiness", &self.readiness)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Which listener a request came in by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Surface {
+    /// The only one: clients and backend share it.
+    All,
+    /// The clients' own, where `server.internal_listen` has moved the API away.
+    Public,
+    /// The backend's own, of `server.internal_listen`.
+    Internal,
+}
+
+/// Answers every request of a listener that is no WebSocket upgrade.
+pub fn routes(
+    state: Arc<ApiState>,
+    surface: Surface,
+) -> impl Filter<Extract = (impl Reply,), Error = Infallible> + Clone + Send + Sync + 'static {
+    let no_pages = warp::any().and_then(async || Err::<Response, _>(warp::reject::not_found()));
+    routes_with(state, surface, no_pages.boxed())
+}
+
+/// Answers every request of a listener that is no WebSocket upgrade, with pages beside the API.
+///
+/// The API's own paths come first, so that a page cannot hide one.
+pub fn routes_with(
+    state: Arc<ApiState>,
+    surface: Surface,
+    pages: Pages,
+) -> impl Filter<Extract = (impl Reply,), Error = Infallible> + Clone + Send + Sync + 'static {
+    let served = warp::any().and_then(move || {
+        future::ready(match surface {
+            Surface::All | Surface::Internal => Ok(()),
+            Surface::Public => Err(warp::reject::not_found()),
+        })
+    });
+    let calls = served
+        .untuple_one()
+        .and(route::target())
+        .and(warp::method())
+        .and(warp::header::headers_cloned())
+        .and(warp::query())
+        .and(body::body())
+        .then(move |target, method, headers, query, body| {
+            let call = Call {
+                target,
+                method,
+                headers,
+                query,
+                body,
+            };
+            call.answer(Arc::clone(&state))
+        });
+    // Pages may have taken the body before they rejected.
+    let nothing = body::body()
+        .map(Some)
+        .or(warp::any().map(|| None))
+        .unify()
+        .then(async |body: Option<Body>| {
+            if let Some(mut body) = body {
+                body.discard().await;
+            }
+            Problem::not_found().into_response()
+        });
+    calls.or(pages).unify().or(nothing).unify()
+}
+
+/// One call of the API.
+struct Call {
+    target: Target,
+    method: Method,
+    headers: HeaderMap,
+    query: Vec<(String, String)>,
+    body: Body,
+}
+
+#[derive(Serialize)]
+struct Alive {
+    ok: bool,
+}
+
+impl Call {
+    async fn answer(mut self, state: Arc<ApiState>) -> Response {
+        let template = self.target.route().map_or(NO_ROUTE, |route| route.template);
+        let answer = match self.admit(&state, template).await {
+            Ok(body) => self.act(&state, &body).await,
+            Err(problem) => {
+                self.body.discard().await;
+                Err(problem)
+            }
+        };
+        let response = answer.unwrap_or_else(Problem::into_response);
+        state
+            .metrics
+            .api_requests_total
+            .with_label_values(&[template, response.status().as_str()])
+            .inc();
+        response
+    }
+
+    /// Decides whether the call may go on, and reads its body if it has one of interest.
+    async fn admit(
+        &mut self,
+        state: &ApiState,
+        template: &'static str,
+    ) -> Result<Vec<u8>, Problem> {
+        let settings = state.settings.load_full();
+        let deny = |denied: Denied| {
+            state.denied.note(denied, template);
+            Problem::from(denied)
+        };
+        if self.target.is_internal() && !key::is_configured(&settings.key) {
+            return Err(deny(Denied::NotConfigured));
+        }
+        let verb = self.target.route().ok_or_else(Problem::not_found)?.verb;
+        if !verb.allows(&self.method) {
+            let detail = format!("this path takes {}", verb.allow());
+            return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
+                .with_header(ALLOW, HeaderValue::from_static(verb.allow())));
+        }
+        if !self.target.is_internal() {
+            return Ok(Vec::new());
+        }
+        let looked = key::in_headers(&self.headers, &settings.key).map_err(deny)?;
+        if looked == Looked::Granted && verb == Verb::Read {
+            return Ok(Vec::new());
+        }
+        let body = self
+            .body
+            .read(settings.max_body_bytes, body::PATIENCE)
+            .await?;
+        if looked == Looked::InBody {
+            key::in_body(&body, &settings.key).map_err(deny)?;
+        }
+        Ok(body)
+    }
+
+    async fn act(&mut self, state: &ApiState, body: &[u8]) -> Result<Response, Problem> {
+        let parameters = std::mem::take(&mut self.query);
+        match &self.target {
+            Target::Health => Ok(problem::json(StatusCode::OK, &Alive { ok: true })),
+            Target::Ready => Ok(readiness::ready(&state.readiness)),
+            Target::Metrics => metrics(state),
+            Target::Publish => push::publish(&state.registry, body),
+            Target::Disconnect => disconnect::disconnect(&state.registry, body),
+            Target::Connections => {
+                let query = connections::query(parameters)?;
+                connections::list(&**state.presence.load_full(), query).await
+            }
+            Target::UserConnections(segment) => {
+                let mut query = connections::query(parameters)?;
+                query.user_id = Some(connections::user_id(segment)?);
+                connections::list(&**state.presence.load_full(), query).await
+            }
+            Target::UnknownInternal => Err(Problem::not_found()),
+        }
+    }
+}
+
+fn metrics(state: &ApiState) -> Result<Response, Problem> {
+    // Kept by the outboxes themselves, and too often changed to be copied on each change.
+    let waiting = i64::try_from(state.registry.limits().waiting()).unwrap_or(i64::MAX);
+    state.metrics.outbox_waiting.set(waiting);
+    let text = state.metrics.encode().map_err(|error| {
+        tracing::error!(event = "metrics_failed", %error, "metrics could not be written");
+        Problem::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the metrics could not be written",
+        )
+    })?;
+    Ok(problem::answer(
+        StatusCode::OK,
+        "text/plain; version=0.0.4",
+        text,
+    ))
+}

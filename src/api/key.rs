@@ -1,0 +1,165 @@
+//! The API key: who may call `/internal/*`.
+//!
+//! Stands between the route table and the handlers of `/internal/*`. The key is compared by digest in constant
+//! time, so that neither its text nor its length can be measured from outside.
+
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use http::header::WWW_AUTHENTICATE;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use parking_lot::Mutex;
+use subtle::ConstantTimeEq;
+
+use super::fields::Fields;
+use super::problem::Problem;
+use crate::config::Secret;
+
+/// The header that carries the key.
+pub const API_KEY_HEADER: &str = "x-api-key";
+
+/// Time between two log lines about refused calls, so that a guessing caller cannot fill the disk.
+const LOG_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Why a call was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Denied {
+    NotConfigured,
+    Missing,
+    Wrong,
+}
+
+impl Denied {
+    fn reason(self) -> &'static str {
+        match self {
+            Self::NotConfigured => "not_configured",
+            Self::Missing => "missing",
+            Self::Wrong => "wrong",
+        }
+    }
+}
+
+impl From<Denied> for Problem {
+    fn from(denied: Denied) -> Self {
+        let refused = |detail| {
+            // A 401 must say how to authenticate (RFC 9110 section 15.5.2).
+            Self::new(StatusCode::UNAUTHORIZED, detail)
+                .with_header(WWW_AUTHENTICATE, HeaderValue::from_static("ApiKey"))
+        };
+        match denied {
+            Denied::NotConfigured => Self::new(
+                StatusCode::FORBIDDEN,
+                "the internal API is off, since no server.api_key is configured",
+            ),
+            Denied::Missing => refused(
+                "the API key is missing: send it in the header X-API-Key or as api_key in a JSON body",
+            ),
+            Denied::Wrong => refused("the API key is wrong"),
+        }
+    }
+}
+
+/// Where a call's key is to be looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Looked {
+    /// The header had the right key.
+    Granted,
+    /// There is no header: the body decides.
+    InBody,
+}
+
+/// Whether a key is configured at all.
+pub(super) fn is_configured(key: &Secret) -> bool {
+    // A header's value never has white space around it, so a blank key could not be sent either.
+    !key.reveal().trim().is_empty()
+}
+
+/// Judges a call by its headers.
+pub(super) fn in_headers(headers: &HeaderMap, key: &Secret) -> Result<Looked, Denied> {
+    let mut sent = headers.get_all(API_KEY_HEADER).iter();
+    match (sent.next(), sent.next()) {
+        (None, _) => Ok(Looked::InBody),
+        (Some(sent), None) if matches(sent.as_bytes(), key) => Ok(Looked::Granted),
+        _ => Err(Denied::Wrong),
+    }
+}
+
+/// Judges a call by its body.
+pub(super) fn in_body(body: &[u8], key: &Secret) -> Result<(), Denied> {
+    let fields = Fields::parse(body, ["api_key"]).map_err(|_| Denied::Missing)?;
+    let sent = fields.get("api_key").ok_or(Denied::Missing)?;
+    match sent.string() {
+        Ok(sent) if matches(sent.as_bytes(), key) => Ok(()),
+        _ => Err(Denied::Wrong),
+    }
+}
+
+fn matches(sent: &[u8], key: &Secret) -> bool {
+    let sent = digest(&SHA256, sent);
+    let key_digest = digest(&SHA256, key.reveal().as_bytes());
+    is_configured(key) & bool::from(sent.as_ref().ct_eq(key_digest.as_ref()))
+}
+
+/// Logs refused calls, about one a second.
+#[derive(Debug, Default)]
+pub(super) struct DeniedLog(Mutex<Recent>);
+
+#[derive(Debug, Default)]
+struct Recent {
+    logged_at: Option<Instant>,
+    not_logged: u64,
+}
+
+impl DeniedLog {
+    pub(super) fn note(&self, denied: Denied, route: &'static str) {
+        let Some(not_logged) = self.0.lock().due(Instant::now()) else {
+            return;
+        };
+        tracing::warn!(
+            event = "api_denied",
+            route,
+            reason = denied.reason(),
+            not_logged,
+            "call of the internal API refused"
+        );
+    }
+}
+
+impl Recent {
+    /// Whether a line is due; if so, how many were left out since the last.
+    fn due(&mut self, now: Instant) -> Option<u64> {
+        if self.logged_at.is_some_and(|at| now < at + LOG_INTERVAL) {
+            self.not_logged += 1;
+            return None;
+        }
+        self.logged_at = Some(now);
+        Some(std::mem::take(&mut self.not_logged))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(text: &str) -> Secret {
+        Secret::from(text.to_owned())
+    }
+
+    #[test]
+    fn only_the_exact_key_matches() {
+        assert!(matches(b"key", &key("key")));
+        for sent in ["", "ke", "keyy", "Key", "key "] {
+            assert!(!matches(sent.as_bytes(), &key("key")), "{sent:?}");
+        }
+        assert!(!matches(b"", &key("")) && !matches(b" ", &key(" ")));
+    }
+
+    #[test]
+    fn the_log_is_written_once_a_second() {
+        let (mut recent, start) = (Recent::default(), Instant::now());
+        assert_eq!(recent.due(start), Some(0));
+        assert_eq!(recent.due(start + LOG_INTERVAL / 2), None);
+        assert_eq!(recent.due(start + LOG_INTERVAL / 2), None);
+        assert_eq!(recent.due(start + LOG_INTERVAL), Some(2));
+    }
+}

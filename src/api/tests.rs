@@ -1,0 +1,159 @@
+//! Tests of the API as its callers see it; the parts have tests of their own.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::{self, BoxFuture, FutureExt};
+use http_body_util::{BodyExt, Full};
+use serde_json::Value;
+use tower::ServiceExt;
+
+use super::*;
+use crate::config::{BackpressureConfig, PresenceConfig};
+use crate::presence::memory::MemoryPresence;
+use crate::presence::{Page, Query, Sign};
+use crate::session::Session;
+use crate::svc::BoxError;
+
+mod access;
+mod calls;
+mod document;
+mod schemas;
+mod wire;
+
+/// The key of every gateway under test.
+const KEY: &str = "right-key";
+
+/// Largest body that gateways under test take.
+const LIMIT: usize = 2_000;
+
+/// One gateway's API without a socket, and the registry it acts on.
+struct Api {
+    state: Arc<ApiState>,
+    registry: Arc<Registry>,
+    metrics: Metrics,
+}
+
+/// What a call was answered.
+#[derive(Debug)]
+struct Answer {
+    status: u16,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl Api {
+    fn new() -> Self {
+        let metrics = Metrics::new().unwrap();
+        let registry = Arc::new(Registry::new(
+            BackpressureConfig::default(),
+            metrics.clone(),
+        ));
+        let presence = MemoryPresence::new(Arc::clone(&registry), PresenceConfig::default());
+        let readiness = Arc::new(Readiness::new());
+        readiness.set_phase(Phase::Serving);
+        let state = Arc::new(ApiState::new(
+            Arc::clone(&registry),
+            Arc::new(presence),
+            metrics.clone(),
+            readiness,
+            settings(KEY),
+        ));
+        Self {
+            state,
+            registry,
+            metrics,
+        }
+    }
+
+    fn connect(&self, user: &str, subjects: &[&str]) -> Arc<Session> {
+        let session = Session::for_tests(user, subjects);
+        self.registry.register(&session, 0).unwrap();
+        session
+    }
+
+    /// Calls with exactly the given headers.
+    async fn send(&self, method: &str, uri: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        self.send_to(Surface::All, method, uri, headers, body).await
+    }
+
+    async fn send_to(
+        &self,
+        surface: Surface,
+        method: &str,
+        uri: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Answer {
+        let mut request = http::Request::builder().method(method).uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request
+            .body(Full::new(Bytes::copy_from_slice(body)))
+            .unwrap();
+        let service = warp::service(routes(Arc::clone(&self.state), surface));
+        let response = service.oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        Answer {
+            status: parts.status.as_u16(),
+            headers: parts.headers,
+            body: body.collect().await.unwrap().to_bytes(),
+        }
+    }
+
+    /// Calls with the right key.
+    async fn call(&self, method: &str, uri: &str, body: impl AsRef<[u8]>) -> Answer {
+        let key = [(API_KEY_HEADER, KEY)];
+        self.send(method, uri, &key, body.as_ref()).await
+    }
+
+    async fn publish(&self, body: impl AsRef<[u8]>) -> Answer {
+        self.call("POST", "/internal/publish", body).await
+    }
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+
+    /// Asserts that this is a whole problem of a status, and gives its detail.
+    #[track_caller]
+    fn problem(&self, status: u16) -> String {
+        let json = self.json();
+        assert_eq!(self.status, status, "{json}");
+        assert_eq!(self.header("content-type"), Some(PROBLEM_JSON));
+        assert_eq!(json["type"], "about:blank");
+        assert_eq!(json["status"], status);
+        assert!(
+            json["title"]
+                .as_str()
+                .is_some_and(|title| !title.is_empty())
+        );
+        json["detail"].as_str().unwrap().to_owned()
+    }
+}
+
+fn settings(key: &str) -> ApiSettings {
+    ApiSettings {
+        key: Secret::from(key.to_owned()),
+        max_body_bytes: LIMIT,
+    }
+}
+
+/// A presence store that is down.
+struct Down;
+
+impl Presence for Down {
+    fn connected(&self, _: &Arc<Session>) {}
+    fn heard(&self, _: &Arc<Session>, _: Sign) {}
+    fn disconnected(&self, _: &Arc<Session>) {}
+    fn list(&self, _: Query) -> BoxFuture<'_, Result<Page, BoxError>> {
+        future::ready(Err("connection refused".into())).boxed()
+    }
+}
