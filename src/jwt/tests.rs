@@ -4,6 +4,7 @@ mod algorithms;
 mod claims;
 mod fuzz;
 mod jwks;
+mod provider;
 mod sign;
 mod source;
 
