@@ -10,6 +10,7 @@ pub mod outbox;
 pub mod pipeline;
 pub mod presence;
 pub mod registry;
+pub mod server;
 pub mod session;
 pub mod sinks;
 pub mod stages;

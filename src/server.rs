@@ -14,7 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api::{ApiSettings, ApiState, Pages, Readiness};
+use crate::api::{ApiSettings, ApiState, Pages, Phase, Readiness};
 use crate::close::{Close, code};
 use crate::config::{Config, PresenceStrategy};
 use crate::message::FieldSet;
@@ -73,7 +73,6 @@ pub enum StartError {
 }
 
 /// What all tasks of a gateway share.
-#[derive(Debug)]
 pub(crate) struct State {
     current: ArcSwap<Generation>,
     registry: Arc<Registry>,
@@ -122,7 +121,6 @@ impl State {
 }
 
 /// A running gateway.
-#[derive(Debug)]
 pub struct Gateway {
     state: Arc<State>,
     readiness: Arc<Readiness>,
@@ -226,7 +224,7 @@ impl Gateway {
                 &listening,
             );
         }
-        readiness.serving();
+        readiness.set_phase(Phase::Serving);
         Ok(Self {
             state,
             readiness,
@@ -253,7 +251,7 @@ impl Gateway {
     /// delivers what is buffered, and hands the rest to the dead letters.
     pub async fn stop(self) -> Stopped {
         let drain = Duration::from_secs_f64(self.state.current.load().config.server.drain_seconds);
-        self.readiness.draining();
+        self.readiness.set_phase(Phase::Draining);
         self.state.draining.store(true, Ordering::Relaxed);
         self.close_clients(drain).await;
         self.state.tasks.close();
@@ -284,6 +282,14 @@ impl Gateway {
         for session in self.state.registry.all() {
             session.outbox().close(Close::stopping());
         }
+    }
+}
+
+impl std::fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gateway")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tower_service::Service as _;
 use warp::filters::BoxedFilter;
+use warp::{Filter, Reply};
 use warp::reply::Response;
 
 use super::{State, upgrade};
@@ -43,8 +44,12 @@ impl Surface {
     /// The WebSocket endpoint, and the API unless it has a listener of its own.
     pub(super) fn public(api: &Arc<ApiState>, with_api: bool, pages: Option<Pages>) -> Self {
         let surface = if with_api { api::Surface::All } else { api::Surface::Public };
+        let routes = match pages {
+            Some(pages) => reply(api::routes_with(Arc::clone(api), surface, pages)),
+            None => reply(api::routes(Arc::clone(api), surface)),
+        };
         Self {
-            routes: api::routes(Arc::clone(api), surface, pages),
+            routes,
             websockets: true,
         }
     }
@@ -52,10 +57,16 @@ impl Surface {
     /// The API alone.
     pub(super) fn internal(api: &Arc<ApiState>) -> Self {
         Self {
-            routes: api::routes(Arc::clone(api), api::Surface::Internal, None),
+            routes: reply(api::routes(Arc::clone(api), api::Surface::Internal)),
             websockets: false,
         }
     }
+}
+
+fn reply<R: Reply + 'static>(
+    routes: impl Filter<Extract = (R,), Error = Infallible> + Clone + Send + Sync + 'static,
+) -> BoxedFilter<(Response,)> {
+    routes.map(Reply::into_response).boxed()
 }
 
 /// Accepts connections until cancelled.

@@ -248,17 +248,17 @@ fn refuse(state: &State, refused: &Refused) -> Response {
         .with_label_values(&[refused.label()])
         .inc();
     let (status, retry_after) = refused.status();
-    let mut response = problem(status, &refused.to_string());
-    let headers = response.headers_mut();
+    let mut problem = Problem::new(status, refused.to_string());
     if let Some(after) = retry_after {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from(after.as_secs()));
+        problem = problem.with_header(header::RETRY_AFTER, HeaderValue::from(after.as_secs()));
     }
     if status == StatusCode::UPGRADE_REQUIRED {
-        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-        headers.insert(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        problem = problem
+            .with_header(header::CONNECTION, HeaderValue::from_static("Upgrade"))
+            .with_header(header::UPGRADE, HeaderValue::from_static("websocket"))
+            .with_header(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
     }
-    response
+    problem.into_response()
 }
 
 #[cfg(test)]
