@@ -1,6 +1,7 @@
 //! wsgw: a WebSocket gateway that holds connections for a backend that should not.
 
 pub mod api;
+pub mod cli;
 pub mod close;
 pub mod config;
 pub mod event;

@@ -1,1 +1,7 @@
-fn main() {}
+//! The `wsgw` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    wsgw::cli::main()
+}

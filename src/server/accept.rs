@@ -72,6 +72,13 @@ fn reply<R: Reply + 'static>(
 /// Accepts connections until cancelled.
 pub(super) fn spawn(listener: Listener, state: &Arc<State>, until: &CancellationToken) {
     let (state, until) = (Arc::clone(state), until.clone());
+    if let Ok(address) = listener.socket.local_addr() {
+        tracing::info!(
+            event = "listening",
+            %address,
+            surface = if listener.surface.websockets { "public" } else { "internal" },
+        );
+    }
     tokio::spawn(async move {
         let serve = async {
             loop {

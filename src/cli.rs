@@ -1,0 +1,175 @@
+//! The command line: what each command is called, what it takes, and the exit codes of the process.
+
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::config::{self, Loaded, LoadError, Overrides};
+
+mod check;
+mod explain;
+mod run;
+mod schema;
+mod token;
+
+/// Exit code of a usage mistake or an unreadable file, as clap has it too.
+const USAGE: u8 = 2;
+
+/// A WebSocket gateway for PHP and Symfony backends.
+#[derive(Debug, Parser)]
+#[command(
+    name = "wsgw",
+    version,
+    about = "Holds WebSocket connections for a backend that should not.",
+    long_about = "Holds WebSocket connections for a backend that should not: clients connect here, their messages \
+                  pass the stages of a pipeline file, the backend hears events and pushes to clients.",
+    after_help = "Examples:\n  \
+                  wsgw dev                                      try it: no broker, no keys, no PHP\n  \
+                  wsgw check pipelines/terminator.yaml          validate a pipeline file\n  \
+                  wsgw explain pipelines/terminator.yaml        see what it amounts to\n  \
+                  wsgw run pipelines/terminator.yaml            serve it\n  \
+                  wsgw run --set server.listen=127.0.0.1:9000   serve it with one value changed"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serves a pipeline until SIGTERM or Ctrl-C.
+    Run {
+        /// Pipeline file; by default `pipelines/${WS_MODE:-terminator}.yaml`.
+        file: Option<PathBuf>,
+        #[command(flatten)]
+        overriding: Overriding,
+    },
+    /// Validates pipeline files without starting anything.
+    ///
+    /// Prints every problem with file, line and column. Exits 0 if valid, 1 if a file has errors, 2 if a file
+    /// cannot be read.
+    Check {
+        /// Pipeline files.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// How problems are printed.
+        #[arg(long, value_enum, default_value_t = Format::Text)]
+        format: Format,
+        /// Exits 1 on warnings too.
+        #[arg(long)]
+        deny_warnings: bool,
+        /// The Symfony bundle's configuration, to be compared with the pipeline file.
+        #[arg(long, value_name = "FILE")]
+        symfony: Option<PathBuf>,
+        #[command(flatten)]
+        overriding: Overriding,
+    },
+    /// Prints the JSON Schema of a pipeline file.
+    Schema,
+    /// Prints what a pipeline file amounts to: stages, sinks, and where each value comes from.
+    Explain {
+        /// Pipeline file.
+        file: PathBuf,
+        #[command(flatten)]
+        overriding: Overriding,
+    },
+    /// Prints a signed token for trying things out.
+    Token(token::TokenArgs),
+}
+
+/// What changes single values of a pipeline file.
+#[derive(Debug, clap::Args)]
+struct Overriding {
+    /// Overrides one value, with a path below `snoke_ws`; repeatable. A stage is `stages.<name>.<key>`.
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    sets: Vec<String>,
+}
+
+impl Overriding {
+    fn overrides(self) -> Overrides {
+        Overrides::from_process(self.sets)
+    }
+}
+
+/// How `check` prints problems.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people.
+    Text,
+    /// A list of objects.
+    Json,
+}
+
+/// Runs the command line of the process.
+#[must_use]
+pub fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Run { file, overriding } => run::run(file, &overriding.overrides()),
+        Command::Check {
+            files,
+            format,
+            deny_warnings,
+            symfony,
+            overriding,
+        } => {
+            let format = match format {
+                Format::Text => check::Format::Text,
+                Format::Json => check::Format::Json,
+            };
+            let request = check::Check { files: &files, format, deny_warnings, symfony: symfony.as_deref() };
+            let color = std::io::stdout().is_terminal();
+            printed(|out| check::run_check(&request, &overriding.overrides(), color, out))
+        }
+        Command::Schema => printed(|out| schema::run_schema(out).map(|()| 0)),
+        Command::Explain { file, overriding } => match load(&file, &overriding.overrides()) {
+            Ok(loaded) => printed(|out| explain::run_explain(&file, &loaded, out).map(|()| 0)),
+            Err(code) => code,
+        },
+        Command::Token(args) => match token::make_token(&args, crate::session::unix_now()) {
+            Ok(token) => printed(|out| writeln!(out, "{token}").map(|()| 0)),
+            Err(error) => fail(&error),
+        },
+    }
+}
+
+/// Loads a pipeline file, or prints its problems and gives the exit code.
+fn load(file: &Path, overrides: &Overrides) -> Result<Loaded, ExitCode> {
+    let color = std::io::stderr().is_terminal();
+    let mut stderr = std::io::stderr().lock();
+    match config::load(file, overrides) {
+        Ok(loaded) => {
+            for warning in &loaded.warnings {
+                // Nowhere is left to say that standard error is closed.
+                let _ = writeln!(stderr, "{}", warning.render(color));
+            }
+            Ok(loaded)
+        }
+        Err(LoadError::Invalid(problems)) => {
+            for problem in &problems {
+                let _ = writeln!(stderr, "{}", problem.render(color));
+            }
+            Err(ExitCode::FAILURE)
+        }
+        Err(error) => Err(fail(&error)),
+    }
+}
+
+/// Writes to standard output; a reader that went away, as `head` does, is no failure.
+fn printed(write: impl FnOnce(&mut dyn Write) -> std::io::Result<u8>) -> ExitCode {
+    let mut out = std::io::stdout().lock();
+    match write(&mut out).and_then(|code| out.flush().map(|()| code)) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => {
+            fail(&error);
+            ExitCode::from(USAGE)
+        }
+    }
+}
+
+fn fail(error: &dyn std::fmt::Display) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "wsgw: {error}");
+    ExitCode::FAILURE
+}
