@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::config::{self, Loaded, LoadError, Overrides};
+use crate::config::{self, LoadError, Loaded, Overrides};
 
 mod check;
 mod explain;
@@ -60,9 +60,6 @@ enum Command {
         /// Exits 1 on warnings too.
         #[arg(long)]
         deny_warnings: bool,
-        /// The Symfony bundle's configuration, to be compared with the pipeline file.
-        #[arg(long, value_name = "FILE")]
-        symfony: Option<PathBuf>,
         #[command(flatten)]
         overriding: Overriding,
     },
@@ -111,22 +108,20 @@ pub fn main() -> ExitCode {
             files,
             format,
             deny_warnings,
-            symfony,
             overriding,
         } => {
             let format = match format {
                 Format::Text => check::Format::Text,
                 Format::Json => check::Format::Json,
             };
-            let request = check::Check { files: &files, format, deny_warnings, symfony: symfony.as_deref() };
-            let color = std::io::stdout().is_terminal();
-            printed(|out| check::run_check(&request, &overriding.overrides(), color, out))
+            let (overrides, color) = (overriding.overrides(), std::io::stdout().is_terminal());
+            printed(|out| check::run_check(&files, format, deny_warnings, &overrides, color, out))
         }
-        Command::Schema => printed(|out| schema::run_schema(out).map(|()| 0)),
-        Command::Explain { file, overriding } => match load(&file, &overriding.overrides()) {
-            Ok(loaded) => printed(|out| explain::run_explain(&file, &loaded, out).map(|()| 0)),
-            Err(code) => code,
-        },
+        Command::Schema => printed(schema::run),
+        Command::Explain { file, overriding } => {
+            let (overrides, color) = (overriding.overrides(), std::io::stdout().is_terminal());
+            printed(|out| explain::run_explain(&file, &overrides, color, out))
+        }
         Command::Token(args) => match token::make_token(&args, crate::session::unix_now()) {
             Ok(token) => printed(|out| writeln!(out, "{token}").map(|()| 0)),
             Err(error) => fail(&error),

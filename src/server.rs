@@ -110,7 +110,10 @@ impl State {
     fn count_close(&self, code: u16) {
         let text;
         let label = match code {
-            code::NORMAL..=code::TRY_AGAIN | code::UNAUTHORISED | code::DISCONNECTED | code::TOO_SLOW => {
+            code::NORMAL..=code::TRY_AGAIN
+            | code::UNAUTHORISED
+            | code::DISCONNECTED
+            | code::TOO_SLOW => {
                 text = code.to_string();
                 text.as_str()
             }
@@ -259,7 +262,9 @@ impl Gateway {
         let _ = tokio::time::timeout(CLOSE_GRACE, self.state.tasks.wait()).await;
         let deadline = Instant::now() + drain;
         let mut stopped = Stopped::default();
-        for drained in futures_util::future::join_all(self.deliveries.iter().map(|d| d.drain(deadline))).await {
+        for drained in
+            futures_util::future::join_all(self.deliveries.iter().map(|d| d.drain(deadline))).await
+        {
             stopped.delivered += drained.delivered;
             stopped.dead_lettered += drained.dead_lettered;
             stopped.lost += drained.lost;
@@ -300,11 +305,13 @@ impl Drop for Gateway {
 }
 
 async fn bind(setting: &'static str, address: &str) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(|reason| StartError::Bind {
-        address: address.to_owned(),
-        setting,
-        reason,
-    })
+    TcpListener::bind(address)
+        .await
+        .map_err(|reason| StartError::Bind {
+            address: address.to_owned(),
+            setting,
+            reason,
+        })
 }
 
 fn local_address(setting: &'static str, listener: &TcpListener) -> Result<SocketAddr, StartError> {

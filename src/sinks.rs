@@ -43,6 +43,17 @@ pub enum Retry {
 pub type BoxSink = tower::util::BoxCloneSyncService<Batch, (), DeliveryError>;
 use crate::config::Config;
 use crate::telemetry::metrics::Metrics;
-pub mod memory { #[derive(Debug)] pub struct MemorySink; }
-#[derive(Debug, thiserror::Error)] #[error("x")] pub struct SinkError;
-pub fn build(_c: &Config, _m: &Metrics, _x: Option<Arc<memory::MemorySink>>) -> Result<Vec<Arc<delivery::Delivery>>, SinkError> { Ok(vec![]) }
+pub mod memory {
+    #[derive(Debug)]
+    pub struct MemorySink;
+}
+#[derive(Debug, thiserror::Error)]
+#[error("x")]
+pub struct SinkError;
+pub fn build(
+    _c: &Config,
+    _m: &Metrics,
+    _x: Option<Arc<memory::MemorySink>>,
+) -> Result<Vec<Arc<delivery::Delivery>>, SinkError> {
+    Ok(vec![])
+}

@@ -20,7 +20,10 @@ pub(super) fn run(file: Option<PathBuf>, overrides: &Overrides) -> ExitCode {
     if let Err(error) = logs::start(&loaded.config.logging) {
         return fail(&error);
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error),
     };
@@ -69,7 +72,11 @@ pub(super) async fn serve(gateway: Gateway, mut signals: Signals) -> ExitCode {
 }
 
 fn log(stopped: Stopped) {
-    let Stopped { delivered, dead_lettered, lost } = stopped;
+    let Stopped {
+        delivered,
+        dead_lettered,
+        lost,
+    } = stopped;
     if lost > 0 {
         tracing::error!(event = "stopped", delivered, dead_lettered, lost);
     } else {

@@ -73,7 +73,7 @@ pub struct ServerConfig {
     /// Origins a browser may connect from, as `https://app.example` or `https://*.example`; empty: any. A request without Origin is allowed.
     pub allowed_origins: Vec<String>,
     /// Networks of proxies whose `X-Forwarded-For` names the client's address.
-    #[schemars(with = "Vec<String>")]
+    #[schemars(with = "Vec<String>", extend("items" = {"type": "string", "format": "cidr"}))]
     pub trusted_proxies: Vec<IpNet>,
     /// Name of this gateway in logs and leases; empty: host name and listen address.
     pub node_id: String,

@@ -14,8 +14,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tower_service::Service as _;
 use warp::filters::BoxedFilter;
-use warp::{Filter, Reply};
 use warp::reply::Response;
+use warp::{Filter, Reply};
 
 use super::{State, upgrade};
 use crate::api::{self, ApiState, Pages};
@@ -43,7 +43,11 @@ pub(super) struct Surface {
 impl Surface {
     /// The WebSocket endpoint, and the API unless it has a listener of its own.
     pub(super) fn public(api: &Arc<ApiState>, with_api: bool, pages: Option<Pages>) -> Self {
-        let surface = if with_api { api::Surface::All } else { api::Surface::Public };
+        let surface = if with_api {
+            api::Surface::All
+        } else {
+            api::Surface::Public
+        };
         let routes = match pages {
             Some(pages) => reply(api::routes_with(Arc::clone(api), surface, pages)),
             None => reply(api::routes(Arc::clone(api), surface)),
@@ -98,7 +102,13 @@ pub(super) fn spawn(listener: Listener, state: &Arc<State>, until: &Cancellation
     });
 }
 
-fn serve(socket: TcpStream, peer: SocketAddr, listener: &Listener, state: &Arc<State>, until: CancellationToken) {
+fn serve(
+    socket: TcpStream,
+    peer: SocketAddr,
+    listener: &Listener,
+    state: &Arc<State>,
+    until: CancellationToken,
+) {
     // Small messages must not wait for an acknowledgement; a socket that refuses the option is gone anyway.
     let _ = socket.set_nodelay(true);
     let (state, surface) = (Arc::clone(state), listener.surface.clone());
@@ -124,7 +134,12 @@ fn serve(socket: TcpStream, peer: SocketAddr, listener: &Listener, state: &Arc<S
     });
 }
 
-async fn answer(state: Arc<State>, surface: Surface, peer: SocketAddr, request: Request<Incoming>) -> Response {
+async fn answer(
+    state: Arc<State>,
+    surface: Surface,
+    peer: SocketAddr,
+    request: Request<Incoming>,
+) -> Response {
     if surface.websockets && request.uri().path() == state.current.load().config.server.path {
         return upgrade::upgrade(state, peer, request).await;
     }

@@ -73,7 +73,11 @@ enum End {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
-    pub(super) fn new(stream: WebSocketStream<S>, session: Arc<Session>, state: Arc<State>) -> Self {
+    pub(super) fn new(
+        stream: WebSocketStream<S>,
+        session: Arc<Session>,
+        state: Arc<State>,
+    ) -> Self {
         let generation = state.current.load_full();
         let mut stack = generation.messages.new_service(Arc::clone(&session));
         let in_stages = Some(stack.call(Message::connected()));
@@ -122,12 +126,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             }
             match self.poll_write(cx) {
                 Poll::Ready(Ok(None)) => {}
-                Poll::Ready(Ok(Some(close))) => return Poll::Ready(End::Ours { close, broken: false }),
+                Poll::Ready(Ok(Some(close))) => {
+                    return Poll::Ready(End::Ours {
+                        close,
+                        broken: false,
+                    });
+                }
                 Poll::Ready(Err(_)) => return Poll::Ready(End::Lost),
                 // Reading on would only pile up answers that cannot be written.
                 Poll::Pending => {
                     return match self.session.outbox().register_for_close(cx.waker()) {
-                        Some(close) => Poll::Ready(End::Ours { close, broken: false }),
+                        Some(close) => Poll::Ready(End::Ours {
+                            close,
+                            broken: false,
+                        }),
                         None => Poll::Pending,
                     };
                 }
@@ -143,7 +155,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 }
                 Some(Err(error)) => {
                     return Poll::Ready(match close::stream(&error) {
-                        Some(close) => End::Ours { close, broken: true },
+                        Some(close) => End::Ours {
+                            close,
+                            broken: true,
+                        },
                         None => End::Lost,
                     });
                 }
@@ -173,7 +188,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 close: Close::new(code::TRY_AGAIN, "try again later"),
                 broken: false,
             }),
-            Some(Answer::Close(close)) => Some(End::Ours { close, broken: false }),
+            Some(Answer::Close(close)) => Some(End::Ours {
+                close,
+                broken: false,
+            }),
         }
     }
 
@@ -243,7 +261,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let current = self.state.current.load();
         if current.number != self.generation.number {
             self.generation = Arc::clone(&current);
-            self.stack = self.generation.messages.new_service(Arc::clone(&self.session));
+            self.stack = self
+                .generation
+                .messages
+                .new_service(Arc::clone(&self.session));
         }
     }
 
@@ -292,7 +313,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     fn poll_alarm(&mut self, cx: &mut Context<'_>) -> Option<End> {
         while self.alarm.as_mut().poll(cx).is_ready() {
             let now = Instant::now();
-            if self.session.expires_at().is_some_and(|at| until(at).is_zero()) {
+            if self
+                .session
+                .expires_at()
+                .is_some_and(|at| until(at).is_zero())
+            {
                 return Some(End::Ours {
                     close: Close::expired(),
                     broken: false,
@@ -318,7 +343,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 if self.pong_due.is_none() {
                     self.pong_due = Some(now + self.heartbeat.timeout);
                     self.unflushed = true;
-                    if Pin::new(&mut self.stream).start_send(Frame::Ping(bytes::Bytes::new())).is_err() {
+                    if Pin::new(&mut self.stream)
+                        .start_send(Frame::Ping(bytes::Bytes::new()))
+                        .is_err()
+                    {
                         return Some(End::Lost);
                     }
                 }
@@ -347,7 +375,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             End::Lost => (code::LOST, String::new()),
             End::Theirs { code, reason } => {
                 // The library has the answer ready; the client may be gone already.
-                let _ = timeout_at(deadline, poll_fn(|cx| Pin::new(&mut self.stream).poll_flush(cx))).await;
+                let _ = timeout_at(
+                    deadline,
+                    poll_fn(|cx| Pin::new(&mut self.stream).poll_flush(cx)),
+                )
+                .await;
                 (code, reason)
             }
             End::Ours { close, broken } => {
@@ -374,7 +406,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         loop {
             match poll_fn(|cx| Pin::new(&mut self.stream).poll_next(cx)).await {
                 Some(Ok(Frame::Close(frame))) => {
-                    return frame.map(|frame| frame.reason.to_string()).unwrap_or_default();
+                    return frame
+                        .map(|frame| frame.reason.to_string())
+                        .unwrap_or_default();
                 }
                 Some(Ok(_)) => {}
                 Some(Err(_)) | None => return String::new(),

@@ -38,7 +38,11 @@ const READ_BUFFER: usize = 1024;
 const WRITE_BUFFER: usize = 16 * 1024;
 
 /// Answers a request for the WebSocket endpoint, and starts the connection's task.
-pub(super) async fn upgrade(state: Arc<State>, peer: SocketAddr, mut request: Request<Incoming>) -> Response {
+pub(super) async fn upgrade(
+    state: Arc<State>,
+    peer: SocketAddr,
+    mut request: Request<Incoming>,
+) -> Response {
     let started = Instant::now();
     let generation = state.current.load_full();
     let key = match check(&state, &generation, &request) {
@@ -50,7 +54,10 @@ pub(super) async fn upgrade(state: Arc<State>, peer: SocketAddr, mut request: Re
         return refuse(&state, &Refused::TooManyConnections);
     };
     let address = client_address(peer.ip(), request.headers(), &server.trusted_proxies);
-    let Some(address_place) = state.registry.take_address(address, server.max_connections_per_address) else {
+    let Some(address_place) = state
+        .registry
+        .take_address(address, server.max_connections_per_address)
+    else {
         return refuse(&state, &Refused::TooManyFromAddress);
     };
     let subprotocol = offers_bearer(request.headers());
@@ -62,12 +69,18 @@ pub(super) async fn upgrade(state: Arc<State>, peer: SocketAddr, mut request: Re
         trace: TraceContext::default(),
     };
     let admitted = generation.handshake.clone().oneshot(handshake).await;
-    let admitted = admitted.map_err(|error| close::admission(&error)).and_then(|session| {
-        match state.registry.register(&session, server.max_connections_per_user) {
-            Ok(()) => Ok(session),
-            Err(too_many) => Err(Close::new(code::TRY_AGAIN, too_many.to_string())),
-        }
-    });
+    let admitted =
+        admitted
+            .map_err(|error| close::admission(&error))
+            .and_then(|session| {
+                match state
+                    .registry
+                    .register(&session, server.max_connections_per_user)
+                {
+                    Ok(()) => Ok(session),
+                    Err(too_many) => Err(Close::new(code::TRY_AGAIN, too_many.to_string())),
+                }
+            });
     state
         .metrics
         .handshake_duration_seconds
@@ -118,7 +131,10 @@ async fn open(
 }
 
 /// Takes the socket back from hyper and puts WebSocket framing on it.
-async fn accept(upgraded: Upgraded, max_message_bytes: usize) -> Option<WebSocketStream<TcpStream>> {
+async fn accept(
+    upgraded: Upgraded,
+    max_message_bytes: usize,
+) -> Option<WebSocketStream<TcpStream>> {
     let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
@@ -132,7 +148,11 @@ async fn accept(upgraded: Upgraded, max_message_bytes: usize) -> Option<WebSocke
 }
 
 /// Checks what RFC 6455 section 4.2.1 asks of an upgrade request, and its origin; gives its key.
-fn check(state: &State, generation: &Generation, request: &Request<Incoming>) -> Result<HeaderValue, Refused> {
+fn check(
+    state: &State,
+    generation: &Generation,
+    request: &Request<Incoming>,
+) -> Result<HeaderValue, Refused> {
     let headers = request.headers();
     let upgrade = request.method() == Method::GET
         && request.version() == Version::HTTP_11
@@ -141,7 +161,10 @@ fn check(state: &State, generation: &Generation, request: &Request<Incoming>) ->
     if !upgrade {
         return Err(Refused::NotAnUpgrade);
     }
-    if headers.get(header::SEC_WEBSOCKET_VERSION).is_none_or(|v| v != "13") {
+    if headers
+        .get(header::SEC_WEBSOCKET_VERSION)
+        .is_none_or(|v| v != "13")
+    {
         return Err(Refused::Version);
     }
     let key = headers
@@ -172,7 +195,9 @@ fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool
 fn is_key(key: &[u8]) -> bool {
     key.len() == 24
         && key.ends_with(b"==")
-        && key[..22].iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/'))
+        && key[..22]
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/'))
 }
 
 /// Whether an origin is listed; `*.` stands for any subdomain, and an empty list or `*` for any origin.
@@ -193,7 +218,8 @@ fn origin_allowed(origin: &HeaderValue, allowed: &[String]) -> bool {
         origin
             .split_once("://")
             .is_some_and(|(got_scheme, got_host)| {
-                let (got_host, domain) = (got_host.to_ascii_lowercase(), domain.to_ascii_lowercase());
+                let (got_host, domain) =
+                    (got_host.to_ascii_lowercase(), domain.to_ascii_lowercase());
                 got_scheme.eq_ignore_ascii_case(scheme)
                     && got_host
                         .strip_suffix(&domain)
@@ -216,7 +242,9 @@ fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAdd
         .flat_map(|value| value.split(','))
         .collect();
     for hop in forwarded.iter().rev() {
-        let Ok(address) = hop.trim().parse() else { break };
+        let Ok(address) = hop.trim().parse() else {
+            break;
+        };
         found = address;
         if !is_trusted(&address) {
             break;
@@ -236,7 +264,10 @@ fn switching(key: &HeaderValue, subprotocol: bool) -> Response {
         headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
     }
     if subprotocol {
-        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("bearer"));
+        headers.insert(
+            header::SEC_WEBSOCKET_PROTOCOL,
+            HeaderValue::from_static("bearer"),
+        );
     }
     response
 }
@@ -256,7 +287,10 @@ fn refuse(state: &State, refused: &Refused) -> Response {
         problem = problem
             .with_header(header::CONNECTION, HeaderValue::from_static("Upgrade"))
             .with_header(header::UPGRADE, HeaderValue::from_static("websocket"))
-            .with_header(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+            .with_header(
+                header::SEC_WEBSOCKET_VERSION,
+                HeaderValue::from_static("13"),
+            );
     }
     problem.into_response()
 }
@@ -273,7 +307,10 @@ mod tests {
     #[test]
     fn origins_match_whole_or_by_subdomain() {
         assert!(origin("https://any.example", &[]));
-        assert!(origin("https://app.example", &["https://other.example", "https://app.example"]));
+        assert!(origin(
+            "https://app.example",
+            &["https://other.example", "https://app.example"]
+        ));
         assert!(origin("HTTPS://App.Example", &["https://app.example"]));
         assert!(origin("https://a.b.example", &["https://*.b.example"]));
         for (bad, allowed) in [
@@ -292,10 +329,16 @@ mod tests {
     #[test]
     fn only_trusted_proxies_name_the_client() {
         let mut headers = HeaderMap::new();
-        headers.insert("x-forwarded-for", HeaderValue::from_static("6.6.6.6, 9.9.9.9, 10.0.0.2"));
+        headers.insert(
+            "x-forwarded-for",
+            HeaderValue::from_static("6.6.6.6, 9.9.9.9, 10.0.0.2"),
+        );
         let proxies: Vec<IpNet> = ["10.0.0.0/8".parse().unwrap()].to_vec();
         let proxy = IpAddr::from([10, 0, 0, 1]);
-        assert_eq!(client_address(proxy, &headers, &proxies), IpAddr::from([9, 9, 9, 9]));
+        assert_eq!(
+            client_address(proxy, &headers, &proxies),
+            IpAddr::from([9, 9, 9, 9])
+        );
         assert_eq!(client_address(proxy, &headers, &[]), proxy);
         let stranger = IpAddr::from([8, 8, 8, 8]);
         assert_eq!(client_address(stranger, &headers, &proxies), stranger);
@@ -304,7 +347,12 @@ mod tests {
     #[test]
     fn keys_are_sixteen_bytes_in_base64() {
         assert!(is_key(b"dGhlIHNhbXBsZSBub25jZQ=="));
-        for bad in [&b""[..], b"dGhlIHNhbXBsZSBub25jZQ", b"dGhlIHNhbXBsZSBub25jZQ===", b"dGhlIHNhbXBsZSBub25j!!=="] {
+        for bad in [
+            &b""[..],
+            b"dGhlIHNhbXBsZSBub25jZQ",
+            b"dGhlIHNhbXBsZSBub25jZQ===",
+            b"dGhlIHNhbXBsZSBub25j!!==",
+        ] {
             assert!(!is_key(bad));
         }
     }

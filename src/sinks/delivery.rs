@@ -20,5 +20,17 @@ impl Delivery {
     pub fn enqueue(&self, _s: Slot, _e: Arc<Event>) {}
 }
 /// x
-pub struct Drained { pub delivered: u64, pub dead_lettered: u64, pub lost: u64 }
-impl Delivery { pub async fn drain(&self, _d: tokio::time::Instant) -> Drained { Drained{delivered:0,dead_lettered:0,lost:0} } }
+pub struct Drained {
+    pub delivered: u64,
+    pub dead_lettered: u64,
+    pub lost: u64,
+}
+impl Delivery {
+    pub async fn drain(&self, _d: tokio::time::Instant) -> Drained {
+        Drained {
+            delivered: 0,
+            dead_lettered: 0,
+            lost: 0,
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Shows a line of a pipeline file without the secrets it holds.
+//!
+//! Used where problems become diagnostics. It works on the text, because a file with a syntax error has no
+//! tree, and errs on the side of hiding: a key it does not know but that sounds secret is masked too.
+
+use std::collections::BTreeSet;
+
+/// Words that make an unknown key sound secret.
+const SECRET_WORDS: [&str; 8] = ["secret", "token", "passw", "key", "pem", "dsn", "credential", "auth"];
+
+/// The key names of a pipeline file, by whether their values may be shown.
+#[derive(Debug, Default)]
+pub struct KeyNames {
+    /// Keys whose values are secret.
+    pub secret: BTreeSet<String>,
+    /// Keys whose values are not.
+    pub public: BTreeSet<String>,
+}
+
+impl KeyNames {
+    fn hides(&self, key: &str) -> bool {
+        if self.secret.contains(key) {
+            return true;
+        }
+        if self.public.contains(key) {
+            return false;
+        }
+        let lower = key.to_ascii_lowercase();
+        SECRET_WORDS.iter().any(|word| lower.contains(word))
+            || self.secret.iter().any(|secret| strsim::damerau_levenshtein(secret, &lower) <= 2)
+    }
+
+    /// Gives the lines of `text` with the values of secret keys masked.
+    #[must_use]
+    pub fn mask(&self, text: &str) -> Vec<String> {
+        let mut lines = Vec::new();
+        // The indentation of a secret key whose value goes on in deeper lines.
+        let mut inside: Option<usize> = None;
+        // The quote that a secret opened and that no line has closed yet.
+        let mut quote: Option<char> = None;
+        for line in text.lines() {
+            if let Some(open) = quote {
+                if line.contains(open) {
+                    quote = None;
+                }
+                lines.push("***".to_owned());
+                continue;
+            }
+            let indent = line.len() - line.trim_start().len();
+            if inside.is_some_and(|key_indent| indent > key_indent || line.trim().is_empty()) {
+                lines.push(if line.trim().is_empty() { String::new() } else { format!("{}***", &line[..indent]) });
+                continue;
+            }
+            inside = None;
+            match self.secret_value(line) {
+                Some(at) => {
+                    inside = Some(indent);
+                    quote = line[at..].trim_start().chars().next().filter(|first| {
+                        matches!(first, '"' | '\'') && line[at..].matches(*first).count() % 2 == 1
+                    });
+                    lines.push(format!("{} ***", line[..at].trim_end()));
+                }
+                None => lines.push(line.to_owned()),
+            }
+        }
+        lines
+    }
+
+    /// Finds where a line's secret value begins, if it has one worth hiding.
+    fn secret_value(&self, line: &str) -> Option<usize> {
+        let bytes = line.as_bytes();
+        for (at, _) in line.match_indices(':') {
+            let head = line[..at].trim_end().trim_end_matches(['"', '\'']);
+            let start = head.rfind(|c: char| !(c.is_alphanumeric() || c == '_' || c == '-')).map_or(0, |at| {
+                at + head[at..].chars().next().map_or(1, char::len_utf8)
+            });
+            let value = line[at + 1..].trim_start();
+            let spaced = bytes.get(at + 1).is_none_or(u8::is_ascii_whitespace) || line[..at].ends_with(['"', '\'']);
+            // What the environment supplies is not in the text, so that a `${NAME}` may be shown.
+            let harmless = value.is_empty() && !line[at + 1..].contains(char::is_alphanumeric) && !self.secret.contains(&head[start..]);
+            if spaced && !harmless && self.hides(&head[start..]) && !is_only_variable(value) {
+                return Some(at + 1);
+            }
+        }
+        None
+    }
+}
+
+/// Tells whether a value is one `${NAME}` or `${NAME:-}`, which reveals nothing.
+fn is_only_variable(value: &str) -> bool {
+    let value = value.split(" #").next().unwrap_or(value).trim().trim_end_matches(['}', ' ', ',']);
+    let value = value.trim_matches(['"', '\'']).trim_end_matches('}');
+    value
+        .strip_prefix("${")
+        .map(|name| name.strip_suffix(":-").unwrap_or(name))
+        .is_some_and(|name| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names() -> KeyNames {
+        KeyNames {
+            secret: ["api_key", "public_key", "secret"].map(String::from).into(),
+            public: ["ordering_key", "listen", "auth", "token_sources", "public_key_file", "jwt"].map(String::from).into(),
+        }
+    }
+
+    fn masked(text: &str) -> String {
+        names().mask(text).join("\n")
+    }
+
+    #[test]
+    fn secrets_are_hidden_wherever_they_stand() {
+        assert_eq!(masked("api_key: hunter2"), "api_key: ***");
+        assert_eq!(masked("\"api_key\" : hunter2"), "\"api_key\" : ***");
+        assert_eq!(masked("a: { secret: 'x', listen: y }"), "a: { secret: ***");
+        assert_eq!(masked("a: {\"secret\":\"x\"}"), "a: {\"secret\": ***");
+        assert_eq!(masked("public_key: |\n  AAA\n\n  BBB\nlisten: x"), "public_key: ***\n  ***\n\n  ***\nlisten: x");
+        assert_eq!(masked("secret:\n  abc"), "secret: ***\n  ***");
+        assert_eq!(masked("{ secret: \"a\nb\", listen: x}"), "{ secret: ***\n***");
+    }
+
+    #[test]
+    fn misspelt_secrets_are_hidden() {
+        assert_eq!(masked("api_kye: hunter2"), "api_kye: ***");
+        assert_eq!(masked("password: hunter2"), "password: ***");
+    }
+
+    #[test]
+    fn what_is_no_secret_is_shown() {
+        for line in ["- ordering_key: { strategy: banana }", "- auth: { jwt: { public_key_file: a } }", "listen: 0.0.0.0:8000", "api_key: \"${GATEWAY_API_KEY:-}\"", "- auth: { jwt: { public_key: \"${JWT_PUBLIC_KEY}\" } }"] {
+            assert_eq!(masked(line), line);
+        }
+        assert_eq!(masked("api_key: \"${X:-hunter2}\""), "api_key: ***");
+    }
+}

@@ -1,0 +1,219 @@
+//! Loads a pipeline file: read, parse, expand, layer, validate, extract, check.
+//!
+//! The one entry from a path to [`Loaded`] settings, for `run`, `check`, `explain` and a reload alike.
+
+use std::path::Path;
+
+use aws_lc_rs::digest;
+use serde_json::Value as Json;
+
+use super::diagnostic::{Diagnostic, Severity};
+use super::document::{KeyPath, Mark, Node, Value};
+use super::layers::Layers;
+use super::model::{Config, Document};
+use super::origins::Origins;
+use super::overrides::{self, Overrides};
+use super::problem::Problem;
+use super::shape::Shape;
+use super::validate::{self, Checked};
+use super::{expand, semantics, yaml};
+
+/// A file that can be used.
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// The settings.
+    pub config: Config,
+    /// What works, but perhaps not as meant.
+    pub warnings: Vec<Diagnostic>,
+    /// Where each setting came from.
+    pub origins: Origins,
+    /// The file's text.
+    pub source: String,
+    /// Digest of the effective settings, secrets included: equal if and only if nothing changed.
+    pub hash: String,
+}
+
+/// Why a file cannot be used.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum LoadError {
+    /// The file cannot be read at all.
+    #[error("{path}: cannot be read: {reason}")]
+    Unreadable {
+        /// The file as the caller named it.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// The file has errors; its warnings are listed with them.
+    #[error("{}", list(.0))]
+    Invalid(Vec<Diagnostic>),
+}
+
+fn list(diagnostics: &[Diagnostic]) -> String {
+    diagnostics.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+/// Loads the file at `path`.
+///
+/// # Errors
+///
+/// [`LoadError::Unreadable`] if there is no such file or it is not UTF-8, [`LoadError::Invalid`] with every
+/// problem found if it has errors.
+pub fn load(path: &Path, overrides: &Overrides) -> Result<Loaded, LoadError> {
+    let name = path.display().to_string();
+    let unreadable = |reason: String| LoadError::Unreadable { path: name.clone(), reason };
+    if path.is_dir() {
+        return Err(unreadable("it is a directory".into()));
+    }
+    let bytes = std::fs::read(path).map_err(|error| {
+        unreadable(match error.kind() {
+            std::io::ErrorKind::NotFound => "there is no such file".into(),
+            std::io::ErrorKind::PermissionDenied => "permission denied".into(),
+            _ => error.to_string(),
+        })
+    })?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = valid.split(|byte| *byte == b'\n').count();
+        unreadable(format!("it is not UTF-8 text (line {line})"))
+    })?;
+    load_str(&name, &text, overrides)
+}
+
+/// Loads `text` as the content of a file called `name`.
+///
+/// # Errors
+///
+/// [`LoadError::Invalid`] with every problem found if it has errors.
+pub fn load_str(name: &str, text: &str, overrides: &Overrides) -> Result<Loaded, LoadError> {
+    let shape = Shape::of_document();
+    let parsed = yaml::parse(text);
+    let mut problems = parsed.problems;
+    let mut root = parsed.root;
+    let mut outcome = None;
+    if let Some(root) = &mut root {
+        expand::expand(root, &overrides.env, &mut problems);
+        if is_usable(root, &mut problems) {
+            outcome = evaluate(&shape, root, overrides, &mut problems);
+        }
+    } else if problems.is_empty() {
+        problems.push(empty());
+    }
+    let diagnostics = locate(name, text, &shape, problems);
+    match outcome {
+        Some((config, origins, hash)) if diagnostics.iter().all(|diagnostic| diagnostic.severity == Severity::Warning) => {
+            Ok(Loaded { config, warnings: diagnostics, origins, source: text.to_owned(), hash })
+        }
+        _ => Err(LoadError::Invalid(diagnostics)),
+    }
+}
+
+fn empty() -> Problem {
+    Problem::at(Mark::START, "empty_file", "the file holds no settings").hint("begin with `snoke_ws:` and its `stages`; the shipped pipelines show how")
+}
+
+fn is_usable(root: &Node, problems: &mut Vec<Problem>) -> bool {
+    match &root.value {
+        Value::Map(_) => true,
+        Value::Null => {
+            problems.push(empty());
+            false
+        }
+        Value::Broken => false,
+        other => {
+            let found = if matches!(other, Value::List(_)) { "a list" } else { "a single value" };
+            problems.push(Problem::at(root.start, "not_a_map", format!("the file must be a map with the key `snoke_ws`, and is {found}")).hint("write everything below `snoke_ws:`"));
+            false
+        }
+    }
+}
+
+fn evaluate(shape: &Shape, root: &Node, overrides: &Overrides, problems: &mut Vec<Problem>) -> Option<(Config, Origins, String)> {
+    let overriding = overrides::resolve(overrides, shape, root, problems);
+    let layers = match Layers::merge(root, &overriding) {
+        Ok(layers) => layers,
+        Err(error) => {
+            problems.push(Problem::at(Mark::START, "invalid_value", error.to_string()));
+            return None;
+        }
+    };
+    let checked = validate::check(shape, root, &layers, problems);
+    let config = extract(root, &checked, problems)?;
+    // What stands under a misspelt root key would only raise false alarms.
+    if root.entry("snoke_ws").is_some() {
+        semantics::check(&config, root, &checked, problems);
+    } else if problems.is_empty() {
+        problems.push(empty());
+    }
+    let effective = serde_json::to_value(&config).unwrap_or_default();
+    let origins = Origins::trace(shape, &effective, &layers, &checked);
+    let hash = fingerprint(shape, effective, &checked);
+    Some((config, origins, hash))
+}
+
+fn extract(root: &Node, checked: &Checked, problems: &mut Vec<Problem>) -> Option<Config> {
+    let error = match serde_path_to_error::deserialize::<_, Document>(&checked.document) {
+        Ok(document) => return Some(document.snoke_ws),
+        Err(error) => error,
+    };
+    let path = KeyPath::of(error.path().iter().map(|segment| segment.to_string().trim_matches(['[', ']']).to_owned()));
+    // The message may quote the value, which may be a secret; the schema's formats catch all that is not.
+    problems.push(Problem::at(root.nearest_key(&path), "invalid_value", format!("`{path}` has a value of the wrong form")));
+    None
+}
+
+/// Digests the effective settings, with secrets as they are rather than masked.
+fn fingerprint(shape: &Shape, mut effective: Json, checked: &Checked) -> String {
+    if let Some(field) = shape.fields().first() {
+        reveal(&field.shape, &mut effective, &checked.document[field.name.as_str()]);
+    }
+    let digest = digest::digest(&digest::SHA256, effective.to_string().as_bytes());
+    digest.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn reveal(shape: &Shape, masked: &mut Json, plain: &Json) {
+    use super::shape::Kind;
+    if shape.secret {
+        if plain.is_string() {
+            *masked = plain.clone();
+        }
+        return;
+    }
+    match &shape.kind {
+        Kind::List(item) => {
+            for (masked, plain) in masked.as_array_mut().into_iter().flatten().zip(plain.as_array().into_iter().flatten()) {
+                reveal(item, masked, plain);
+            }
+        }
+        _ => {
+            for field in shape.fields() {
+                if let (Some(masked), Some(plain)) = (masked.get_mut(&field.name), plain.get(&field.name)) {
+                    reveal(&field.shape, masked, plain);
+                }
+            }
+        }
+    }
+}
+
+/// Ties problems to the file's name and lines, in the file's order.
+fn locate(name: &str, text: &str, shape: &Shape, mut problems: Vec<Problem>) -> Vec<Diagnostic> {
+    if problems.is_empty() {
+        return Vec::new();
+    }
+    let lines = shape.key_names().mask(text.strip_prefix('\u{feff}').unwrap_or(text));
+    problems.sort_by_key(|problem| problem.at);
+    problems.dedup();
+    problems
+        .into_iter()
+        .map(|problem| Diagnostic {
+            file: name.to_owned(),
+            line: problem.at.line,
+            column: problem.at.column,
+            severity: problem.severity(),
+            code: problem.code,
+            excerpt: lines.get(problem.at.line - 1).filter(|line| !line.trim().is_empty()).cloned(),
+            message: problem.message,
+            hint: problem.hint,
+        })
+        .collect()
+}

@@ -1,0 +1,220 @@
+//! Checks what the types cannot say: orders that cannot work, settings that contradict each other.
+//!
+//! Stands last in validation, on typed settings. It does no I/O: whether a broker answers or a key file can be
+//! read is for compiling to find out.
+
+use super::document::{KeyPath, Mark, Node};
+use super::model::{Config, Mode};
+use super::problem::Problem;
+use super::validate::Checked;
+use crate::stages::StageConfig;
+use crate::stages::auth::{AuthConfig, JwtAlgorithm, TokenSource};
+use crate::stages::fan_out::EventsMode;
+use crate::stages::ordering_key::{OrderingStrategy, PartitionMode};
+
+mod addresses;
+mod secrets;
+
+/// Reports everything about `config` that cannot work or surprises.
+pub fn check(config: &Config, root: &Node, checked: &Checked, problems: &mut Vec<Problem>) {
+    let mut review = Review { config, root, checked, problems };
+    review.order();
+    review.stages();
+    review.events();
+    addresses::check(&mut review);
+    secrets::check(&mut review);
+    review.tracing();
+    review.logging();
+    if config.subjects.user_prefix.is_empty() {
+        review.say("empty_user_prefix", "subjects.user_prefix", "`subjects.user_prefix` is empty: a user's own subject is the bare user id", "set a prefix such as `user:`");
+    }
+}
+
+/// What the checks share.
+struct Review<'a> {
+    config: &'a Config,
+    root: &'a Node,
+    checked: &'a Checked,
+    problems: &'a mut Vec<Problem>,
+}
+
+impl Review<'_> {
+    /// Tells whether the value at `path`, or something in or around it, is already known to be wrong.
+    fn is_poisoned(&self, path: &KeyPath) -> bool {
+        self.checked.poisoned.iter().any(|poisoned| poisoned.is_within(path) || path.is_within(poisoned))
+    }
+
+    /// Reports a problem of the setting `path`, unless its value is already reported.
+    fn say(&mut self, code: &'static str, path: &str, message: impl Into<String>, hint: impl Into<String>) {
+        self.say_at(code, &self.setting(path), message, hint);
+    }
+
+    fn say_at(&mut self, code: &'static str, path: &KeyPath, message: impl Into<String>, hint: impl Into<String>) {
+        if !self.is_poisoned(path) {
+            self.problems.push(Problem::at(self.place(path), code, message).hint(hint));
+        }
+    }
+
+    /// Gives the value's place, or that of its key's nearest existing parent.
+    fn place(&self, path: &KeyPath) -> Mark {
+        match self.root.find(path) {
+            Some((_, node)) if !node.raw.is_empty() => node.start,
+            _ => self.root.nearest_key(path),
+        }
+    }
+
+    /// Turns `stages.auth.jwt` and the like into a path through the list.
+    fn setting(&self, dotted: &str) -> KeyPath {
+        let Some(rest) = dotted.strip_prefix("stages.") else { return KeyPath::setting(dotted) };
+        let name = rest.split('.').next().unwrap_or_default();
+        let index = self.checked.stages.iter().position(|stage| stage.as_deref() == Some(name)).unwrap_or_default();
+        rest.split('.').fold(KeyPath::setting("stages").child(index.to_string()), |path, key| path.child(key))
+    }
+
+    fn order(&mut self) {
+        let list = KeyPath::setting("stages");
+        let stages = &self.checked.stages;
+        if stages.is_empty() {
+            self.say("no_stages", "stages", "the pipeline has no stages", "write `stages:` with at least `- fan_out: {}` below `snoke_ws`");
+            return;
+        }
+        let position = |name: &str| stages.iter().position(|stage| stage.as_deref() == Some(name));
+        let at = |index: usize| self.root.nearest_key(&list.child(index.to_string()));
+        // A stage that is written wrongly may be the one that seems to be missing.
+        let whole = stages.iter().all(Option::is_some);
+        let mut found = Vec::new();
+        for (index, name) in stages.iter().enumerate() {
+            if let Some(first) = stages[..index].iter().position(|other| name.is_some() && other == name) {
+                let name = name.as_deref().unwrap_or_default();
+                found.push(Problem::at(at(index), "duplicate_stage", format!("the stage `{name}` is listed twice; the first is on line {}", at(first).line)).hint("remove one of the two"));
+            }
+        }
+        match position("fan_out") {
+            None if whole => found.push(Problem::at(self.root.nearest_key(&list), "missing_fan_out", "the pipeline has no `fan_out`: no event would leave the gateway").hint("add `- fan_out: {}` as the last stage")),
+            Some(index) if index + 1 < stages.len() => found.push(Problem::at(at(index), "fan_out_not_last", "`fan_out` must be the last stage; what stands below it would never be reached").hint("move it to the end of `stages`")),
+            _ => {}
+        }
+        match position("auth") {
+            None if whole => found.push(Problem::at(self.root.nearest_key(&list), "missing_auth", "the pipeline has no `auth`: anyone may connect").hint("add `- auth: { jwt: { … } }` as the first stage")),
+            Some(index) if index > 0 => found.push(Problem::at(at(index), "auth_not_first", "`auth` must be the first stage; what stands above it would see clients that nobody has admitted").hint("move it to the top of `stages`")),
+            _ => {}
+        }
+        if let (Some(limit), Some(filter)) = (position("rate_limit"), position("ping_filter"))
+            && limit < filter
+        {
+            found.push(Problem::at(at(filter), "ping_filter_below_rate_limit", "`ping_filter` stands below `rate_limit`: pings count against the limit").hint("move it above `rate_limit`, unless that is meant"));
+        }
+        self.problems.extend(found);
+    }
+
+    fn stages(&mut self) {
+        let config = self.config;
+        for stage in &config.stages {
+            match stage {
+                StageConfig::Auth(auth) => self.auth(auth),
+                StageConfig::OrderingKey(ordering) => {
+                    let strategy = self.setting("stages.ordering_key.strategy");
+                    if ordering.partition_mode == PartitionMode::Suffix && ordering.strategy == OrderingStrategy::None && !self.is_poisoned(&strategy) {
+                        self.say("partition_without_strategy", "stages.ordering_key.partition_mode", "`partition_mode: suffix` has no effect while `strategy` is `none`", "set `strategy` to `topic` or `subject`");
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn auth(&mut self, auth: &AuthConfig) {
+        let jwt = &auth.jwt;
+        let keys = [
+            ("public_key", !jwt.public_key.is_empty()),
+            ("public_key_file", !jwt.public_key_file.is_empty()),
+            ("jwks_url", !jwt.jwks_url.is_empty()),
+        ];
+        let set: Vec<_> = keys.iter().filter(|(_, set)| *set).map(|(key, _)| *key).collect();
+        let any_poisoned = keys.iter().any(|(key, _)| self.is_poisoned(&self.setting(&format!("stages.auth.jwt.{key}"))));
+        match set.as_slice() {
+            [] if !any_poisoned => {
+                // The place is the `jwt` key itself, and a problem inside it must not hide this one.
+                let at = self.root.nearest_key(&self.setting("stages.auth.jwt"));
+                self.problems.push(
+                    Problem::at(at, "auth_without_key", "`auth` has no key to verify tokens with: `public_key`, `public_key_file` and `jwks_url` are all empty")
+                        .hint("set one of them; in the shipped files by JWT_PUBLIC_KEY, JWT_PUBLIC_KEY_FILE or JWT_JWKS_URL"),
+                );
+            }
+            [_, second, ..] => {
+                let listed = set.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
+                self.say("auth_with_several_keys", &format!("stages.auth.jwt.{second}"), format!("`auth` has more than one source of keys: {listed}"), "keep one of them and leave the others empty");
+            }
+            _ => {}
+        }
+        let hmac = matches!(jwt.algorithm, JwtAlgorithm::Hs256 | JwtAlgorithm::Hs384 | JwtAlgorithm::Hs512);
+        if hmac && (jwt.public_key.reveal().contains("-----BEGIN") || !jwt.jwks_url.is_empty()) {
+            let what = if jwt.jwks_url.is_empty() { "a PEM public key" } else { "`jwks_url`" };
+            self.say("hmac_with_public_key", "stages.auth.jwt.algorithm", format!("an HS algorithm takes a shared secret, and here stands {what}: whoever knows the public key could sign tokens"), "set the algorithm the key was made for, such as `RS256` or `ES256`");
+        }
+        if auth.token_sources.is_empty() {
+            self.say("no_token_sources", "stages.auth.token_sources", "`token_sources` is empty: no client can present a token", "name at least one source, or remove the key");
+        }
+        if auth.token_sources.contains(&TokenSource::Cookie) && self.config.server.allowed_origins.is_empty() && !self.is_poisoned(&KeyPath::setting("server.allowed_origins")) {
+            self.say("cookie_without_origins", "stages.auth.token_sources", "tokens are taken from cookies while every origin may connect: any web site could connect as its visitor", "set `server.allowed_origins`");
+        }
+    }
+
+    fn events(&mut self) {
+        let config = self.config;
+        let Some(fan_out) = config.stages.iter().find_map(|stage| match stage {
+            StageConfig::FanOut(fan_out) => Some(fan_out),
+            _ => None,
+        }) else {
+            return;
+        };
+        let mode = fan_out.events_mode.unwrap_or(match config.mode {
+            Mode::Terminator => EventsMode::Webhook,
+            Mode::Core => EventsMode::Broker,
+        });
+        let path = "stages.fan_out.events_mode";
+        let implied = if fan_out.events_mode.is_none() { " (which the mode implies)" } else { "" };
+        if self.is_poisoned(&self.setting(path)) || fan_out.events_mode.is_none() && self.is_poisoned(&KeyPath::setting("mode")) {
+            return;
+        }
+        if matches!(mode, EventsMode::Broker | EventsMode::Both) {
+            let name = if mode == EventsMode::Both { "both" } else { "broker" };
+            self.say("broker_not_configured", path, format!("events mode `{name}`{implied} needs a broker, and none is configured"), "set `events_mode` to `webhook`, or configure a broker");
+        }
+        let webhook = &config.events.webhook;
+        let url = KeyPath::setting("events.webhook.url");
+        if matches!(mode, EventsMode::Webhook | EventsMode::Both) && !self.is_poisoned(&url) {
+            if webhook.url.is_empty() && !config.events.stdout.enabled {
+                self.say("no_sink", "events.webhook.url", format!("events go nowhere: events mode `webhook`{implied} is selected and `events.webhook.url` is empty"), "set the URL, in the shipped files by SYMFONY_WEBHOOK_URL, or `events_mode: none` if that is meant");
+            }
+            if !webhook.url.is_empty() && webhook.secret.is_empty() {
+                self.say("webhook_unsigned", "events.webhook.secret", "the webhook has no secret: the backend cannot tell real events from forged ones", "set it, in the shipped files by SYMFONY_WEBHOOK_SECRET");
+            }
+        }
+    }
+
+    fn tracing(&mut self) {
+        let name = &self.config.tracing.header_name;
+        if http::HeaderName::try_from(name.as_str()).is_err() {
+            self.say("bad_header_name", "tracing.header_name", format!("`{}` is not a name an HTTP header can have", name.escape_debug()), "use letters, digits and `-`, as in `X-Trace-Id`");
+        }
+    }
+
+    fn logging(&mut self) {
+        const LEVELS: [&str; 6] = ["error", "warn", "info", "debug", "trace", "off"];
+        let level = &self.config.logging.level;
+        // The filter takes a bare word for a module's name, so that a misspelt level would silently mean nothing.
+        let stray = level.split(',').map(str::trim).find(|part| {
+            !part.contains(['=', '[']) && !part.contains("::") && !LEVELS.contains(&part.to_ascii_lowercase().as_str())
+        });
+        let valid = tracing_subscriber::EnvFilter::try_new(level).is_ok();
+        if stray.is_some() || !valid {
+            let word = stray.unwrap_or(level);
+            let hint = match super::suggest::nearest(word, LEVELS) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => "write a level (`error`, `warn`, `info`, `debug`, `trace`, `off`) or a filter such as `info,wsgw::sinks=debug`".into(),
+            };
+            self.say("bad_log_filter", "logging.level", format!("`{}` is not a log level", word.escape_debug()), hint);
+        }
+    }
+}
