@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use crate::event::Event;
 
+pub mod dead_letter;
 pub mod dead_letter_file;
+pub mod delivery;
+pub mod memory;
 pub mod stdout;
 pub mod webhook;
 
