@@ -43,7 +43,7 @@ pub struct Extras {
     /// Names the configuration in `wsgw_config_info`.
     pub config_hash: String,
     /// A sink in memory that gets every event.
-    pub memory: Option<Arc<MemorySink>>,
+    pub memory: Option<MemorySink>,
     /// Where each message's way through the stages is told.
     pub tap: Option<Tap>,
     /// Pages served beside the API.
