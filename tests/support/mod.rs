@@ -11,6 +11,8 @@
 
 #![allow(
     dead_code,
+    missing_docs,
+    unreachable_pub,
     unused_imports,
     reason = "each test file is a program of its own and uses its part of this"
 )]

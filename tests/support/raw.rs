@@ -60,6 +60,11 @@ impl Raw {
         within("bytes to be written", self.stream.write_all(bytes)).await.unwrap();
     }
 
+    /// Writes where the other side may have closed.
+    pub async fn try_write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        within("bytes to be written", self.stream.write_all(bytes)).await
+    }
+
     /// Writes a frame with a mask, as clients must.
     pub async fn frame(&mut self, first: u8, payload: &[u8]) {
         self.write(&masked(first, payload)).await;
