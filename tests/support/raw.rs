@@ -104,8 +104,8 @@ impl Raw {
         })
     }
 
-    /// Reads to the end and gives the close frame's code, if one came.
-    pub async fn close_code(&mut self) -> Option<u16> {
+    /// Reads to the end, hangs up, and gives the close frame's code, if one came.
+    pub async fn close_code(mut self) -> Option<u16> {
         let mut code = None;
         while let Some(frame) = self.next().await {
             code = code.or(frame.close_code());
