@@ -177,12 +177,11 @@ async fn json_of_a_hundred_thousand_levels_hurts_nobody() {
     }
     client.send(r#"{"type":"after"}"#).await;
     client.round_trip().await;
-    webhook.wait_for_requests(5).await;
-    for (request, text) in webhook.received().iter().skip(1).zip([&arrays, &objects, &bare]) {
-        let escaped = serde_json::to_string(text).unwrap();
-        assert!(request.text().contains(&format!(r#""raw":{escaped}"#)), "the text is published whole");
+    let events = webhook.wait_for_requests(5).await;
+    for text in [arrays.as_str(), &objects, &bare, r#"{"type":"after"}"#] {
+        let raw = format!(r#""raw":{}"#, serde_json::to_string(text).unwrap());
+        assert!(events.iter().any(|event| event.text().contains(&raw)), "the text is published whole");
     }
-    assert_eq!(webhook.received()[4].event()["message"]["type"], "after");
     let mut other = Client::connect(&gateway, "43").await;
     other.round_trip().await;
 }
