@@ -58,6 +58,9 @@ pub(super) fn coerce(shape: &Shape, text: &str) -> Result<Json, Complaint> {
     }
     let unfit = || Complaint::new("wrong_type", format!("expects {}, found {}", shape.expectation(), quote(shape, text)));
     match &shape.kind {
+        Kind::Object(_) | Kind::OneKey(_) | Kind::Map(_) => {
+            Err(Complaint::new("wrong_type", format!("expects {}, found a text", shape.expectation())))
+        }
         Kind::Bool => match trimmed.to_ascii_lowercase().as_str() {
             "1" | "true" | "yes" | "on" => Ok(Json::Bool(true)),
             "0" | "false" | "no" | "off" => Ok(Json::Bool(false)),
@@ -69,7 +72,6 @@ pub(super) fn coerce(shape: &Shape, text: &str) -> Result<Json, Complaint> {
         Kind::Text(format) => formatted(shape, format.as_deref(), text),
         Kind::List(item) => trimmed.split(',').map(|part| coerce(item, part.trim())).collect::<Result<_, _>>().map(Json::Array),
         Kind::Any => Ok(Json::String(text.to_owned())),
-        Kind::Object(_) | Kind::OneKey(_) | Kind::Map(_) => Err(unfit()),
     }
 }
 
@@ -129,7 +131,19 @@ fn plain(value: &Json) -> String {
 
 fn describe(shape: &Shape, node: &Node) -> String {
     let raw = || quote(shape, &node.raw);
+    let kind = |text: &str| text.to_owned();
+    let takes_scalars = !matches!(shape.kind, Kind::Object(_) | Kind::OneKey(_) | Kind::Map(_));
+    if shape.secret || !takes_scalars {
+        // What was meant for another key, perhaps a secret, is not repeated.
+        match &node.value {
+            Value::Bool(_) => return kind("a truth value"),
+            Value::Int(_) | Value::Float(_) => return kind("a number"),
+            Value::Text(_) => return kind("a text"),
+            _ => {}
+        }
+    }
     match &node.value {
+        Value::Float(number) if !number.is_finite() => raw(),
         Value::Null | Value::Broken => "nothing".into(),
         Value::Bool(_) => format!("the truth value {}", raw()),
         Value::Int(_) | Value::Float(_) => format!("the number {}", raw()),

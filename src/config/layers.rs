@@ -95,6 +95,25 @@ impl<'a> Layers<'a> {
         }
     }
 
+    /// Tells which layer gives the setting at `path`, and names the variable or flag it came from, if any.
+    #[must_use]
+    pub fn trace(&self, path: &KeyPath) -> (Layer<'a>, String) {
+        let mut value = &self.merged;
+        for (depth, segment) in path.segments().iter().enumerate().skip(1) {
+            let key = if depth == 2 && path.segments()[1] == "stages" { place(segment) } else { segment.clone() };
+            match value {
+                Merged::Dict(_, dict) => match dict.get(&key) {
+                    Some(child) => value = child,
+                    None => return (Layer::Defaults, String::new()),
+                },
+                _ => break,
+            }
+        }
+        let layer = self.layer(value);
+        let origin = self.node(layer, path).map_or_else(String::new, |node| provenance_used(node, layer));
+        (layer, origin)
+    }
+
     /// Finds the value at `path` as its layer wrote it.
     #[must_use]
     pub fn node(&self, layer: Layer<'a>, path: &KeyPath) -> Option<&'a Node> {
@@ -106,6 +125,28 @@ impl<'a> Layers<'a> {
                 over.node.find(&KeyPath::of(rest.iter().cloned())).map(|(_, node)| node)
             }
         }
+    }
+}
+
+/// Says where a value came from, if not plainly from the file: to be put after a message.
+pub(super) fn provenance(node: &Node, layer: Layer<'_>) -> String {
+    let origin = provenance_used(node, layer);
+    match node.variables.last() {
+        Some(variable) if origin.is_empty() => format!(" (the default of ${{{}}})", variable.name),
+        _ => origin,
+    }
+}
+
+/// Names the variables or the flag that a value really came from.
+fn provenance_used(node: &Node, layer: Layer<'_>) -> String {
+    if let Layer::Override(over) = layer {
+        return format!(" (from {})", over.setter.describe());
+    }
+    let used: Vec<_> = node.variables.iter().filter(|variable| variable.used).map(|variable| variable.name.as_str()).collect();
+    match used.as_slice() {
+        [] => String::new(),
+        [one] => format!(" (from environment variable {one})"),
+        several => format!(" (from environment variables {})", several.join(", ")),
     }
 }
 

@@ -141,7 +141,7 @@ fn evaluate(shape: &Shape, root: &Node, overrides: &Overrides, problems: &mut Ve
     let config = extract(root, &checked, problems)?;
     // What stands under a misspelt root key would only raise false alarms.
     if root.entry("snoke_ws").is_some() {
-        semantics::check(&config, root, &checked, problems);
+        semantics::check(&config, root, &layers, &checked, problems);
     } else if problems.is_empty() {
         problems.push(empty());
     }

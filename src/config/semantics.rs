@@ -4,6 +4,7 @@
 //! read is for compiling to find out.
 
 use super::document::{KeyPath, Mark, Node};
+use super::layers::{Layer, Layers};
 use super::model::{Config, Mode};
 use super::problem::Problem;
 use super::validate::Checked;
@@ -16,8 +17,8 @@ mod addresses;
 mod secrets;
 
 /// Reports everything about `config` that cannot work or surprises.
-pub fn check(config: &Config, root: &Node, checked: &Checked, problems: &mut Vec<Problem>) {
-    let mut review = Review { config, root, checked, problems };
+pub fn check(config: &Config, root: &Node, layers: &Layers<'_>, checked: &Checked, problems: &mut Vec<Problem>) {
+    let mut review = Review { config, root, layers, checked, problems };
     review.order();
     review.stages();
     review.events();
@@ -34,6 +35,7 @@ pub fn check(config: &Config, root: &Node, checked: &Checked, problems: &mut Vec
 struct Review<'a> {
     config: &'a Config,
     root: &'a Node,
+    layers: &'a Layers<'a>,
     checked: &'a Checked,
     problems: &'a mut Vec<Problem>,
 }
@@ -50,9 +52,15 @@ impl Review<'_> {
     }
 
     fn say_at(&mut self, code: &'static str, path: &KeyPath, message: impl Into<String>, hint: impl Into<String>) {
-        if !self.is_poisoned(path) {
-            self.problems.push(Problem::at(self.place(path), code, message).hint(hint));
+        if self.is_poisoned(path) {
+            return;
         }
+        let (layer, origin) = self.layers.trace(path);
+        let at = match layer {
+            Layer::Override(_) => self.root.nearest_key(path),
+            _ => self.place(path),
+        };
+        self.problems.push(Problem::at(at, code, message.into() + &origin).hint(hint));
     }
 
     /// Gives the value's place, or that of its key's nearest existing parent.
@@ -185,7 +193,9 @@ impl Review<'_> {
         let url = KeyPath::setting("events.webhook.url");
         if matches!(mode, EventsMode::Webhook | EventsMode::Both) && !self.is_poisoned(&url) {
             if webhook.url.is_empty() && !config.events.stdout.enabled {
-                self.say("no_sink", "events.webhook.url", format!("events go nowhere: events mode `webhook`{implied} is selected and `events.webhook.url` is empty"), "set the URL, in the shipped files by SYMFONY_WEBHOOK_URL, or `events_mode: none` if that is meant");
+                // Without the key in the file, the stage that selects the sink is the nearest place.
+                let place = if self.root.find(&url).is_some() { url } else { self.setting("stages.fan_out") };
+                self.say_at("no_sink", &place, format!("events go nowhere: events mode `webhook`{implied} is selected and `events.webhook.url` is empty"), "set the URL, in the shipped files by SYMFONY_WEBHOOK_URL, or `events_mode: none` if that is meant");
             }
             if !webhook.url.is_empty() && webhook.secret.is_empty() {
                 self.say("webhook_unsigned", "events.webhook.secret", "the webhook has no secret: the backend cannot tell real events from forged ones", "set it, in the shipped files by SYMFONY_WEBHOOK_SECRET");

@@ -120,18 +120,21 @@ impl Shape {
 
     /// Says what a value must be, as in "expects …".
     #[must_use]
-    pub fn expectation(&self) -> &'static str {
-        match &self.kind {
+    pub fn expectation(&self) -> String {
+        let kind = match &self.kind {
             Kind::Object(_) | Kind::Map(_) => "a map of keys",
             Kind::OneKey(_) => "a map with one key, the stage's name",
             Kind::List(_) => "a list",
-            Kind::Choice(_) => "one of its words",
+            Kind::Choice(words) => {
+                return words.iter().map(|word| format!("`{}`", word.name)).collect::<Vec<_>>().join(" or ");
+            }
             Kind::Text(_) => "a text",
             Kind::Integer { .. } => "a whole number",
             Kind::Number { .. } => "a number",
             Kind::Bool => "`true` or `false`",
             Kind::Any => "a value",
-        }
+        };
+        kind.to_owned()
     }
 }
 

@@ -56,7 +56,11 @@ pub(super) fn explain(text: &str, error: &ScanError) -> Problem {
         }
         ErrorKind::MisplacedFlowCollectionEnd => problem("this bracket closes nothing")
             .hint("remove it, or open it before; a text that holds brackets must be quoted"),
-        ErrorKind::ExpectedFlowMappingSeparator | ErrorKind::InvalidColonPlacement => {
+        ErrorKind::ExpectedFlowMappingSeparator
+        | ErrorKind::InvalidColonPlacement
+        | ErrorKind::BlockEntryInFlowCollection
+        | ErrorKind::UnclosedFlowCollection { .. }
+        | ErrorKind::MismatchedFlowCollectionEnd { .. } => {
             problem("a `{` or `[` is not closed, or a comma is missing")
                 .hint("write `{ key: value, key: value }`, or one key a line without braces")
         }
@@ -89,7 +93,7 @@ fn colon(text: &str, line: &str, at: Mark) -> Problem {
     let content = previous.trim();
     if !content.contains(": ") && !content.ends_with(':') {
         let at = Mark { line: number + 1, column: indent(previous) + 1 };
-        let hint = if content.contains(':') { "write `key: value`, with a space after the colon" } else { "end the key with a colon: `key:`" };
+        let hint = if content.contains([':', ' ']) { "write `key: value`, with a space after the colon" } else { "end the key with a colon: `key:`" };
         return Problem::at(at, "yaml_syntax", "a colon is missing on this line").hint(hint);
     }
     let at = Mark { line: at.line, column: indent(line) + 1 };

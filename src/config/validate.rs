@@ -8,7 +8,7 @@ use serde_json::{Map, Value as Json};
 
 use super::coerce::{Complaint, coerce, literal};
 use super::document::{Entry, KeyPath, Mark, Node, Value};
-use super::layers::{Layer, Layers};
+use super::layers::{Layer, Layers, provenance};
 use super::problem::Problem;
 use super::shape::{Field, Kind, Shape};
 use super::suggest::nearest;
@@ -217,14 +217,14 @@ impl<'a> Checker<'a, '_> {
     fn unknown_key(&mut self, parent: &KeyPath, entry: &Entry, known: &[Field], layer: Option<Layer<'_>>) {
         let names = known.iter().map(|field| field.name.as_str());
         let place = if parent.segments().is_empty() { "at the root of the file".to_owned() } else { format!("in `{parent}`") };
-        let hint = if let Some(near) = nearest(&entry.key, names.clone()) {
+        let hint = if known.is_empty() {
+            Some("it has no settings; write `{}`".into())
+        } else if let Some(near) = nearest(&entry.key, names.clone()) {
             Some(format!("did you mean `{near}`?"))
         } else if parent.segments().is_empty() {
             Some("everything stands below the one root key `snoke_ws`".into())
         } else if let Some(home) = home_of(self.document, &entry.key) {
             Some(format!("`{}` belongs to `{home}`", entry.key))
-        } else if known.is_empty() {
-            Some("it has no settings; write `{}`".into())
         } else {
             Some(format!("known here: {}", names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")))
         };
@@ -245,20 +245,6 @@ impl<'a> Checker<'a, '_> {
 /// A colon where the message begins with the value, nothing where it goes on with a verb.
 fn separator(message: &str) -> &'static str {
     if message.starts_with('`') || message.starts_with("a value") { ":" } else { "" }
-}
-
-/// Says where a value came from, if not plainly from the file.
-fn provenance(node: &Node, layer: Layer<'_>) -> String {
-    if let Layer::Override(over) = layer {
-        return format!(" (from {})", over.setter.describe());
-    }
-    let used: Vec<_> = node.variables.iter().filter(|variable| variable.used).map(|variable| variable.name.as_str()).collect();
-    match (used.as_slice(), node.variables.last()) {
-        ([], None) => String::new(),
-        ([], Some(variable)) => format!(" (the default of ${{{}}})", variable.name),
-        ([one], _) => format!(" (from environment variable {one})"),
-        (several, _) => format!(" (from environment variables {})", several.join(", ")),
-    }
 }
 
 fn unknown_stage(item: &Shape, name: &str, at: Mark) -> Problem {

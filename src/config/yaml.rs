@@ -247,21 +247,28 @@ impl<'input> Reader<'input, '_> {
         }
     }
 
-    fn refuse_tag(&mut self, tag: Option<&Tag>, at: Mark) {
-        if let Some(tag) = tag.filter(|tag| !tag.is_yaml_core_schema()) {
+    /// Reports a tag that is not YAML's own, and tells whether there was one.
+    fn refuse_tag(&mut self, tag: Option<&Tag>, at: Mark) -> bool {
+        let tag = tag.filter(|tag| !tag.is_yaml_core_schema());
+        if let Some(tag) = tag {
             self.problems.push(
                 Problem::at(at, "unsupported_tag", format!("the tag `{}` means nothing here", tag.original()))
                     .hint("a text that begins with `!` must be quoted"),
             );
         }
+        tag.is_some()
     }
 
     fn scalar(&mut self, text: &str, style: ScalarStyle, tag: Option<&Tag>, span: Span) -> Node {
         let start = mark(span.start);
-        self.refuse_tag(tag, start);
+        let refused = self.refuse_tag(tag, start);
         let quoted = style != ScalarStyle::Plain || tag.is_some_and(|tag| tag.is_yaml_core_schema_tag("str"));
         Node {
-            value: if quoted { Value::Text(text.to_owned()) } else { plain(text) },
+            value: match (refused, quoted) {
+                (true, _) => Value::Broken,
+                (false, true) => Value::Text(text.to_owned()),
+                (false, false) => plain(text),
+            },
             raw: text.to_owned(),
             quoted,
             variables: Vec::new(),
