@@ -90,7 +90,7 @@ fn every_invalid_fixture_is_explained() {
     for file in files("tests/fixtures/invalid") {
         let mut out = Vec::new();
         let code = run_check(
-            &[file.clone()],
+            std::slice::from_ref(&file),
             Format::Text,
             true,
             &overrides,

@@ -108,16 +108,17 @@ fn expand_variable(
     }
     let set = env.get(name);
     let value = match default {
-        Some(default) => match set.filter(|value| !value.is_empty()) {
-            Some(value) => value.clone(),
-            None => {
+        Some(default) => {
+            if let Some(value) = set.filter(|value| !value.is_empty()) {
+                value.clone()
+            } else {
                 variables.push(Variable {
                     name: name.to_owned(),
                     used: false,
                 });
                 expand_text(default, env, variables, depth + 1)?
             }
-        },
+        }
         None => set
             .cloned()
             .ok_or_else(|| Failure::Unset(name.to_owned()))?,
