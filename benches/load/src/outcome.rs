@@ -132,13 +132,18 @@ impl Outcome {
         Ok(())
     }
 
+    fn units(&self) -> String {
+        match self.unit.strip_suffix('y') {
+            Some(stem) => format!("{stem}ies"),
+            None => format!("{}s", self.unit),
+        }
+    }
+
     fn table(&self) -> String {
         let unit = &self.unit;
+        let units = self.units();
         let mut rows = vec![
-            (
-                format!("{unit}s"),
-                format!("{} of {}", self.count, self.expected),
-            ),
+            (units, format!("{} of {}", self.count, self.expected)),
             ("duration".to_owned(), format!("{:.2} s", self.seconds)),
             ("rate".to_owned(), format!("{:.0} /s", self.per_second)),
         ];
@@ -213,13 +218,16 @@ impl Outcome {
             let latency = self.latency_us.as_ref().map(pick);
             latency.map_or_else(|| "-".to_owned(), milliseconds)
         };
-        let checked = |count: usize| match self.checked {
-            true => count.to_string(),
-            false => "-".to_owned(),
+        let checked = |count: usize| {
+            if self.checked {
+                count.to_string()
+            } else {
+                "-".to_owned()
+            }
         };
         [
             self.label.clone(),
-            format!("{} {}s", self.count, self.unit),
+            format!("{} {}", self.count, self.units()),
             format!("{:.0}", self.per_second),
             number(self.cpu_us_per_unit, 2),
             number(self.pss_per_connection, 0),

@@ -81,9 +81,11 @@ pub(crate) struct Percentiles {
 }
 
 impl Latencies {
-    /// An empty histogram that grows with what it is given.
+    /// An empty histogram for up to an hour; what takes longer counts as that.
     pub(crate) fn new() -> Self {
-        Self(Histogram::new(3).unwrap_or_else(|_| unreachable!("3 digits are always allowed")))
+        const HOUR_NANOS: u64 = 3_600_000_000_000;
+        let histogram = Histogram::new_with_max(HOUR_NANOS, 3);
+        Self(histogram.unwrap_or_else(|_| unreachable!("the bounds are constants in range")))
     }
 
     /// Adds one latency.
