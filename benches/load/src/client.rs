@@ -106,14 +106,14 @@ pub(crate) fn tokens(
 ) -> Result<Vec<Option<String>>> {
     let signer = Signer::open(shared.private_key.as_deref())?;
     let bar = progress::bar("tokens", count as u64);
-    let signed = (0..count)
+    let tokens = (0..count)
         .map(|user| {
             bar.inc(1);
             signer.sign(user, more_claims)
         })
         .collect();
     bar.finish_and_clear();
-    signed
+    tokens
 }
 
 /// Many open sockets, each read by a task of its own.

@@ -41,7 +41,8 @@ pub(crate) fn decode<'a>(input: &mut &'a [u8]) -> Result<Option<Frame<'a>>, &'st
     let [first, second, ..] = *bytes else {
         return Ok(None);
     };
-    if first & 0x80 == 0 || first & 0x0f == 0 {
+    let (finished, opcode) = (first & 0x80 != 0, first & 0x0f);
+    if !finished || opcode == 0 {
         return Err("the server fragments messages, which this tool does not follow");
     }
     if first & 0x70 != 0 || second & 0x80 != 0 {
@@ -61,7 +62,7 @@ pub(crate) fn decode<'a>(input: &mut &'a [u8]) -> Result<Option<Frame<'a>>, &'st
     if length > 64 << 20 {
         return Err("the server announced a frame of more than 64 MiB");
     }
-    let kind = match first & 0x0f {
+    let kind = match opcode {
         1 | 2 => Kind::Message,
         8 => Kind::Close,
         9 => Kind::Ping,
@@ -97,11 +98,11 @@ fn encode(first: u8, payload: &[u8], out: &mut Vec<u8>) {
     match payload.len() {
         length @ 0..=125 => out.push(0x80 | length as u8),
         length @ 126..=0xffff => {
-            out.push(0x80 | 126);
+            out.push(0x80 | 0x7e);
             out.extend_from_slice(&(length as u16).to_be_bytes());
         }
         length => {
-            out.push(0x80 | 127);
+            out.push(0x80 | 0x7f);
             out.extend_from_slice(&(length as u64).to_be_bytes());
         }
     }

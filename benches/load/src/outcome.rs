@@ -197,17 +197,17 @@ impl Outcome {
                 row(name.to_owned(), Some(count.to_string()));
             }
         }
-        let mut text = format!("{}\n", self.label);
+        let mut lines = vec![self.label.clone()];
         for (name, value) in rows {
-            text += &format!("  {name:<28}{value:>16}\n");
+            lines.push(format!("  {name:<28}{value:>16}"));
         }
         for note in &self.notes {
-            text += &format!("  note: {note}\n");
+            lines.push(format!("  note: {note}"));
         }
         for problem in &self.problems {
-            text += &format!("  PROBLEM: {problem}\n");
+            lines.push(format!("  PROBLEM: {problem}"));
         }
-        text
+        lines.join("\n") + "\n"
     }
 
     fn summary_row(&self) -> [String; 9] {
@@ -282,11 +282,11 @@ pub(crate) fn summarise(files: &[PathBuf]) -> Result<bool> {
         .map(|column| width(column).unwrap_or(0))
         .collect();
     for row in &rows {
-        let mut line = format!("{:<1$}", row[0], widths[0]);
+        let mut cells = vec![format!("{:<1$}", row[0], widths[0])];
         for (cell, width) in row.iter().zip(&widths).skip(1) {
-            line += &format!("  {cell:>width$}");
+            cells.push(format!("{cell:>width$}"));
         }
-        println!("{}", line.trim_end());
+        println!("{}", cells.join("  ").trim_end());
     }
     for problem in problems {
         println!("{problem}");

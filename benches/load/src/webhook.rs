@@ -30,8 +30,8 @@ pub(crate) struct Behaviour {
 struct Event<'a> {
     #[serde(borrow)]
     connection_id: Cow<'a, str>,
-    #[serde(borrow)]
-    event_id: Option<Cow<'a, str>>,
+    #[serde(borrow, rename = "event_id")]
+    id: Option<Cow<'a, str>>,
     seq: Option<u64>,
     message: Option<Message>,
 }
@@ -109,7 +109,7 @@ impl Backend {
             .and_then(|message| message.client.zip(message.n));
         let mut totals = self.totals.get();
         if event
-            .event_id
+            .id
             .is_some_and(|id| !self.event_ids.borrow_mut().insert(id.into()))
         {
             totals.duplicate += 1;

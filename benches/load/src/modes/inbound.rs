@@ -181,11 +181,11 @@ async fn wait(args: &InboundArgs, load: &Load, backend: &Backend) {
 
 fn send_all(rate: InboundRate, load: &Rc<Load>, fleet: &Fleet) -> Result<JoinSet<()>> {
     let mut tasks = JoinSet::new();
-    let clients = fleet.writers().iter().cloned().enumerate();
+    let writers = fleet.writers().iter().cloned();
     if let InboundRate::PerSecond(rate) = rate {
         let mut due = pace::start(rate, load.messages)?;
-        let queues: Vec<_> = clients
-            .map(|(_, writer)| {
+        let queues: Vec<_> = writers
+            .map(|writer| {
                 let (queue, numbers) = mpsc::unbounded_channel();
                 tasks.spawn_local(send_queued(load.clone(), writer, numbers));
                 queue
@@ -203,7 +203,7 @@ fn send_all(rate: InboundRate, load: &Rc<Load>, fleet: &Fleet) -> Result<JoinSet
         });
     } else {
         let closed = rate == InboundRate::Closed;
-        for (client, writer) in clients {
+        for (client, writer) in writers.enumerate() {
             tasks.spawn_local(send_own(load.clone(), client, writer, closed));
         }
     }
