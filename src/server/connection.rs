@@ -25,7 +25,7 @@ use crate::message::Message;
 use crate::outbox::Registered;
 use crate::pipeline::Generation;
 use crate::presence::Sign;
-use crate::server::State;
+use crate::server::{Places, State};
 use crate::session::{Session, unix_now};
 use crate::svc::{BoxMessageService, MessageFuture, MessageResult, NewService, Outcome};
 
@@ -59,6 +59,7 @@ pub(super) struct Connection<S> {
     next_ping: Instant,
     pong_due: Option<Instant>,
     alarm: Pin<Box<Sleep>>,
+    _places: Places,
 }
 
 /// Why a connection ends.
@@ -77,6 +78,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         stream: WebSocketStream<S>,
         session: Arc<Session>,
         state: Arc<State>,
+        places: Places,
     ) -> Self {
         let generation = state.current.load_full();
         let mut stack = generation.messages.new_service(Arc::clone(&session));
@@ -102,6 +104,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             next_ping,
             pong_due: None,
             alarm: Box::pin(tokio::time::sleep_until(next_ping)),
+            _places: places,
         };
         connection.set_alarm();
         connection
@@ -110,10 +113,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     /// Serves the connection to its end, and tells the backend of it.
     pub(super) async fn serve(mut self) {
         let end = poll_fn(|cx| self.poll_open(cx)).await;
-        let (code, reason) = self.close(end).await;
+        // Boxed, so that the room for a connection's end is taken when it ends, and not while it is idle.
+        let (code, reason) = Box::pin(self.close(end)).await;
         self.state.registry.unregister(&self.session);
         self.state.presence.load().disconnected(&self.session);
-        self.retire(code, &reason).await;
+        Box::pin(self.retire(code, &reason)).await;
     }
 
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<End> {
@@ -493,4 +497,19 @@ async fn discard<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut S) {
 fn until(unix: f64) -> Duration {
     let left = (unix - unix_seconds(SystemTime::now())).clamp(0.0, 31_536_000.0);
     Duration::try_from_secs_f64(left).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn future_of<F: Future>(_: fn(Connection<TcpStream>) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_idle_connection_holds_no_room_for_its_end() {
+        let (connection, future) = (size_of::<Connection<TcpStream>>(), future_of(Connection::serve));
+        assert!(future <= connection + 128, "the task takes {future} bytes for a connection of {connection}");
+    }
 }
