@@ -25,6 +25,8 @@ struct Feed {
     seen: HashSet<Uuid>,
     events: Receiver<Arc<Event>>,
     steps: Receiver<Step>,
+    /// Whether the page was told that what follows happens now.
+    live: bool,
 }
 
 /// Streams the latest events, then everything from now on.
@@ -41,6 +43,7 @@ fn stream(events: &MemorySink, steps: &Tap) -> impl Stream<Item = Result<SseEven
         backlog,
         events: live,
         steps,
+        live: false,
     };
     stream::unfold(feed, async |mut feed| {
         let told = feed.next().await?;
@@ -53,6 +56,10 @@ impl Feed {
     async fn next(&mut self) -> Option<SseEvent> {
         if let Some(event) = self.backlog.pop_front() {
             return Some(told("event", &event.json));
+        }
+        if !self.live {
+            self.live = true;
+            return Some(SseEvent::default().event("live").data("{}"));
         }
         loop {
             tokio::select! {
@@ -107,12 +114,13 @@ mod tests {
             steps.send(step(stage)).unwrap();
         }
         let mut texts = Vec::new();
-        for _ in 0..3 {
+        for _ in 0..4 {
             texts.push(feed.next().await.unwrap().unwrap().to_string());
         }
-        assert!(texts[0].contains("event:missed"), "{}", texts[0]);
-        assert!(texts[0].contains(r#"{"what":"steps","count":3}"#), "{}", texts[0]);
-        assert!(texts[1].contains(r#""stage":"d""#) && texts[2].contains(r#""stage":"e""#));
+        assert!(texts[0].contains("event:live"), "{}", texts[0]);
+        assert!(texts[1].contains("event:missed"), "{}", texts[1]);
+        assert!(texts[1].contains(r#"{"what":"steps","count":3}"#), "{}", texts[1]);
+        assert!(texts[2].contains(r#""stage":"d""#) && texts[3].contains(r#""stage":"e""#));
     }
 
     #[tokio::test]
@@ -120,6 +128,7 @@ mod tests {
         let (events, steps) = (MemorySink::new(4), broadcast::Sender::new(2));
         let mut feed = Box::pin(stream(&events, &steps));
         drop(steps);
+        assert!(feed.next().await.is_some(), "`live`");
         assert!(feed.next().await.is_none());
     }
 }

@@ -33,7 +33,9 @@ struct File {
     text: &'static str,
 }
 
-const FILES: [File; 3] = [
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
+const FILES: [File; 6] = [
     File {
         path: "/",
         media_type: "text/html; charset=utf-8",
@@ -46,8 +48,23 @@ const FILES: [File; 3] = [
     },
     File {
         path: "/dev/page.js",
-        media_type: "text/javascript; charset=utf-8",
+        media_type: SCRIPT,
         text: include_str!("page.js"),
+    },
+    File {
+        path: "/dev/client.js",
+        media_type: SCRIPT,
+        text: include_str!("client.js"),
+    },
+    File {
+        path: "/dev/passes.js",
+        media_type: SCRIPT,
+        text: include_str!("passes.js"),
+    },
+    File {
+        path: "/dev/text.js",
+        media_type: SCRIPT,
+        text: include_str!("text.js"),
     },
 ];
 
