@@ -8,12 +8,12 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::config::{self, LoadError, Loaded, Overrides};
 
-mod check;
-mod dev;
-mod explain;
+pub mod check;
+pub mod dev;
+pub mod explain;
 mod run;
-mod schema;
-mod token;
+pub mod schema;
+pub mod token;
 
 /// Exit code of a usage mistake or an unreadable file, as clap has it too.
 const USAGE: u8 = 2;

@@ -40,8 +40,10 @@ const CLOSE_GRACE: Duration = Duration::from_secs(6);
 /// What may be added to a gateway beyond its configuration, as `wsgw dev` does.
 #[derive(Debug, Default)]
 pub struct Extras {
+    /// Names the configuration in `wsgw_config_info`.
+    pub config_hash: String,
     /// A sink in memory that gets every event.
-    pub memory: Option<Arc<MemorySink>>,
+    pub memory: Option<MemorySink>,
     /// Where each message's way through the stages is told.
     pub tap: Option<Tap>,
     /// Pages served beside the API.
@@ -157,6 +159,8 @@ impl Gateway {
             .build_info
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1);
+        metrics.config_info.with_label_values(&[&extras.config_hash]).set(1);
+        metrics.config_last_reload_successful.set(1);
         let registry = Arc::new(Registry::new(config.backpressure.clone(), metrics.clone()));
         let deliveries = sinks::build(&config, &metrics, extras.memory)?;
         let config = Arc::new(config);

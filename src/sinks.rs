@@ -8,10 +8,16 @@ use std::time::Duration;
 
 use crate::event::Event;
 
+mod build;
+
+pub mod dead_letter;
 pub mod dead_letter_file;
 pub mod delivery;
+pub mod memory;
 pub mod stdout;
 pub mod webhook;
+
+pub use build::{SinkError, build};
 
 /// Events that a sink is to deliver in one try, in this order.
 pub type Batch = Arc<[Arc<Event>]>;
@@ -41,19 +47,3 @@ pub enum Retry {
 
 /// A sink behind its type: one try to deliver a batch.
 pub type BoxSink = tower::util::BoxCloneSyncService<Batch, (), DeliveryError>;
-use crate::config::Config;
-use crate::telemetry::metrics::Metrics;
-pub mod memory {
-    #[derive(Debug)]
-    pub struct MemorySink;
-}
-#[derive(Debug, thiserror::Error)]
-#[error("x")]
-pub struct SinkError;
-pub fn build(
-    _c: &Config,
-    _m: &Metrics,
-    _x: Option<Arc<memory::MemorySink>>,
-) -> Result<Vec<Arc<delivery::Delivery>>, SinkError> {
-    Ok(vec![])
-}

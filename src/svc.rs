@@ -1,14 +1,13 @@
 //! Type-erased services and how they are made: the only place that names boxed services.
 //!
 //! A stack is folded from the YAML's order, so its type is erased once after each stage. A stage that decides
-//! at once costs no allocation: its future collapses into [`MessageFuture::Ready`].
+//! at once costs no allocation: its future is [`MessageFuture::Ready`] all the way up.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use pin_project_lite::pin_project;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -45,31 +44,26 @@ pub trait NewService<T> {
     fn new_service(&self, target: T) -> Self::Service;
 }
 
-pin_project! {
-    /// The future of every erased message service.
-    #[project = MessageFutureProjection]
-    pub enum MessageFuture {
-        /// Decided at once.
-        Ready { result: Option<MessageResult> },
-        /// Must wait.
-        Waiting { #[pin] future: Pin<Box<dyn Future<Output = MessageResult> + Send>> },
-    }
+/// The future of every message service.
+///
+/// A stage that decides at once costs no allocation, and the erased layers above hand the decision on as it is.
+pub enum MessageFuture {
+    /// Decided at once; the decision is taken by the first poll.
+    Ready(Option<MessageResult>),
+    /// Must wait for something.
+    Waiting(Pin<Box<dyn Future<Output = MessageResult> + Send>>),
 }
 
 impl MessageFuture {
     /// Decided at once.
     #[must_use]
     pub fn ready(result: MessageResult) -> Self {
-        Self::Ready {
-            result: Some(result),
-        }
+        Self::Ready(Some(result))
     }
 
     /// Must wait for something.
     pub fn waiting(future: impl Future<Output = MessageResult> + Send + 'static) -> Self {
-        Self::Waiting {
-            future: Box::pin(future),
-        }
+        Self::Waiting(Box::pin(future))
     }
 }
 
@@ -77,71 +71,9 @@ impl Future for MessageFuture {
     type Output = MessageResult;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<MessageResult> {
-        match self.project() {
-            MessageFutureProjection::Ready { result } => match result.take() {
-                Some(result) => Poll::Ready(result),
-                None => Poll::Pending,
-            },
-            MessageFutureProjection::Waiting { future } => future.poll(cx),
-        }
-    }
-}
-
-pin_project! {
-    /// The future of one stage: decided at once, waiting, or whatever the stages below make of the message.
-    #[project = StageFutureProjection]
-    pub enum StageFuture<F> {
-        /// The stage decided at once.
-        Ready { result: Option<MessageResult> },
-        /// The stage must wait.
-        Waiting { #[pin] future: Pin<Box<dyn Future<Output = MessageResult> + Send>> },
-        /// The message went on.
-        Inner { #[pin] inner: F },
-    }
-}
-
-impl<F> StageFuture<F> {
-    /// The stage decided at once.
-    pub fn ready(result: MessageResult) -> Self {
-        Self::Ready {
-            result: Some(result),
-        }
-    }
-
-    /// The stage must wait for something.
-    pub fn waiting(future: impl Future<Output = MessageResult> + Send + 'static) -> Self {
-        Self::Waiting {
-            future: Box::pin(future),
-        }
-    }
-
-    /// The message goes on to the stages below.
-    pub fn inner(inner: F) -> Self {
-        Self::Inner { inner }
-    }
-}
-
-impl<F: Future<Output = MessageResult>> Future for StageFuture<F> {
-    type Output = MessageResult;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<MessageResult> {
-        match self.project() {
-            StageFutureProjection::Ready { result } => match result.take() {
-                Some(result) => Poll::Ready(result),
-                None => Poll::Pending,
-            },
-            StageFutureProjection::Waiting { future } => future.poll(cx),
-            StageFutureProjection::Inner { inner } => inner.poll(cx),
-        }
-    }
-}
-
-impl<F: Into<MessageFuture>> From<StageFuture<F>> for MessageFuture {
-    fn from(future: StageFuture<F>) -> Self {
-        match future {
-            StageFuture::Ready { result } => Self::Ready { result },
-            StageFuture::Waiting { future } => Self::Waiting { future },
-            StageFuture::Inner { inner } => inner.into(),
+        match self.get_mut() {
+            Self::Ready(result) => result.take().map_or(Poll::Pending, Poll::Ready),
+            Self::Waiting(future) => future.as_mut().poll(cx),
         }
     }
 }

@@ -32,8 +32,9 @@ pub(super) fn run(file: Option<PathBuf>, overrides: &Overrides) -> ExitCode {
             Ok(signals) => signals,
             Err(error) => return fail(&error),
         };
-        let hash = loaded.hash.clone();
-        match Gateway::start(loaded.config, Extras::default()).await {
+        let hash = loaded.hash;
+        let extras = Extras { config_hash: hash.clone(), ..Extras::default() };
+        match Gateway::start(loaded.config, extras).await {
             Ok(gateway) => {
                 tracing::info!(
                     event = "started",

@@ -1,9 +1,47 @@
-//! Delivers events as signed HTTP POSTs.
+//! Delivers events as signed HTTP POSTs, one event a request.
+//!
+//! Stands behind a delivery, which decides about order, retries and dead letters; this sink tries once. Requests
+//! go over kept-alive HTTP/1.1 connections, as many as there are tries at once. Proxies named in the environment
+//! are not used: the gateway posts to the URL it is given, and to nothing else. Redirects are not followed.
 
+use std::error::Error as _;
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{
+    AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT,
+};
+use http::{Method, StatusCode};
+use reqwest::redirect::Policy;
+use reqwest::{Client, Request, Response, Url};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+use tower::util::BoxCloneSyncService;
 
+use self::signature::Signer;
+use super::delivery::RetryPolicy;
+use super::{Batch, BoxSink, DeliveryError, Retry};
 use crate::config::{BufferConfig, Secret};
+use crate::event::Event;
+
+mod signature;
+#[cfg(test)]
+mod tests;
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// Bytes of an answer that are read, so that its connection can be used again.
+const MAX_ANSWER_BYTES: usize = 64 * 1024;
+
+/// Time that reading an answer's body may hold up the next event; the connection is closed after it.
+const MAX_ANSWER_TIME: Duration = Duration::from_secs(1);
+
+/// Time after which an idle connection is closed, before most backends close it while it is being used again.
+const POOL_IDLE: Duration = Duration::from_secs(15);
 
 /// Settings of the webhook sink.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -50,6 +88,23 @@ impl Default for WebhookConfig {
     }
 }
 
+impl WebhookConfig {
+    /// How often and when a failed POST is repeated.
+    #[must_use]
+    pub fn retry(&self) -> RetryPolicy {
+        RetryPolicy {
+            attempts: Some(self.retry_attempts),
+            base: seconds(self.retry_base_seconds),
+            max: seconds(self.retry_max_seconds),
+        }
+    }
+}
+
+/// A duration of seconds that validation has bounded.
+fn seconds(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO)
+}
+
 /// Which signature headers a webhook carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -58,4 +113,265 @@ pub enum SignatureForm {
     Standard,
     /// `Webhook-Event`, `Webhook-Id`, `Webhook-Signature` as Symfony's `webhook.request_parser` verifies them.
     Symfony,
+}
+
+/// Why a webhook sink cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum WebhookError {
+    /// The URL is none, or not of HTTP.
+    #[error("the webhook's URL is no http or https URL")]
+    Url,
+    /// The secret promises base64 and is not.
+    #[error("the webhook's secret starts with `whsec_`, but what follows is not base64")]
+    Secret,
+    /// The trace header's name is no header name.
+    #[error("`{0}` is no name of an HTTP header")]
+    TraceHeader(String),
+    /// TLS could not be set up.
+    #[error("the HTTP client cannot be made: {0}")]
+    Client(#[source] reqwest::Error),
+}
+
+/// Posts events to the backend.
+#[derive(Debug)]
+pub struct Webhook {
+    client: Client,
+    url: Url,
+    /// Headers that every request carries.
+    headers: HeaderMap,
+    trace_header: HeaderName,
+    signer: Option<Signer>,
+    timeout: Duration,
+}
+
+impl Webhook {
+    /// Makes the client; connects to nothing yet.
+    ///
+    /// # Errors
+    /// When the URL, the secret or the trace header's name is none.
+    pub fn new(config: &WebhookConfig, trace_header: &str) -> Result<Self, WebhookError> {
+        let timeout = seconds(config.timeout_seconds);
+        let mut url = Url::parse(&config.url).map_err(|_| WebhookError::Url)?;
+        if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+            return Err(WebhookError::Url);
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(
+            USER_AGENT,
+            HeaderValue::from_static(concat!("wsgw/", env!("CARGO_PKG_VERSION"))),
+        );
+        if let Some(authorization) = take_credentials(&mut url) {
+            headers.insert(AUTHORIZATION, authorization);
+        }
+        let client = Client::builder()
+            .http1_only()
+            .redirect(Policy::none())
+            .retry(reqwest::retry::never())
+            .no_proxy()
+            .referer(false)
+            .tcp_nodelay(true)
+            .connect_timeout(timeout)
+            .pool_max_idle_per_host(config.concurrency)
+            .pool_idle_timeout(POOL_IDLE)
+            .build()
+            .map_err(WebhookError::Client)?;
+        Ok(Self {
+            client,
+            url,
+            headers,
+            trace_header: HeaderName::try_from(trace_header)
+                .map_err(|_| WebhookError::TraceHeader(trace_header.to_owned()))?,
+            signer: Signer::new(&config.secret, config.signature)?,
+            timeout,
+        })
+    }
+
+    /// The sink as a delivery takes it, for batches of one event.
+    #[must_use]
+    pub fn into_service(self) -> BoxSink {
+        let webhook = Arc::new(self);
+        BoxCloneSyncService::new(tower::service_fn(move |batch: Batch| {
+            let webhook = Arc::clone(&webhook);
+            async move {
+                for (delivered, event) in batch.iter().enumerate() {
+                    webhook.post(event).await.map_err(|mut error| {
+                        error.delivered = delivered;
+                        error
+                    })?;
+                }
+                Ok(())
+            }
+        }))
+    }
+
+    async fn post(&self, event: &Event) -> Result<(), DeliveryError> {
+        let deadline = Instant::now() + self.timeout;
+        let sent = self.client.execute(self.request(event));
+        let response = match tokio::time::timeout_at(deadline, sent).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) if error.is_timeout() => return Err(self.timed_out()),
+            Ok(Err(error)) => return Err(failed(connection_failure(&error), Retry::Backoff)),
+            Err(_) => return Err(self.timed_out()),
+        };
+        let result = judge(&response);
+        read_to_the_end(response, deadline).await;
+        result
+    }
+
+    fn request(&self, event: &Event) -> Request {
+        let mut request = Request::new(Method::POST, self.url.clone());
+        *request.body_mut() = Some(event.json.clone().into());
+        let headers = request.headers_mut();
+        *headers = self.headers.clone();
+        if let Some(signer) = &self.signer {
+            signer.sign(event, unix_now(), headers);
+        }
+        // What a client sent as its trace may be no header value; it is in the event all the same.
+        let mut insert = |name: &HeaderName, text: &Option<Arc<str>>| {
+            if let Some(Ok(value)) = text.as_deref().map(HeaderValue::from_str) {
+                headers.insert(name, value);
+            }
+        };
+        insert(&self.trace_header, &event.trace_id);
+        insert(&TRACEPARENT, &event.traceparent);
+        request
+    }
+
+    fn timed_out(&self) -> DeliveryError {
+        failed(
+            format!("timeout after {}s", self.timeout.as_secs_f64()),
+            Retry::Backoff,
+        )
+    }
+}
+
+/// Moves user name and password from the URL to a header.
+fn take_credentials(url: &mut Url) -> Option<HeaderValue> {
+    let decode = |text: &str| percent_decode(text.as_bytes());
+    let mut pair = decode(url.username());
+    pair.push(b':');
+    pair.extend(decode(url.password().unwrap_or_default()));
+    if pair == b":" {
+        return None;
+    }
+    url.set_username("").ok()?;
+    url.set_password(None).ok()?;
+    let mut value = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(pair))).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+fn percent_decode(text: &[u8]) -> Vec<u8> {
+    let digit = |byte: &u8| {
+        char::from(*byte)
+            .to_digit(16)
+            .and_then(|d| u8::try_from(d).ok())
+    };
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((&first, tail)) = rest.split_first() {
+        let escaped = match (first, tail) {
+            (b'%', [high, low, ..]) => digit(high).zip(digit(low)),
+            _ => None,
+        };
+        if let Some((high, low)) = escaped {
+            out.push(high << 4 | low);
+            rest = &tail[2..];
+        } else {
+            out.push(first);
+            rest = tail;
+        }
+    }
+    out
+}
+
+fn failed(reason: String, retry: Retry) -> DeliveryError {
+    DeliveryError {
+        delivered: 0,
+        reason,
+        retry,
+    }
+}
+
+/// What the backend's answer means for the event.
+fn judge(response: &Response) -> Result<(), DeliveryError> {
+    let status = response.status();
+    if status.is_success() {
+        return Ok(());
+    }
+    let retry = match status {
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+            retry_after(response.headers()).map_or(Retry::Backoff, Retry::After)
+        }
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY => Retry::Backoff,
+        status if status.is_server_error() => Retry::Backoff,
+        _ => Retry::Never,
+    };
+    Err(failed(format!("HTTP {}", status.as_u16()), retry))
+}
+
+/// The wait that `Retry-After` asks for, in seconds or until a date (RFC 9110, section 10.2.3).
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let until = httpdate::parse_http_date(text).ok()?;
+    Some(until.duration_since(SystemTime::now()).unwrap_or_default())
+}
+
+/// Reads what is left of a small answer, so that its connection can be used again.
+async fn read_to_the_end(mut response: Response, deadline: Instant) {
+    let deadline = deadline.min(Instant::now() + MAX_ANSWER_TIME);
+    let mut left = MAX_ANSWER_BYTES;
+    let read = async {
+        while let Ok(Some(chunk)) = response.chunk().await {
+            let Some(less) = left.checked_sub(chunk.len()) else {
+                return;
+            };
+            left = less;
+        }
+    };
+    // Dropping an unread answer closes its connection, which is all that is left to do.
+    let _ = tokio::time::timeout_at(deadline, read).await;
+}
+
+/// Why there is no answer, in words that never hold the URL.
+fn connection_failure(error: &reqwest::Error) -> String {
+    let mut source = error.source();
+    while let Some(inner) = source {
+        if let Some(io) = inner.downcast_ref::<std::io::Error>() {
+            let words = match io.kind() {
+                ErrorKind::ConnectionRefused => "connection refused",
+                ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => "connection reset",
+                ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => "host unreachable",
+                ErrorKind::InvalidData => "TLS failed",
+                _ if error.is_connect() => "cannot connect",
+                _ => "connection lost",
+            };
+            return words.to_owned();
+        }
+        if let Some(hyper) = inner.downcast_ref::<hyper::Error>() {
+            if hyper.is_incomplete_message() {
+                return "connection closed before the answer".to_owned();
+            }
+            if hyper.is_parse() {
+                return "the answer is no HTTP".to_owned();
+            }
+        }
+        source = inner.source();
+    }
+    let words = if error.is_connect() {
+        "cannot connect"
+    } else {
+        "connection lost"
+    };
+    words.to_owned()
+}
+
+fn unix_now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |age| age.as_secs())
 }

@@ -19,7 +19,7 @@ use crate::message::{FieldId, Message};
 use crate::pipeline::{Claimed, CompileError, Handshake, Ingredients, Stage, StageLayers};
 use crate::session::Session;
 use crate::svc::{
-    BoxError, HandshakeLayer, MessageLayer, MessageResult, NewService, Outcome, StageFuture,
+    BoxError, HandshakeLayer, MessageLayer, MessageResult, NewService, Outcome, MessageFuture,
 };
 
 /// Settings of the `auth` stage.
@@ -271,10 +271,11 @@ struct Renewal<S> {
 impl<S> Service<Message> for Renewal<S>
 where
     S: Service<Message, Response = Outcome, Error = BoxError>,
+    S::Future: Into<MessageFuture>,
 {
     type Response = Outcome;
     type Error = BoxError;
-    type Future = StageFuture<S::Future>;
+    type Future = MessageFuture;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         self.inner.poll_ready(cx)
@@ -282,19 +283,19 @@ where
 
     fn call(&mut self, message: Message) -> Self::Future {
         if message.type_name().as_deref() != Some("auth") {
-            return StageFuture::inner(self.inner.call(message));
+            return self.inner.call(message).into();
         }
         let (settings, session) = (&self.settings, &self.session);
         let Some(token) = message.scalar(settings.token) else {
-            return StageFuture::ready(renew(settings, session, Err(AuthError::Missing)));
+            return MessageFuture::ready(renew(settings, session, Err(AuthError::Missing)));
         };
         let now = unix_seconds(SystemTime::now());
         match settings.verifier.verify_now(&token, now) {
-            Some(verified) => StageFuture::ready(renew(settings, session, verified)),
+            Some(verified) => MessageFuture::ready(renew(settings, session, verified)),
             None => {
                 let (settings, session) = (settings.clone(), Arc::clone(session));
                 let token = token.into_owned();
-                StageFuture::waiting(async move {
+                MessageFuture::waiting(async move {
                     let verified = settings.verifier.verify(&token, now).await;
                     renew(&settings, &session, verified)
                 })

@@ -10,7 +10,7 @@ use tower_service::Service;
 
 use crate::message::Message;
 use crate::pipeline::{CompileError, Ingredients, Stage, StageLayers};
-use crate::svc::{BoxError, MessageLayer, NewService, Outcome, StageFuture};
+use crate::svc::{BoxError, MessageLayer, NewService, Outcome, MessageFuture};
 
 /// Settings of the `ping_filter` stage; it has none.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
@@ -57,10 +57,11 @@ struct PingFilter<S> {
 impl<S> Service<Message> for PingFilter<S>
 where
     S: Service<Message, Response = Outcome, Error = BoxError>,
+    S::Future: Into<MessageFuture>,
 {
     type Response = Outcome;
     type Error = BoxError;
-    type Future = StageFuture<S::Future>;
+    type Future = MessageFuture;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         self.inner.poll_ready(cx)
@@ -70,9 +71,9 @@ where
         let reply = match message.type_name().as_deref() {
             Some("ping") => r#"{"type":"pong"}"#,
             Some("heartbeat") => r#"{"type":"heartbeat_ack"}"#,
-            _ => return StageFuture::inner(self.inner.call(message)),
+            _ => return self.inner.call(message).into(),
         };
-        StageFuture::ready(Ok(Outcome::Reply(Utf8Bytes::from_static(reply))))
+        MessageFuture::ready(Ok(Outcome::Reply(Utf8Bytes::from_static(reply))))
     }
 }
 

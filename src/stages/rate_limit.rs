@@ -21,7 +21,7 @@ use crate::event::EventKind;
 use crate::message::Message;
 use crate::pipeline::{CompileError, Ingredients, Stage, StageLayers};
 use crate::session::Session;
-use crate::svc::{BoxError, MessageLayer, NewService, Outcome, StageFuture};
+use crate::svc::{BoxError, MessageLayer, NewService, Outcome, MessageFuture};
 
 /// Settings of the `rate_limit` stage.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -213,10 +213,11 @@ const LOG_EVERY: Duration = Duration::from_secs(10);
 impl<S> Service<Message> for RateLimit<S>
 where
     S: Service<Message, Response = Outcome, Error = BoxError>,
+    S::Future: Into<MessageFuture>,
 {
     type Response = Outcome;
     type Error = BoxError;
-    type Future = StageFuture<S::Future>;
+    type Future = MessageFuture;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         self.inner.poll_ready(cx)
@@ -224,11 +225,11 @@ where
 
     fn call(&mut self, message: Message) -> Self::Future {
         if message.kind() != EventKind::MessageReceived {
-            return StageFuture::inner(self.inner.call(message));
+            return self.inner.call(message).into();
         }
         let now = Instant::now();
         if self.bucket.admits(self.rate, now) {
-            return StageFuture::inner(self.inner.call(message));
+            return self.inner.call(message).into();
         }
         self.limited.inc();
         if self
@@ -242,7 +243,7 @@ where
                 user_id = %self.session.user_id(),
             );
         }
-        StageFuture::ready(Err(Box::new(RateLimited)))
+        MessageFuture::ready(Err(Box::new(RateLimited)))
     }
 }
 

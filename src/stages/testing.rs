@@ -65,8 +65,6 @@ impl Service<Message> for Inner {
         } else {
             Ok(Outcome::Published)
         };
-        MessageFuture::Ready {
-            result: Some(result),
-        }
+        MessageFuture::ready(result)
     }
 }

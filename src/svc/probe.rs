@@ -127,7 +127,7 @@ where
     }
 
     fn call(&mut self, message: Message) -> MessageFuture {
-        let timed = self.calls % TIMED_ONE_IN == 0 || self.probe.tap.is_some();
+        let timed = self.calls.is_multiple_of(TIMED_ONE_IN) || self.probe.tap.is_some();
         self.calls = self.calls.wrapping_add(1);
         if !timed {
             return self.inner.call(message).into();
@@ -135,23 +135,17 @@ where
         let since = Instant::now();
         self.probe.tell(self.connection_id, since, None);
         match self.inner.call(message).into() {
-            MessageFuture::Ready {
-                result: Some(result),
-            } => {
+            MessageFuture::Ready(Some(result)) => {
                 self.probe.done(self.connection_id, since, &result);
-                MessageFuture::Ready {
-                    result: Some(result),
-                }
+                MessageFuture::ready(result)
             }
             future => {
                 let (probe, connection_id) = (Arc::clone(&self.probe), self.connection_id);
-                MessageFuture::Waiting {
-                    future: Box::pin(async move {
-                        let result = future.await;
-                        probe.done(connection_id, since, &result);
-                        result
-                    }),
-                }
+                MessageFuture::waiting(async move {
+                    let result = future.await;
+                    probe.done(connection_id, since, &result);
+                    result
+                })
             }
         }
     }

@@ -1,0 +1,164 @@
+//! What one message costs inside the gateway, without any socket.
+//!
+//! `cargo bench --bench pipeline`; the figures are in docs/performance.md. `six_stages` is the whole way from a
+//! frame's text to the event in a sink in memory: classify, six stages, serialise, buffer, schedule, deliver.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use serde_json::value::RawValue;
+use tokio::time::Instant;
+use tower_service::Service;
+use wsgw::config::{BackpressureConfig, Config, Secret, TracingStrategy};
+use wsgw::event::Event;
+use wsgw::jwt::generate_dev_key;
+use wsgw::message::{FieldSet, Message, TraceContext};
+use wsgw::pipeline::{Generation, Ingredients, Shared, compile};
+use wsgw::registry::Registry;
+use wsgw::session::{Identity, Session};
+use wsgw::sinks;
+use wsgw::sinks::memory::MemorySink;
+use wsgw::stages::StageConfig;
+use wsgw::stages::auth::{AuthConfig, JwtAlgorithm, JwtConfig};
+use wsgw::stages::fan_out::{EventsMode, FanOutConfig};
+use wsgw::stages::ordering_key::{OrderingKeyConfig, OrderingStrategy, partition};
+use wsgw::stages::ping_filter::PingFilterConfig;
+use wsgw::stages::rate_limit::RateLimitConfig;
+use wsgw::stages::trace::TraceConfig;
+use wsgw::svc::NewService;
+use wsgw::telemetry::metrics::Metrics;
+
+const CHAT: &str = r#"{"type":"chat","topic":"room:123","payload":"hello world","n":12345}"#;
+
+fn six_stages() -> Config {
+    let key = generate_dev_key().expect("a key can be made");
+    Config {
+        stages: vec![
+            StageConfig::Auth(AuthConfig {
+                jwt: JwtConfig {
+                    algorithm: JwtAlgorithm::Es256,
+                    public_key: Secret::from(key.public_pem),
+                    ..JwtConfig::default()
+                },
+                ..AuthConfig::default()
+            }),
+            StageConfig::PingFilter(PingFilterConfig {}),
+            StageConfig::RateLimit(RateLimitConfig {
+                per_second: 1e6,
+                burst: 1_000_000,
+                ..RateLimitConfig::default()
+            }),
+            StageConfig::OrderingKey(OrderingKeyConfig {
+                strategy: OrderingStrategy::Topic,
+                ..OrderingKeyConfig::default()
+            }),
+            StageConfig::Trace(TraceConfig { strategy: Some(TracingStrategy::Propagate) }),
+            StageConfig::FanOut(FanOutConfig {
+                events_mode: Some(EventsMode::None),
+                ..FanOutConfig::default()
+            }),
+        ],
+        ..Config::default()
+    }
+}
+
+fn session() -> Arc<Session> {
+    let identity = Identity { user_id: "42".into(), subjects: vec!["user:42".into()], expires_at: None };
+    Arc::new(Session::new(identity, None, TraceContext::default()))
+}
+
+fn gateway(config: &Config, memory: Option<MemorySink>) -> (Generation, Metrics) {
+    let metrics = Metrics::new().expect("the metrics register");
+    let deliveries = sinks::build(config, &metrics, memory).expect("the sinks can be made");
+    let generation = compile(
+        1,
+        Arc::new(config.clone()),
+        Ingredients {
+            config,
+            shared: &Shared::default(),
+            metrics: &metrics,
+            deliveries: &deliveries,
+            fields: &mut FieldSet::default(),
+            tap: None,
+        },
+    )
+    .expect("the pipeline compiles");
+    (generation, metrics)
+}
+
+fn stack(c: &mut Criterion) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let mut group = c.benchmark_group("message");
+    group.throughput(Throughput::Elements(1));
+    for (name, memory) in [("six_stages_no_sink", None), ("six_stages", Some(MemorySink::new(64)))] {
+        let config = six_stages();
+        let (generation, metrics) = runtime.block_on(async { gateway(&config, memory) });
+        let buffered = metrics.sink_buffer_events.with_label_values(&["memory"]);
+        group.bench_function(name, |b| {
+            b.iter_custom(|rounds| {
+                runtime.block_on(async {
+                    let mut service = generation.messages.new_service(session());
+                    service.call(Message::connected()).await.expect("it connects");
+                    let started = Instant::now();
+                    for _ in 0..rounds {
+                        let message = Message::text(CHAT, &generation.fields);
+                        service.call(message).await.expect("it is published");
+                    }
+                    while buffered.get() > 0 {
+                        tokio::task::yield_now().await;
+                    }
+                    started.elapsed()
+                })
+            });
+        });
+    }
+    group.finish();
+}
+
+fn parts(c: &mut Criterion) {
+    let mut group = c.benchmark_group("part");
+    let mut fields = FieldSet::default();
+    for name in ["topic", "traceparent", "trace_id"] {
+        fields.want(name).expect("there is room");
+    }
+    group.bench_function("classify", |b| b.iter(|| Message::text(CHAT, &fields)));
+    let session = session();
+    let message = Message::text(CHAT, &fields);
+    group.bench_function("serialise_event", |b| b.iter(|| Event::new(&session, &message, "trace_id")));
+    group.bench_function("partition_key", |b| b.iter(|| partition("room:123/é", 64)));
+    group.finish();
+}
+
+fn fan_out(c: &mut Criterion) {
+    let metrics = Metrics::new().expect("the metrics register");
+    let backpressure = BackpressureConfig { per_conn_buffer: 1_000_000, global_buffer: 1_000_000_000, ..BackpressureConfig::default() };
+    let registry = Registry::new(backpressure, metrics);
+    let sessions: Vec<_> = (0..1000)
+        .map(|n| {
+            let identity = Identity { user_id: n.to_string(), subjects: vec!["room:1".into()], expires_at: None };
+            Arc::new(Session::new(identity, None, TraceContext::default()))
+        })
+        .collect();
+    for session in &sessions {
+        registry.register(session, 0).expect("no limit is set");
+    }
+    let payload = RawValue::from_string(r#"{"text":"hello"}"#.into()).expect("valid JSON");
+    let mut group = c.benchmark_group("push");
+    group.throughput(Throughput::Elements(1000)).measurement_time(Duration::from_secs(3));
+    group.bench_function("queue_to_1000", |b| {
+        b.iter_batched(
+            || {
+                for session in &sessions {
+                    while session.outbox().pop(registry.limits()).is_some() {}
+                }
+            },
+            |()| registry.publish(&["room:1"], &payload),
+            BatchSize::PerIteration,
+        );
+    });
+    group.finish();
+}
+
+criterion_group!(benches, stack, parts, fan_out);
+criterion_main!(benches);

@@ -1,0 +1,84 @@
+#!/usr/bin/env bash
+# Installs what the tests need, then runs every test of the project. Fails when one fails or cannot run.
+#
+#   ./scripts/test.sh            everything
+#   ./scripts/test.sh rust       only what cargo runs: formatting, lints, unit and integration tests
+#   ./scripts/test.sh scripts    only the scripts a newcomer uses
+#   ./scripts/test.sh browser    only the page of `wsgw dev`, in headless Chromium
+#   ./scripts/test.sh docs       only the commands and YAML blocks of the documentation
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+say() { printf '\n== %s\n' "$*"; }
+
+as_root() {
+  if [ "$(id -u)" = 0 ]; then "$@"
+  elif command -v sudo >/dev/null; then sudo "$@"
+  else echo "scripts/test.sh: '$*' needs root or sudo" >&2; return 1
+  fi
+}
+
+# Debian packages, by a command that each provides.
+need() {
+  local missing=()
+  while [ $# -gt 0 ]; do
+    command -v "$1" >/dev/null || missing+=("$2")
+    shift 2
+  done
+  if [ ${#missing[@]} -gt 0 ]; then
+    say "installing ${missing[*]}"
+    as_root apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive as_root apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+  fi
+}
+
+rust() {
+  say "formatting and lints"
+  rustup component list --installed 2>/dev/null | grep -q clippy || rustup component add clippy rustfmt
+  cargo fmt --check
+  cargo clippy --locked --all-targets -- -D warnings
+  say "unit and integration tests"
+  need openssl openssl curl curl
+  cargo test --locked
+  say "the benchmarks still build and run"
+  cargo bench --locked --bench pipeline -- --test
+}
+
+scripts() {
+  say "the scripts a newcomer uses"
+  need openssl openssl python3 python3 shellcheck shellcheck
+  shellcheck scripts/*.sh .ci/run
+  python
+  cargo build --locked --quiet
+  target/venv/bin/python -m pytest -q tests/test_scripts.py
+}
+
+# A virtual environment with what scripts/ws_client.py and its tests need.
+python() {
+  if [ ! -x target/venv/bin/python ]; then
+    mkdir -p target
+    python3 -m venv target/venv 2>/dev/null || { need python3-venv-is-missing python3-venv; python3 -m venv target/venv; }
+  fi
+  target/venv/bin/python -m pip install --quiet --disable-pip-version-check -r scripts/requirements.txt pytest
+}
+
+browser() {
+  say "the page of wsgw dev, in headless Chromium"
+  need chromium chromium node nodejs npm npm
+  cargo build --locked --quiet
+  (cd tests/browser && npm ci --silent --no-audit --no-fund && node --test)
+}
+
+docs() {
+  say "the commands and YAML blocks of the documentation"
+  need python3 python3 curl curl openssl openssl
+  python
+  cargo build --locked --release --quiet
+  target/venv/bin/python -m pytest -q tests/test_docs.py
+}
+
+case "${1:-all}" in
+  all) rust; scripts; browser; docs; say "every test passed" ;;
+  rust|scripts|browser|docs) "$1" ;;
+  *) sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+esac

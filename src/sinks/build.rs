@@ -1,0 +1,96 @@
+//! Starts the deliveries that a configuration asks for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::dead_letter::{DeadLetters, NoDeadLetters};
+use super::dead_letter_file::{DeadLetterFile, DeadLetterFileError};
+use super::delivery::{Delivery, DeliverySettings, RetryPolicy};
+use super::memory::MemorySink;
+use super::stdout::StdoutSink;
+use super::webhook::{Webhook, WebhookError};
+use crate::config::{BufferConfig, Config};
+use crate::stages::StageConfig;
+use crate::telemetry::metrics::Metrics;
+
+/// Events that one write to standard output, or one look at the sink in memory, takes at most.
+const LOCAL_BATCH: usize = 256;
+
+/// Why a sink could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum SinkError {
+    /// The webhook.
+    #[error("`events.webhook`: {0}")]
+    Webhook(#[from] WebhookError),
+    /// The dead-letter file.
+    #[error("`events.dead_letters.file`: {0}")]
+    DeadLetterFile(#[from] DeadLetterFileError),
+    /// Standard output.
+    #[error("`events.stdout`: {0}")]
+    Stdout(std::io::Error),
+}
+
+/// Starts a delivery for each sink that gets events, on the runtime of the caller.
+///
+/// # Errors
+/// When a sink's settings cannot be used, or the dead-letter file cannot be written.
+pub fn build(
+    config: &Config,
+    metrics: &Metrics,
+    memory: Option<MemorySink>,
+) -> Result<Vec<Arc<Delivery>>, SinkError> {
+    let mut sinks = Vec::new();
+    let webhook = &config.events.webhook;
+    if to_webhook(config) && !webhook.url.is_empty() {
+        let sink = Webhook::new(webhook, &config.tracing.header_name)?.into_service();
+        let settings = DeliverySettings {
+            name: "webhook",
+            buffer: webhook.buffer.clone(),
+            concurrency: webhook.concurrency,
+            max_batch: 1,
+            retry: webhook.retry(),
+        };
+        sinks.push((settings, sink));
+    }
+    if config.events.stdout.enabled {
+        let sink = StdoutSink::start().map_err(SinkError::Stdout)?.into_service();
+        sinks.push((local("stdout"), sink));
+    }
+    if let Some(memory) = memory {
+        sinks.push((local("memory"), memory.into_service()));
+    }
+    if sinks.is_empty() {
+        return Ok(Vec::new());
+    }
+    let dead_letters: Arc<dyn DeadLetters> = if config.events.dead_letters.file.path.is_empty() {
+        Arc::new(NoDeadLetters)
+    } else {
+        Arc::new(DeadLetterFile::start(&config.events.dead_letters.file)?)
+    };
+    Ok(sinks
+        .into_iter()
+        .map(|(settings, sink)| Delivery::start(settings, sink, Arc::clone(&dead_letters), metrics))
+        .collect())
+}
+
+fn to_webhook(config: &Config) -> bool {
+    config.stages.iter().any(|stage| match stage {
+        StageConfig::FanOut(fan_out) => fan_out.events_mode(config).has_webhook(),
+        _ => false,
+    })
+}
+
+/// A sink within the machine: it fails for good or not at all.
+fn local(name: &'static str) -> DeliverySettings {
+    DeliverySettings {
+        name,
+        buffer: BufferConfig::default(),
+        concurrency: 1,
+        max_batch: LOCAL_BATCH,
+        retry: RetryPolicy {
+            attempts: Some(3),
+            base: Duration::from_millis(100),
+            max: Duration::from_secs(1),
+        },
+    }
+}

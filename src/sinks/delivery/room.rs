@@ -1,0 +1,210 @@
+//! The bounded room of a buffer: events and bytes, handed out first come, first served.
+//!
+//! Stands between `fan_out`, which reserves before it makes an event, and the schedule, which gives the room
+//! back once the event is delivered or a dead letter.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use prometheus::IntGauge;
+use tokio::sync::oneshot;
+
+use super::schedule::Freed;
+use crate::config::BufferConfig;
+
+/// Room for events, bounded in number and bytes.
+#[derive(Debug)]
+pub(super) struct Room {
+    max_events: usize,
+    max_bytes: usize,
+    taken: Mutex<Taken>,
+    events_gauge: IntGauge,
+    bytes_gauge: IntGauge,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    events: usize,
+    bytes: usize,
+    next_ticket: u64,
+    waiting: BTreeMap<u64, Waiting>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    bytes: usize,
+    grant: oneshot::Sender<Slot>,
+}
+
+/// Room for one event; given back when dropped unused.
+#[derive(Debug)]
+#[must_use = "a slot that is dropped gives its room back"]
+pub struct Slot {
+    room: Arc<Room>,
+    bytes: usize,
+    /// Whether dropping the slot gives the room back.
+    held: bool,
+}
+
+impl Slot {
+    /// Bytes of room, at most the buffer's own bound.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Hands the room over to the schedule.
+    pub(super) fn spend(mut self) -> usize {
+        self.held = false;
+        self.bytes
+    }
+
+    pub(super) fn is_of(&self, room: &Arc<Room>) -> bool {
+        Arc::ptr_eq(&self.room, room)
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if self.held {
+            self.room.release(Freed {
+                events: 1,
+                bytes: self.bytes,
+            });
+        }
+    }
+}
+
+impl Room {
+    pub(super) fn new(config: &BufferConfig, events: IntGauge, bytes: IntGauge) -> Arc<Self> {
+        Arc::new(Self {
+            max_events: config.max_events.max(1),
+            max_bytes: config.max_bytes.max(1),
+            taken: Mutex::default(),
+            events_gauge: events,
+            bytes_gauge: bytes,
+        })
+    }
+
+    /// An event larger than the whole buffer takes all of it rather than waiting for ever.
+    fn share(&self, bytes: usize) -> usize {
+        bytes.min(self.max_bytes)
+    }
+
+    fn take(&self, taken: &mut Taken, bytes: usize) -> bool {
+        if taken.events >= self.max_events || bytes > self.max_bytes - taken.bytes {
+            return false;
+        }
+        taken.events += 1;
+        taken.bytes += bytes;
+        self.show(taken);
+        true
+    }
+
+    fn show(&self, taken: &Taken) {
+        self.events_gauge
+            .set(i64::try_from(taken.events).unwrap_or(i64::MAX));
+        self.bytes_gauge
+            .set(i64::try_from(taken.bytes).unwrap_or(i64::MAX));
+    }
+
+    fn slot(self: &Arc<Self>, bytes: usize) -> Slot {
+        Slot {
+            room: Arc::clone(self),
+            bytes,
+            held: true,
+        }
+    }
+
+    /// Takes room at once, unless there is none or others wait for it.
+    pub(super) fn try_reserve(self: &Arc<Self>, bytes: usize) -> Option<Slot> {
+        let bytes = self.share(bytes);
+        let mut taken = self.taken.lock();
+        if taken.waiting.is_empty() && self.take(&mut taken, bytes) {
+            drop(taken);
+            return Some(self.slot(bytes));
+        }
+        None
+    }
+
+    /// Takes room, after all who asked for it before.
+    pub(super) async fn reserve(self: &Arc<Self>, bytes: usize) -> Slot {
+        let bytes = self.share(bytes);
+        loop {
+            let (granted, _turn) = {
+                let mut taken = self.taken.lock();
+                if taken.waiting.is_empty() && self.take(&mut taken, bytes) {
+                    drop(taken);
+                    return self.slot(bytes);
+                }
+                let ticket = taken.next_ticket;
+                taken.next_ticket += 1;
+                let (grant, granted) = oneshot::channel();
+                taken.waiting.insert(ticket, Waiting { bytes, grant });
+                let room = Arc::clone(self);
+                (granted, Turn { room, ticket })
+            };
+            // The sender only goes away by granting; should it ever not, the caller queues again.
+            if let Ok(slot) = granted.await {
+                return slot;
+            }
+        }
+    }
+
+    /// Gives room back, and grants it to those who wait.
+    pub(super) fn release(self: &Arc<Self>, freed: Freed) {
+        if freed.events == 0 {
+            return;
+        }
+        let mut taken = self.taken.lock();
+        taken.events -= freed.events;
+        taken.bytes -= freed.bytes;
+        self.grant(&mut taken);
+        self.show(&taken);
+    }
+
+    fn grant(self: &Arc<Self>, taken: &mut Taken) {
+        while let Some(first) = taken.waiting.first_entry() {
+            let bytes = first.get().bytes;
+            if taken.events >= self.max_events || bytes > self.max_bytes - taken.bytes {
+                break;
+            }
+            let waiting = first.remove();
+            if let Err(mut refused) = waiting.grant.send(self.slot(bytes)) {
+                // The waiter is gone; its slot must not ask for the lock that is held here.
+                refused.held = false;
+                continue;
+            }
+            taken.events += 1;
+            taken.bytes += bytes;
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn taken(&self) -> (usize, usize) {
+        let taken = self.taken.lock();
+        (taken.events, taken.bytes)
+    }
+
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.taken.lock().waiting.len()
+    }
+}
+
+/// A place among those who wait: leaving it lets the next one have its chance.
+struct Turn {
+    room: Arc<Room>,
+    ticket: u64,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut taken = self.room.taken.lock();
+        if taken.waiting.remove(&self.ticket).is_some() {
+            self.room.grant(&mut taken);
+            self.room.show(&taken);
+        }
+    }
+}
