@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use tokio::sync::broadcast;
 
-use crate::config::{self, Config, EnvVars, LoadError, Overrides};
+use crate::config::{self, EnvVars, LoadError, Loaded, Overrides};
 use crate::jwt::SignError;
 use crate::server::{Extras, Gateway, StartError, Stopped};
 use crate::sinks::memory::MemorySink;
@@ -77,8 +77,8 @@ impl DevGateway {
     /// When the address cannot be listened on, or the cryptographic library fails.
     pub async fn start(options: DevOptions) -> Result<Self, DevError> {
         let keys = Arc::new(DevKeys::generate()?);
-        let config = pipeline(&options.listen, &keys)?;
-        let memory = Arc::new(MemorySink::new(RECENT_EVENTS));
+        let Loaded { config, hash, .. } = pipeline(&options.listen, &keys)?;
+        let memory = MemorySink::new(RECENT_EVENTS);
         let tap = broadcast::Sender::new(STEPS_WAITING);
         let pages = routes::Site {
             // Asked of the address as written, since the pages are made before it is bound; what is no literal
@@ -86,13 +86,14 @@ impl DevGateway {
             local_only: guard::is_local(&options.listen),
             info: routes::info(&config, &options.user, &keys),
             keys: Arc::clone(&keys),
-            events: Arc::clone(&memory),
+            events: memory.clone(),
             steps: tap.clone(),
         };
         let extras = Extras {
             memory: Some(memory),
             tap: Some(tap),
             pages: Some(pages.into_pages()),
+            config_hash: hash,
         };
         Ok(Self {
             gateway: Gateway::start(config, extras).await?,
@@ -147,7 +148,7 @@ impl DevGateway {
 
 /// The settings of [`PIPELINE`] with these keys; nothing of the process's environment counts, so that the start is
 /// the same everywhere.
-fn pipeline(listen: &str, keys: &DevKeys) -> Result<Config, LoadError> {
+fn pipeline(listen: &str, keys: &DevKeys) -> Result<Loaded, LoadError> {
     let env = EnvVars::from([
         ("WSGW_LISTEN".to_owned(), listen.to_owned()),
         ("GATEWAY_API_KEY".to_owned(), keys.api_key().to_owned()),
@@ -157,5 +158,5 @@ fn pipeline(listen: &str, keys: &DevKeys) -> Result<Config, LoadError> {
         sets: Vec::new(),
         env,
     };
-    config::load_str("dev.yaml", PIPELINE, &overrides).map(|loaded| loaded.config)
+    config::load_str("dev.yaml", PIPELINE, &overrides)
 }

@@ -26,9 +26,8 @@ const events = {
     const button = el(
       "button",
       { type: "button", class: "event" },
-      el("span", { class: "at" }, clock(eventTime(event))),
       el("span", { class: "type" }, event.type),
-      el("span", { class: "who" }, `${event.user_id} · seq ${event.seq}`),
+      el("span", { class: "who" }, `${clock(eventTime(event))} · ${event.user_id} · seq ${event.seq}`),
     );
     const row = { event, text, button };
     button.addEventListener("click", () => {
@@ -39,7 +38,8 @@ const events = {
     if (this.rows.length > EVENTS_KEPT) this.known.delete(this.rows.pop().event.event_id);
     bounded(byId("events"), el("li", {}, button), EVENTS_KEPT, { atTop: true });
     byId("no-events").hidden = true;
-    byId("events-box").hidden = false;
+    byId("events").hidden = false;
+    byId("event-json").hidden = false;
     if (this.following) this.show(row);
     return event;
   },
@@ -48,8 +48,8 @@ const events = {
     this.shown?.button.removeAttribute("aria-current");
     this.shown = row;
     row.button.setAttribute("aria-current", "true");
-    byId("event-title").textContent = `${row.event.type}, seq ${row.event.seq} of ${row.event.user_id}'s connection`;
     byId("event-json").replaceChildren(prettyJson(row.text));
+    byId("event-json").scrollTop = 0;
   },
 };
 
@@ -211,7 +211,6 @@ async function start() {
     caption: byId("caption"),
     from: byId("from"),
     to: byId("to"),
-    box: byId("passes-box"),
     list: byId("passes"),
   });
   passes = new Passes(info.stages.map((stage) => stage.name), (pass) => view.add(pass));

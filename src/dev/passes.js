@@ -5,12 +5,12 @@ import { bounded, clock, el, micros, shortened } from "./text.js";
 const LIGHT_UP_MS = 110;
 const BURST_MS = 250;
 const BURST_FROM = 5;
-const LISTED = 8;
+const LISTED = 12;
 
 const ABOUT = {
   auth: () => "admits by token",
   ping_filter: () => "answers pings itself",
-  rate_limit: (s) => (s?.per_second ? `${s.per_second} a second, ${s.burst} at once` : "off"),
+  rate_limit: (s) => (s?.per_second ? `${s.per_second}/s, burst of ${s.burst}` : "off"),
   ordering_key: (s) => (s?.strategy === "topic" ? `order within one ${s.topic_field}` : `by ${s?.strategy}`),
   trace: (s) => (s?.strategy === "full" ? "starts a trace" : "copies the trace"),
   fan_out: () => "makes the event",
@@ -21,6 +21,7 @@ const stillness = window.matchMedia("(prefers-reduced-motion: reduce)");
 /** Puts steps together to passes: one for each message, by connection, since a connection has one at a time. */
 export class Passes {
   #first;
+  #count = 0;
   #open = new Map();
   #published = new Map();
   #sent = new Map();
@@ -39,7 +40,7 @@ export class Passes {
 
   step({ connection_id: connection, stage, outcome, micros: took }) {
     if (outcome === null) {
-      if (stage === this.#first) this.#open.set(connection, { connection, at: new Date(), entered: [], took: {} });
+      if (stage === this.#first) this.#open.set(connection, { id: (this.#count += 1), connection, at: new Date(), entered: [], took: {} });
       this.#open.get(connection)?.entered.push(stage);
       return;
     }
@@ -129,9 +130,9 @@ export class PipelineView {
 
   /** A pass is complete. */
   add(pass) {
-    const burst = this.#count(pass);
+    pass.burst = this.#count(pass);
     this.#list(pass);
-    this.show(pass, burst.total === 1 && !stillness.matches);
+    this.show(pass, pass.burst.total === 1 && !stillness.matches);
   }
 
   /** A pass that is shown already has been named by its event. */
@@ -204,8 +205,8 @@ export class PipelineView {
 
   #caption() {
     const pass = this.#shown;
-    const burst = this.#burst;
-    if (burst.total >= BURST_FROM) {
+    const burst = pass.burst;
+    if (burst && burst.total >= BURST_FROM) {
       const told = [`${burst.published} published`];
       if (burst.answered) told.push(`${burst.answered} answered`);
       for (const [stage, count] of burst.stopped) told.push(`${count} stopped by ${stage}`);
@@ -219,7 +220,6 @@ export class PipelineView {
   }
 
   #list(pass) {
-    this.#parts.box.hidden = false;
     const top = this.#rows[0];
     const alike = top && top.pass.connection === pass.connection && top.pass.what === pass.what && ended(top.pass) === ended(pass);
     if (alike && pass.what) {
@@ -230,7 +230,7 @@ export class PipelineView {
     }
     const button = el("button", { type: "button", class: "pass" });
     const row = { pass, passes: [pass], button };
-    button.addEventListener("click", () => this.show(row.pass, false));
+    button.addEventListener("click", () => this.show({ ...row.pass, burst: null }, !stillness.matches));
     this.#rows.unshift(row);
     this.#rows.length = Math.min(this.#rows.length, LISTED);
     this.#write(row);
@@ -250,7 +250,7 @@ export class PipelineView {
   }
 
   #mark() {
-    for (const row of this.#rows) row.button.setAttribute("aria-current", String(row.passes.includes(this.#shown)));
+    for (const row of this.#rows) row.button.setAttribute("aria-current", String(row.passes.some((pass) => pass.id === this.#shown.id)));
   }
 }
 

@@ -73,7 +73,7 @@ pub(super) struct Site {
     pub(super) local_only: bool,
     pub(super) info: Value,
     pub(super) keys: Arc<DevKeys>,
-    pub(super) events: Arc<MemorySink>,
+    pub(super) events: MemorySink,
     pub(super) steps: Tap,
 }
 
