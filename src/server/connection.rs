@@ -25,7 +25,7 @@ use crate::message::Message;
 use crate::outbox::Registered;
 use crate::pipeline::Generation;
 use crate::presence::Sign;
-use crate::server::State;
+use crate::server::{Places, State};
 use crate::session::{Session, unix_now};
 use crate::svc::{BoxMessageService, MessageFuture, MessageResult, NewService, Outcome};
 
@@ -59,6 +59,7 @@ pub(super) struct Connection<S> {
     next_ping: Instant,
     pong_due: Option<Instant>,
     alarm: Pin<Box<Sleep>>,
+    _places: Places,
 }
 
 /// Why a connection ends.
@@ -77,6 +78,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         stream: WebSocketStream<S>,
         session: Arc<Session>,
         state: Arc<State>,
+        places: Places,
     ) -> Self {
         let generation = state.current.load_full();
         let mut stack = generation.messages.new_service(Arc::clone(&session));
@@ -102,6 +104,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             next_ping,
             pong_due: None,
             alarm: Box::pin(tokio::time::sleep_until(next_ping)),
+            _places: places,
         };
         connection.set_alarm();
         connection
