@@ -415,7 +415,7 @@ def table(page: str, heading: str) -> list[list[str]]:
     """The rows of the first table below a heading, without its head; code marks removed."""
     section = re.search(rf"^#+ {re.escape(heading)}$(.*?)(?=^#|\Z)", (ROOT / page).read_text(), re.M | re.S)
     assert section, f"{page} has no section {heading}"
-    rows = [line for line in section[1].splitlines() if line.startswith("|")]
+    rows = re.search(r"(?:^\|.*\n)+", section[1], re.M)[0].splitlines()
     return [[cell.strip().replace("`", "") for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in rows[2:]]
 
 
