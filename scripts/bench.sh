@@ -125,6 +125,10 @@ results=$out/results.jsonl
 # Only what is named here reaches it, so that a developer's own settings do not change figures.
 start_gateway() {
     local name=$1 events=$2
+    # A stranger on the port would be measured instead, since the gateway could not bind it.
+    if (: <"/dev/tcp/$host/$port") 2>/dev/null; then
+        fail "port $port is taken; choose another with WSGW_BENCH_PORT"
+    fi
     env -i PATH="$PATH" \
         WS_MODE=terminator EVENTS_MODE="$events" WSGW_LISTEN="$host:$port" LOG_LEVEL=warn \
         JWT_ALG=RS256 JWT_PUBLIC_KEY_FILE="$out/keys/public.pem" GATEWAY_API_KEY="$api_key" \

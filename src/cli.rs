@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use crate::config::{self, LoadError, Loaded, Overrides};
 
 pub mod check;
+pub mod dev;
 pub mod explain;
 mod run;
 pub mod schema;
@@ -72,6 +73,10 @@ enum Command {
         #[command(flatten)]
         overriding: Overriding,
     },
+    /// Serves a gateway that needs no set-up, with a page that shows what it does.
+    ///
+    /// No broker, no PHP and no keys are needed: events stay in memory, and keys are made up at each start.
+    Dev(dev::DevArgs),
     /// Prints a signed token for trying things out.
     Token(token::TokenArgs),
 }
@@ -122,6 +127,7 @@ pub fn main() -> ExitCode {
             let (overrides, color) = (overriding.overrides(), std::io::stdout().is_terminal());
             printed(|out| explain::run_explain(&file, &overrides, color, out))
         }
+        Command::Dev(args) => dev::run(&args),
         Command::Token(args) => match token::make_token(&args, crate::session::unix_now()) {
             Ok(token) => printed(|out| writeln!(out, "{token}").map(|()| 0)),
             Err(error) => fail(&error),

@@ -4,6 +4,7 @@ pub mod api;
 pub mod cli;
 pub mod close;
 pub mod config;
+pub mod dev;
 pub mod event;
 pub mod jwt;
 pub mod message;

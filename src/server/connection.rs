@@ -111,12 +111,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     }
 
     /// Serves the connection to its end, and tells the backend of it.
-    pub(super) async fn serve(mut self) {
+    ///
+    /// Boxed, since a future keeps a second place for an argument that it owns.
+    pub(super) async fn serve(mut self: Box<Self>) {
         let end = poll_fn(|cx| self.poll_open(cx)).await;
-        let (code, reason) = self.close(end).await;
+        // Boxed, so that the room for a connection's end is taken when it ends, and not while it is idle.
+        let (code, reason) = Box::pin(self.close(end)).await;
         self.state.registry.unregister(&self.session);
         self.state.presence.load().disconnected(&self.session);
-        self.retire(code, &reason).await;
+        Box::pin(self.retire(code, &reason)).await;
     }
 
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<End> {
@@ -496,4 +499,19 @@ async fn discard<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut S) {
 fn until(unix: f64) -> Duration {
     let left = (unix - unix_seconds(SystemTime::now())).clamp(0.0, 31_536_000.0);
     Duration::try_from_secs_f64(left).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn future_of<F: Future>(_: fn(Box<Connection<TcpStream>>) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_idle_connection_holds_no_room_for_its_end() {
+        let future = future_of(Connection::serve);
+        assert!(future <= 128, "the task of an idle connection takes {future} bytes");
+    }
 }

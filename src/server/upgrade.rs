@@ -121,7 +121,7 @@ async fn open(
             state.presence.load().connected(&session);
             let tasks = state.tasks.clone();
             // A task of its own, so that what the handshake needed does not stay for the connection's life.
-            tasks.spawn(Connection::new(stream, session, state, places).serve());
+            tasks.spawn(Box::new(Connection::new(stream, session, state, places)).serve());
         }
         (Some(stream), Err(close)) => turn_away(stream, close).await,
         (None, Ok(session)) => state.registry.unregister(&session),
