@@ -11,6 +11,7 @@ A comment right above a block says what else it is:
                                                a json block: one line of the output is this object
   <!-- test: file PATH -->                     write it to PATH in the copy of the repository
   <!-- test: exit N -->                        the command exits with N
+  <!-- test: nginx -->                         a real nginx with it on port 8080 passes WebSockets and nothing else
   <!-- test: skip: REASON -->                  cannot run in a test; listed in SKIPPED below
   <!-- test: stop NAME -->                     (above no block) presses Ctrl-C, and expects a clean exit
 
@@ -53,7 +54,6 @@ SKIPPED = {
     ("CONTRIBUTING.md", "compiles"): 4,
     ("README.md", "runs the tests"): 1,
     ("docs/guide.md", "needs a Symfony application"): 1,
-    ("docs/operations.md", "needs nginx in front"): 1,
 }
 
 # What a check of the documented pipeline files needs set.
@@ -259,6 +259,40 @@ class Reader:
         wanted = [expectation(line) for line in block.text.splitlines() if line.strip()]
         return all(any(pattern.fullmatch(line.rstrip()) for line in remaining) for pattern in wanted)
 
+    def proxy(self, block: Block) -> None:
+        """Puts an nginx with the shown location in front of the gateway, and asks it for both worlds."""
+        folder = self.home / "nginx"
+        folder.mkdir()
+        paths = " ".join(f"{kind}_temp_path {folder};" for kind in ("client_body", "fastcgi", "uwsgi", "scgi", "proxy"))
+        (folder / "nginx.conf").write_text(
+            f"daemon off; pid {folder}/pid; error_log {folder}/error.log; events {{}}\n"
+            f"http {{ access_log off; {paths}\n"
+            f"server {{ listen 127.0.0.1:{self.ports[BACKEND_PORT]};\n{self.with_ports(block.text)}}} }}\n"
+        )
+        command = f"exec nginx -e {folder}/error.log -p {folder} -c nginx.conf"
+        process = subprocess.Popen(["sh", "-c", f"PATH=$PATH:/usr/sbin; {command}"], start_new_session=True)
+        self.background["nginx"] = (process, folder / "error.log")
+        upgrade = (
+            "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        )
+        assert self.ask_proxy(block, "/ws", upgrade).startswith("HTTP/1.1 101 "), str(block)
+        for path in ("/metrics", "/internal/connections", "/ready"):
+            answer = self.ask_proxy(block, path, "Connection: close\r\n")
+            assert re.match(r"HTTP/1.1 40[34] ", answer) and "<center>nginx" in answer, f"{block}: {path} is passed on"
+
+    def ask_proxy(self, block: Block, path: str, headers: str) -> str:
+        """The start of the proxy's answer, once it listens."""
+        deadline = time.monotonic() + WAIT_SECONDS
+        while True:
+            try:
+                with socket.create_connection(("127.0.0.1", int(self.ports[BACKEND_PORT])), WAIT_SECONDS) as proxy:
+                    proxy.sendall(f"GET {path} HTTP/1.1\r\nHost: app.example\r\n{headers}\r\n".encode())
+                    return proxy.recv(4096).decode()
+            except ConnectionRefusedError:
+                assert time.monotonic() < deadline, f"{block}: nginx does not start\n{self.output('nginx')}"
+                time.sleep(0.05)
+
     def stop(self, block: Block, name: str) -> None:
         process, _ = self.background.pop(name)
         os.killpg(process.pid, signal.SIGINT)
@@ -288,6 +322,8 @@ class Reader:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(self.with_ports(block.text))
             return None
+        if directive == "nginx":
+            return self.proxy(block)
         status = int(match[1]) if (match := re.fullmatch(r"exit (\d+)", directive)) else 0
         assert match or not directive, f"{block}: unknown test comment `{directive}`"
         if block.language == "sh":
@@ -432,6 +468,19 @@ def test_the_metrics_table_is_complete() -> None:
     }
     documented = [(row[0], row[1], row[2]) for row in table("docs/operations.md", "Metrics")]
     assert len(documented) == len(set(documented)) and set(documented) == actual
+
+
+def test_the_running_metrics_are_in_the_table(tmp_path: pathlib.Path) -> None:
+    reader = Reader(tmp_path)
+    block = Block("tests/test_docs.py", 0, "sh", "exec wsgw dev --listen 127.0.0.1:8000\n")
+    try:
+        reader.start(block, "dev", "Ctrl-C stops")
+        text = reader.run(block, "curl -s http://127.0.0.1:8000/metrics")
+    finally:
+        reader.leave()
+    running = set(re.findall(r"^# TYPE (\w+)", text, re.M))
+    documented = {row[0] for row in table("docs/operations.md", "Metrics")}
+    assert len(running) >= 15 and running <= documented
 
 
 def test_the_log_table_is_complete() -> None:
