@@ -282,13 +282,13 @@ class Reader:
             assert re.match(r"HTTP/1.1 40[34] ", answer) and "<center>nginx" in answer, f"{block}: {path} is passed on"
 
     def ask_proxy(self, block: Block, path: str, headers: str) -> str:
-        """The start of the proxy's answer, once it listens."""
+        """The start of the proxy's answer, once it listens; frames may follow it."""
         deadline = time.monotonic() + WAIT_SECONDS
         while True:
             try:
                 with socket.create_connection(("127.0.0.1", int(self.ports[BACKEND_PORT])), WAIT_SECONDS) as proxy:
                     proxy.sendall(f"GET {path} HTTP/1.1\r\nHost: app.example\r\n{headers}\r\n".encode())
-                    return proxy.recv(4096).decode()
+                    return proxy.recv(4096).decode(errors="replace")
             except ConnectionRefusedError:
                 assert time.monotonic() < deadline, f"{block}: nginx does not start\n{self.output('nginx')}"
                 time.sleep(0.05)
