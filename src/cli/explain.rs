@@ -1,5 +1,6 @@
 //! `wsgw explain`: prints the compiled stack and every effective value with where it came from.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -121,7 +122,7 @@ fn sinks(config: &Config, out: &mut dyn Write) -> io::Result<()> {
         writeln!(
             out,
             "  webhook: POST {}, {}",
-            webhook.url,
+            without_password(&webhook.url),
             if webhook.secret.is_empty() {
                 "unsigned"
             } else {
@@ -171,7 +172,21 @@ fn shown(value: &Json) -> String {
     match value {
         Json::Null => "(none)".into(),
         Json::String(text) if text.is_empty() => "\"\"".into(),
-        Json::String(text) if !text.contains(|c: char| c.is_control()) => text.clone(),
+        Json::String(text) if !text.contains(|c: char| c.is_control()) => {
+            without_password(text).into_owned()
+        }
         other => other.to_string(),
     }
+}
+
+/// Hides the password of a text that is a URL; anything else stays.
+fn without_password(text: &str) -> Cow<'_, str> {
+    let masked = || {
+        let (scheme, rest) = text.split_once("://")?;
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (credentials, host) = rest[..end].rsplit_once('@')?;
+        let (user, _) = credentials.split_once(':')?;
+        Some(format!("{scheme}://{user}:***@{host}{}", &rest[end..]))
+    };
+    masked().map_or(Cow::Borrowed(text), Cow::Owned)
 }

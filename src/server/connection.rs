@@ -377,7 +377,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     /// Ends the connection on the wire; gives the close code and the peer's reason for the backend.
     async fn close(&mut self, end: End) -> (u16, String) {
         let deadline = Instant::now() + CLOSE_TIMEOUT;
-        match end {
+        let told = match end {
             End::Lost => (code::LOST, String::new()),
             End::Theirs { code, reason } => {
                 // The library has the answer ready; the client may be gone already.
@@ -392,7 +392,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 let reason = timeout_at(deadline, self.close_handshake(&close, broken)).await;
                 (close.code, reason.unwrap_or_default())
             }
-        }
+        };
+        // The client must not wait for the end of TCP until the backend has room for the last event.
+        let _ = self.stream.get_mut().shutdown().await;
+        told
     }
 
     /// Sends what still waits and the close frame, then reads to the peer's; returns the peer's reason.

@@ -115,6 +115,22 @@ impl Setup {
         }
     }
 
+    /// Starts the process and waits until it is ready, where its logs may not be JSON.
+    pub async fn start_in_any_format(self) -> Gateway {
+        let mut gateway = self.spawn();
+        gateway.address = eventually("a line that says where it listens", || {
+            gateway.assert_running();
+            let stderr = gateway.stderr();
+            let line = stderr.lines().find(|line| line.contains("listening") && line.contains("public"))?;
+            let port = line.split_once("127.0.0.1:")?.1;
+            let digits = port.find(|c: char| !c.is_ascii_digit())?;
+            Some(SocketAddr::from(([127, 0, 0, 1], port[..digits].parse().ok()?)))
+        })
+        .await;
+        eventually_ready(&gateway).await;
+        gateway
+    }
+
     /// Starts the process and waits until it is ready.
     pub async fn start(self) -> Gateway {
         let internal = self.sets.iter().any(|set| set.starts_with("server.internal_listen="));

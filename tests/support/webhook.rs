@@ -154,6 +154,11 @@ impl Webhook {
         received
     }
 
+    /// How many requests were answered by 2xx.
+    pub fn delivered_count(&self) -> usize {
+        self.shared.received.lock().unwrap().iter().filter(|request| request.delivered()).count()
+    }
+
     /// The delivered events.
     pub fn events(&self) -> Vec<Value> {
         self.delivered().iter().map(Received::event).collect()
@@ -177,11 +182,7 @@ impl Webhook {
     /// Waits until at least so many events are delivered, and gives them.
     pub async fn wait_for(&self, count: usize) -> Vec<Value> {
         eventually(&format!("{count} delivered events"), || {
-            let delivered = {
-                let received = self.shared.received.lock().unwrap();
-                received.iter().filter(|request| request.delivered()).count()
-            };
-            (delivered >= count).then(|| self.events()).filter(|events| events.len() >= count)
+            (self.delivered_count() >= count).then(|| self.events()).filter(|events| events.len() >= count)
         })
         .await
     }
