@@ -137,18 +137,13 @@ pub fn main() -> ExitCode {
 
 /// Loads a pipeline file, or prints its problems and gives the exit code.
 fn load(file: &Path, overrides: &Overrides) -> Result<Loaded, ExitCode> {
-    let color = std::io::stderr().is_terminal();
-    let mut stderr = std::io::stderr().lock();
     match config::load(file, overrides) {
-        Ok(loaded) => {
-            for warning in &loaded.warnings {
-                // Nowhere is left to say that standard error is closed.
-                let _ = writeln!(stderr, "{}", warning.render(color));
-            }
-            Ok(loaded)
-        }
+        Ok(loaded) => Ok(loaded),
         Err(LoadError::Invalid(problems)) => {
+            let color = std::io::stderr().is_terminal();
+            let mut stderr = std::io::stderr().lock();
             for problem in &problems {
+                // Nowhere is left to say that standard error is closed.
                 let _ = writeln!(stderr, "{}", problem.render(color));
             }
             Err(ExitCode::FAILURE)

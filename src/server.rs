@@ -21,7 +21,7 @@ use crate::message::FieldSet;
 use crate::pipeline::{CompileError, Generation, Ingredients, Shared, compile};
 use crate::presence::Presence;
 use crate::presence::memory::MemoryPresence;
-use crate::registry::Registry;
+use crate::registry::{AddressPlace, Registry};
 use crate::sinks::delivery::Delivery;
 use crate::sinks::memory::MemorySink;
 use crate::sinks::{self, SinkError};
@@ -93,6 +93,13 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
+}
+
+/// What a connection counts for in the limits, for as long as it lasts.
+#[derive(Debug)]
+pub(crate) struct Places {
+    _of_all: Place,
+    _of_address: AddressPlace,
 }
 
 impl State {

@@ -23,12 +23,24 @@ pub enum Format {
 /// # Errors
 ///
 /// Fails if `out` does.
-pub fn run_check(files: &[PathBuf], format: Format, deny_warnings: bool, overrides: &Overrides, color: bool, out: &mut dyn Write) -> io::Result<u8> {
+pub fn run_check(
+    files: &[PathBuf],
+    format: Format,
+    deny_warnings: bool,
+    overrides: &Overrides,
+    color: bool,
+    out: &mut dyn Write,
+) -> io::Result<u8> {
     let mut code = 0;
     let mut all = Vec::new();
     for file in files {
         let (problems, readable) = problems(file, overrides);
-        let count = |severity| problems.iter().filter(|problem| problem.severity == severity).count();
+        let count = |severity| {
+            problems
+                .iter()
+                .filter(|problem| problem.severity == severity)
+                .count()
+        };
         let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
         code = code.max(match (readable, errors, warnings) {
             (false, ..) => 2,
@@ -78,7 +90,10 @@ fn summary(file: &Path, errors: usize, warnings: usize) -> String {
         1 => Some(format!("1 {word}")),
         _ => Some(format!("{number} {word}s")),
     };
-    let counts: Vec<_> = [count(errors, "error"), count(warnings, "warning")].into_iter().flatten().collect();
+    let counts: Vec<_> = [count(errors, "error"), count(warnings, "warning")]
+        .into_iter()
+        .flatten()
+        .collect();
     let counts = counts.join(", ");
     let file = file.display();
     match (errors, warnings) {
@@ -97,8 +112,21 @@ mod tests {
         let file = folder.path().join("p.yaml");
         std::fs::write(&file, text).expect("written");
         let mut out = Vec::new();
-        let code = run_check(&[file], format, deny_warnings, &Overrides::default(), false, &mut out).expect("printed");
-        (code, String::from_utf8(out).expect("UTF-8").replace(&format!("{}/", folder.path().display()), ""))
+        let code = run_check(
+            &[file],
+            format,
+            deny_warnings,
+            &Overrides::default(),
+            false,
+            &mut out,
+        )
+        .expect("printed");
+        (
+            code,
+            String::from_utf8(out)
+                .expect("UTF-8")
+                .replace(&format!("{}/", folder.path().display()), ""),
+        )
     }
 
     const WARNS: &[u8] = b"snoke_ws:\n  server: { api_key: 0123456789abcdef-x }\n  stages:\n    - fan_out: { events_mode: none }\n";
@@ -115,8 +143,18 @@ mod tests {
     fn json_is_a_list_of_seven_fields() {
         let (_, text) = check(WARNS, Format::Json, false);
         let list: serde_json::Value = serde_json::from_str(&text).expect("JSON");
-        let keys: Vec<_> = list[0].as_object().expect("an object").keys().map(String::as_str).collect();
-        assert_eq!(keys, ["file", "line", "column", "severity", "code", "message", "hint"]);
+        let keys: Vec<_> = list[0]
+            .as_object()
+            .expect("an object")
+            .keys()
+            .map(String::as_str)
+            .collect();
+        assert_eq!(
+            keys,
+            [
+                "file", "line", "column", "severity", "code", "message", "hint"
+            ]
+        );
         assert_eq!(list[0]["severity"], "warning");
         assert_eq!(list[0]["code"], "missing_auth");
     }
@@ -125,9 +163,22 @@ mod tests {
     fn unreadable_files_exit_with_2() {
         let (code, text) = check(b"snoke_ws:\n  mode: \xff\n", Format::Text, false);
         assert_eq!(code, 2);
-        assert!(text.contains("error[unreadable_file]: the file cannot be read: it is not UTF-8 text (line 2)"), "{text}");
+        assert!(
+            text.contains(
+                "error[unreadable_file]: the file cannot be read: it is not UTF-8 text (line 2)"
+            ),
+            "{text}"
+        );
         let mut out = Vec::new();
-        let code = run_check(&["no/such.yaml".into()], Format::Json, false, &Overrides::default(), false, &mut out).expect("printed");
+        let code = run_check(
+            &["no/such.yaml".into()],
+            Format::Json,
+            false,
+            &Overrides::default(),
+            false,
+            &mut out,
+        )
+        .expect("printed");
         assert_eq!(code, 2);
         assert!(String::from_utf8_lossy(&out).contains("there is no such file"));
     }

@@ -1,5 +1,6 @@
 //! `wsgw explain`: prints the compiled stack and every effective value with where it came from.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -14,7 +15,12 @@ use crate::stages::fan_out::EventsMode;
 /// # Errors
 ///
 /// Fails if `out` does.
-pub fn run_explain(file: &Path, overrides: &Overrides, color: bool, out: &mut dyn Write) -> io::Result<u8> {
+pub fn run_explain(
+    file: &Path,
+    overrides: &Overrides,
+    color: bool,
+    out: &mut dyn Write,
+) -> io::Result<u8> {
     match config::load(file, overrides) {
         Ok(loaded) => {
             for warning in &loaded.warnings {
@@ -46,14 +52,33 @@ fn explain(name: &str, loaded: &Loaded, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "stages, in the order a message meets them:")?;
     for (index, stage) in config.stages.iter().enumerate() {
         let (kinds, does) = describe(stage);
-        writeln!(out, "  {}. {:<13} {:<44} {does}", index + 1, stage.name(), kinds)?;
+        writeln!(
+            out,
+            "  {}. {:<13} {:<44} {does}",
+            index + 1,
+            stage.name(),
+            kinds
+        )?;
     }
     writeln!(out, "\nsinks:")?;
     sinks(config, out)?;
     writeln!(out, "\nvalues:")?;
     let settings = loaded.origins.settings();
-    let rows: Vec<_> = settings.iter().map(|setting| (format!("{} = {}", setting.path, shown(&setting.value)), &setting.origin)).collect();
-    let width = rows.iter().map(|(text, _)| text.chars().count()).filter(|width| *width <= 70).max().unwrap_or_default();
+    let rows: Vec<_> = settings
+        .iter()
+        .map(|setting| {
+            (
+                format!("{} = {}", setting.path, shown(&setting.value)),
+                &setting.origin,
+            )
+        })
+        .collect();
+    let width = rows
+        .iter()
+        .map(|(text, _)| text.chars().count())
+        .filter(|width| *width <= 70)
+        .max()
+        .unwrap_or_default();
     for (text, origin) in rows {
         writeln!(out, "  {text:<width$}   ({origin})")?;
     }
@@ -64,8 +89,14 @@ fn explain(name: &str, loaded: &Loaded, out: &mut dyn Write) -> io::Result<()> {
 fn describe(stage: &StageConfig) -> (&'static str, &'static str) {
     const ALL: &str = "connected, message_received, disconnected";
     match stage {
-        StageConfig::Auth(_) => ("the upgrade, message_received of type auth", "admits by token"),
-        StageConfig::PingFilter(_) => ("message_received", "answers ping and heartbeat, publishes neither"),
+        StageConfig::Auth(_) => (
+            "the upgrade, message_received of type auth",
+            "admits by token",
+        ),
+        StageConfig::PingFilter(_) => (
+            "message_received",
+            "answers ping and heartbeat, publishes neither",
+        ),
         StageConfig::RateLimit(_) => ("message_received", "refuses what comes too fast"),
         StageConfig::OrderingKey(_) => ("message_received", "names the key that keeps its order"),
         StageConfig::Trace(_) => (ALL, "adds trace context"),
@@ -78,26 +109,44 @@ fn sinks(config: &Config, out: &mut dyn Write) -> io::Result<()> {
         StageConfig::FanOut(fan_out) => Some(fan_out),
         _ => None,
     });
-    let mode = fan_out.and_then(|fan_out| fan_out.events_mode).unwrap_or(match config.mode {
-        Mode::Terminator => EventsMode::Webhook,
-        Mode::Core => EventsMode::Broker,
-    });
+    let mode = fan_out
+        .and_then(|fan_out| fan_out.events_mode)
+        .unwrap_or(match config.mode {
+            Mode::Terminator => EventsMode::Webhook,
+            Mode::Core => EventsMode::Broker,
+        });
     let webhook = &config.events.webhook;
     let mut any = false;
     if matches!(mode, EventsMode::Webhook | EventsMode::Both) && !webhook.url.is_empty() {
         any = true;
-        writeln!(out, "  webhook: POST {}, {}", webhook.url, if webhook.secret.is_empty() { "unsigned" } else { "signed" })?;
+        writeln!(
+            out,
+            "  webhook: POST {}, {}",
+            without_password(&webhook.url),
+            if webhook.secret.is_empty() {
+                "unsigned"
+            } else {
+                "signed"
+            }
+        )?;
         writeln!(
             out,
             "    tries: {} of at most {} s each, {} s before the second, doubled with jitter up to {} s",
-            webhook.retry_attempts, webhook.timeout_seconds, webhook.retry_base_seconds, webhook.retry_max_seconds
+            webhook.retry_attempts,
+            webhook.timeout_seconds,
+            webhook.retry_base_seconds,
+            webhook.retry_max_seconds
         )?;
         let full = match fan_out.map(|fan_out| fan_out.on_full).unwrap_or_default() {
             crate::stages::fan_out::OnFull::Wait => "the client's reads pause",
             crate::stages::fan_out::OnFull::Reject => "the client is answered overloaded",
             crate::stages::fan_out::OnFull::Close => "the connection is closed with 1013",
         };
-        writeln!(out, "    buffer: {} events, {} bytes, {} requests at once; full: {full}", webhook.buffer.max_events, webhook.buffer.max_bytes, webhook.concurrency)?;
+        writeln!(
+            out,
+            "    buffer: {} events, {} bytes, {} requests at once; full: {full}",
+            webhook.buffer.max_events, webhook.buffer.max_bytes, webhook.concurrency
+        )?;
     }
     if config.events.stdout.enabled {
         any = true;
@@ -110,7 +159,11 @@ fn sinks(config: &Config, out: &mut dyn Write) -> io::Result<()> {
     if file.path.is_empty() {
         writeln!(out, "  dead letters: only counted and logged")
     } else {
-        writeln!(out, "  dead letters: {}, {} files of {} bytes kept", file.path, file.max_files, file.max_bytes)
+        writeln!(
+            out,
+            "  dead letters: {}, {} files of {} bytes kept",
+            file.path, file.max_files, file.max_bytes
+        )
     }
 }
 
@@ -119,7 +172,21 @@ fn shown(value: &Json) -> String {
     match value {
         Json::Null => "(none)".into(),
         Json::String(text) if text.is_empty() => "\"\"".into(),
-        Json::String(text) if !text.contains(|c: char| c.is_control()) => text.clone(),
+        Json::String(text) if !text.contains(|c: char| c.is_control()) => {
+            without_password(text).into_owned()
+        }
         other => other.to_string(),
     }
+}
+
+/// Hides the password of a text that is a URL; anything else stays.
+fn without_password(text: &str) -> Cow<'_, str> {
+    let masked = || {
+        let (scheme, rest) = text.split_once("://")?;
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (credentials, host) = rest[..end].rsplit_once('@')?;
+        let (user, _) = credentials.split_once(':')?;
+        Some(format!("{scheme}://{user}:***@{host}{}", &rest[end..]))
+    };
+    masked().map_or(Cow::Borrowed(text), Cow::Owned)
 }

@@ -20,6 +20,14 @@ pub(super) fn run(file: Option<PathBuf>, overrides: &Overrides) -> ExitCode {
     if let Err(error) = logs::start(&loaded.config.logging) {
         return fail(&error);
     }
+    for warning in &loaded.warnings {
+        tracing::warn!(
+            event = "config_warning",
+            code = warning.code,
+            place = %format_args!("{}:{}:{}", warning.file, warning.line, warning.column),
+            message = %warning.message,
+        );
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -51,21 +51,42 @@ impl Diagnostic {
     /// Renders the problem for people, with a trailing newline, in colour if `color`.
     #[must_use]
     pub fn render(&self, color: bool) -> String {
-        let paint = |codes: &str, text: &str| if color { format!("\u{1b}[{codes}m{text}\u{1b}[0m") } else { text.to_owned() };
+        let paint = |codes: &str, text: &str| {
+            if color {
+                format!("\u{1b}[{codes}m{text}\u{1b}[0m")
+            } else {
+                text.to_owned()
+            }
+        };
         let tone = match self.severity {
             Severity::Error => "1;31",
             Severity::Warning => "1;33",
         };
         let place = format!("{}:{}:{}:", self.file, self.line, self.column);
         let label = format!("{}[{}]:", self.severity, self.code);
-        let mut text = format!("{} {} {}\n", paint("1", &place), paint(tone, &label), self.message);
+        let mut text = format!(
+            "{} {} {}\n",
+            paint("1", &place),
+            paint(tone, &label),
+            self.message
+        );
         if let Some(excerpt) = &self.excerpt {
             let gutter = self.line.to_string();
             let bar = paint("34", "|");
             // Tabs are kept below, so that the caret stands under its character whatever a tab's width.
-            let lead: String = excerpt.chars().take(self.column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+            let lead: String = excerpt
+                .chars()
+                .take(self.column - 1)
+                .map(|c| if c == '\t' { '\t' } else { ' ' })
+                .collect();
             let _ = writeln!(text, "  {gutter} {bar} {excerpt}");
-            let _ = writeln!(text, "  {:width$} {bar} {lead}{}", "", paint(tone, "^"), width = gutter.len());
+            let _ = writeln!(
+                text,
+                "  {:width$} {bar} {lead}{}",
+                "",
+                paint(tone, "^"),
+                width = gutter.len()
+            );
         }
         if let Some(hint) = &self.hint {
             let _ = writeln!(text, "  {} {hint}", paint("36", "hint:"));
@@ -108,7 +129,11 @@ mod tests {
 
     #[test]
     fn colour_only_when_asked() {
-        assert!(diagnostic().render(true).contains("\u{1b}[1;31merror[unknown_key]:\u{1b}[0m"));
+        assert!(
+            diagnostic()
+                .render(true)
+                .contains("\u{1b}[1;31merror[unknown_key]:\u{1b}[0m")
+        );
         assert!(!diagnostic().render(false).contains('\u{1b}'));
     }
 }

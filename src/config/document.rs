@@ -172,15 +172,12 @@ impl Node {
     pub fn find(&self, path: &KeyPath) -> Option<(Mark, &Self)> {
         let mut found = (self.start, self);
         for segment in path.segments() {
-            found = match &found.1.value {
-                Value::List(items) => {
-                    let item = items.get(segment.parse::<usize>().ok()?)?;
-                    (item.start, item)
-                }
-                _ => {
-                    let entry = found.1.entry(segment)?;
-                    (entry.key_start, &entry.node)
-                }
+            found = if let Value::List(items) = &found.1.value {
+                let item = items.get(segment.parse::<usize>().ok()?)?;
+                (item.start, item)
+            } else {
+                let entry = found.1.entry(segment)?;
+                (entry.key_start, &entry.node)
             };
         }
         Some(found)
@@ -192,7 +189,11 @@ impl Node {
         let mut path = path.clone();
         loop {
             if let Some((mark, _)) = self.find(&path) {
-                return if path.segments().is_empty() { Mark::START } else { mark };
+                return if path.segments().is_empty() {
+                    Mark::START
+                } else {
+                    mark
+                };
             }
             match path.parent() {
                 Some(parent) => path = parent,
@@ -210,9 +211,15 @@ mod tests {
     fn paths_read_as_an_operator_addresses_them() {
         let shown = |segments: &[&str]| KeyPath::of(segments.iter().copied()).to_string();
         assert_eq!(shown(&["snoke_ws", "server", "listen"]), "server.listen");
-        assert_eq!(shown(&["snoke_ws", "stages", "2", "rate_limit", "burst"]), "stages.rate_limit.burst");
+        assert_eq!(
+            shown(&["snoke_ws", "stages", "2", "rate_limit", "burst"]),
+            "stages.rate_limit.burst"
+        );
         assert_eq!(shown(&["snoke_ws", "stages", "2"]), "stages[2]");
-        assert_eq!(shown(&["snoke_ws", "server", "allowed_origins", "1"]), "server.allowed_origins[1]");
+        assert_eq!(
+            shown(&["snoke_ws", "server", "allowed_origins", "1"]),
+            "server.allowed_origins[1]"
+        );
         assert_eq!(shown(&["snoke_ws"]), "snoke_ws");
     }
 }

@@ -6,7 +6,16 @@
 use std::collections::BTreeSet;
 
 /// Words that make an unknown key sound secret.
-const SECRET_WORDS: [&str; 8] = ["secret", "token", "passw", "key", "pem", "dsn", "credential", "auth"];
+const SECRET_WORDS: [&str; 8] = [
+    "secret",
+    "token",
+    "passw",
+    "key",
+    "pem",
+    "dsn",
+    "credential",
+    "auth",
+];
 
 /// The key names of a pipeline file, by whether their values may be shown.
 #[derive(Debug, Default)]
@@ -27,7 +36,10 @@ impl KeyNames {
         }
         let lower = key.to_ascii_lowercase();
         SECRET_WORDS.iter().any(|word| lower.contains(word))
-            || self.secret.iter().any(|secret| strsim::damerau_levenshtein(secret, &lower) <= 2)
+            || self
+                .secret
+                .iter()
+                .any(|secret| strsim::damerau_levenshtein(secret, &lower) <= 2)
     }
 
     /// Gives the lines of `text` with the values of secret keys masked.
@@ -48,7 +60,11 @@ impl KeyNames {
             }
             let indent = line.len() - line.trim_start().len();
             if inside.is_some_and(|key_indent| indent > key_indent || line.trim().is_empty()) {
-                lines.push(if line.trim().is_empty() { String::new() } else { format!("{}***", &line[..indent]) });
+                lines.push(if line.trim().is_empty() {
+                    String::new()
+                } else {
+                    format!("{}***", &line[..indent])
+                });
                 continue;
             }
             inside = None;
@@ -68,18 +84,32 @@ impl KeyNames {
 
     /// Finds where a line's secret value begins, if it has one worth hiding.
     fn secret_value(&self, line: &str) -> Option<usize> {
-        let bytes = line.as_bytes();
-        for (at, _) in line.match_indices(':') {
-            let head = line[..at].trim_end().trim_end_matches(['"', '\'']);
-            let start = head.rfind(|c: char| !(c.is_alphanumeric() || c == '_' || c == '-')).map_or(0, |at| {
-                at + head[at..].chars().next().map_or(1, char::len_utf8)
+        let in_word = |c: char| c.is_alphanumeric() || c == '_' || c == '-';
+        let mut from = 0;
+        while let Some(start) = line[from..].find(in_word).map(|at| from + at) {
+            let end = line[start..]
+                .find(|c| !in_word(c))
+                .map_or(line.len(), |at| start + at);
+            from = end;
+            let word = &line[start..end];
+            let after = line[end..].trim_start_matches(['"', '\'']).trim_start();
+            let value = after.strip_prefix([':', '=']).unwrap_or(after).trim_start();
+            // A known secret is hidden even where the colon is forgotten.
+            let spaced = after.strip_prefix(':').is_some_and(|rest| {
+                rest.is_empty()
+                    || rest.starts_with(char::is_whitespace)
+                    || line[end..].starts_with(['"', '\''])
             });
-            let value = line[at + 1..].trim_start();
-            let spaced = bytes.get(at + 1).is_none_or(u8::is_ascii_whitespace) || line[..at].ends_with(['"', '\'']);
-            // What the environment supplies is not in the text, so that a `${NAME}` may be shown.
-            let harmless = value.is_empty() && !line[at + 1..].contains(char::is_alphanumeric) && !self.secret.contains(&head[start..]);
-            if spaced && !harmless && self.hides(&head[start..]) && !is_only_variable(value) {
-                return Some(at + 1);
+            let is_key = self.secret.contains(word) || spaced && self.hides(word);
+            // An empty line of a known secret may go on below; a `${NAME}` reveals nothing.
+            let reveals = !value.is_empty() || self.secret.contains(word);
+            if is_key && reveals && !is_only_variable(value) {
+                let colon = line[end..].find([':', '=']).filter(|at| {
+                    line[end..end + at]
+                        .trim_matches(['"', '\'', ' '])
+                        .is_empty()
+                });
+                return Some(colon.map_or(end, |at| end + at + 1));
             }
         }
         None
@@ -88,12 +118,22 @@ impl KeyNames {
 
 /// Tells whether a value is one `${NAME}` or `${NAME:-}`, which reveals nothing.
 fn is_only_variable(value: &str) -> bool {
-    let value = value.split(" #").next().unwrap_or(value).trim().trim_end_matches(['}', ' ', ',']);
+    // In quotes, ` #` begins no comment and what follows is part of the value.
+    let quoted = value.starts_with(['"', '\'']);
+    let value = value
+        .split(" #")
+        .next()
+        .filter(|_| !quoted)
+        .unwrap_or(value)
+        .trim()
+        .trim_end_matches(['}', ' ', ',']);
     let value = value.trim_matches(['"', '\'']).trim_end_matches('}');
     value
         .strip_prefix("${")
         .map(|name| name.strip_suffix(":-").unwrap_or(name))
-        .is_some_and(|name| !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_'))
+        .is_some_and(|name| {
+            !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+        })
 }
 
 #[cfg(test)]
@@ -103,7 +143,16 @@ mod tests {
     fn names() -> KeyNames {
         KeyNames {
             secret: ["api_key", "public_key", "secret"].map(String::from).into(),
-            public: ["ordering_key", "listen", "auth", "token_sources", "public_key_file", "jwt"].map(String::from).into(),
+            public: [
+                "ordering_key",
+                "listen",
+                "auth",
+                "token_sources",
+                "public_key_file",
+                "jwt",
+            ]
+            .map(String::from)
+            .into(),
         }
     }
 
@@ -117,22 +166,38 @@ mod tests {
         assert_eq!(masked("\"api_key\" : hunter2"), "\"api_key\" : ***");
         assert_eq!(masked("a: { secret: 'x', listen: y }"), "a: { secret: ***");
         assert_eq!(masked("a: {\"secret\":\"x\"}"), "a: {\"secret\": ***");
-        assert_eq!(masked("public_key: |\n  AAA\n\n  BBB\nlisten: x"), "public_key: ***\n  ***\n\n  ***\nlisten: x");
+        assert_eq!(
+            masked("public_key: |\n  AAA\n\n  BBB\nlisten: x"),
+            "public_key: ***\n  ***\n\n  ***\nlisten: x"
+        );
         assert_eq!(masked("secret:\n  abc"), "secret: ***\n  ***");
-        assert_eq!(masked("{ secret: \"a\nb\", listen: x}"), "{ secret: ***\n***");
+        assert_eq!(
+            masked("{ secret: \"a\nb\", listen: x}"),
+            "{ secret: ***\n***"
+        );
     }
 
     #[test]
     fn misspelt_secrets_are_hidden() {
+        assert_eq!(masked("  api_key hunter2"), "  api_key ***");
+        assert_eq!(masked("api_key:hunter2"), "api_key: ***");
+        assert_eq!(masked("api_key = hunter2"), "api_key = ***");
         assert_eq!(masked("api_kye: hunter2"), "api_kye: ***");
         assert_eq!(masked("password: hunter2"), "password: ***");
     }
 
     #[test]
     fn what_is_no_secret_is_shown() {
-        for line in ["- ordering_key: { strategy: banana }", "- auth: { jwt: { public_key_file: a } }", "listen: 0.0.0.0:8000", "api_key: \"${GATEWAY_API_KEY:-}\"", "- auth: { jwt: { public_key: \"${JWT_PUBLIC_KEY}\" } }"] {
+        for line in [
+            "- ordering_key: { strategy: banana }",
+            "- auth: { jwt: { public_key_file: a } }",
+            "listen: 0.0.0.0:8000",
+            "api_key: \"${GATEWAY_API_KEY:-}\"",
+            "- auth: { jwt: { public_key: \"${JWT_PUBLIC_KEY}\" } }",
+        ] {
             assert_eq!(masked(line), line);
         }
         assert_eq!(masked("api_key: \"${X:-hunter2}\""), "api_key: ***");
+        assert_eq!(masked("api_key: \"${X} #hunter2\""), "api_key: ***");
     }
 }

@@ -43,7 +43,7 @@ pub fn expand(node: &mut Node, env: &EnvVars, problems: &mut Vec<Problem>) {
 enum Failure {
     Unset(String),
     Unterminated,
-    BadName(String),
+    BadName,
     TooDeep,
 }
 
@@ -54,14 +54,20 @@ impl Failure {
                 .hint(format!("set {name}, or give a default: `${{{name}:-value}}`")),
             Self::Unterminated => Problem::at(at, "bad_expansion", "`${` is opened and never closed")
                 .hint("write `${NAME}` or `${NAME:-default}`; a literal `$` is written `$$`"),
-            Self::BadName(name) => Problem::at(at, "bad_expansion", format!("`${{{name}}}` does not name a variable"))
+            // What stands in the braces is not repeated: it may be a secret somebody put there.
+            Self::BadName => Problem::at(at, "bad_expansion", "a `${…}` does not name a variable")
                 .hint("write `${NAME}` or `${NAME:-default}`, with letters, digits and `_`; a literal `$` is written `$$`"),
             Self::TooDeep => Problem::at(at, "bad_expansion", format!("`${{…}}` nests more than {MAX_DEPTH} levels")),
         }
     }
 }
 
-fn expand_text(text: &str, env: &EnvVars, variables: &mut Vec<Variable>, depth: usize) -> Result<String, Failure> {
+fn expand_text(
+    text: &str,
+    env: &EnvVars,
+    variables: &mut Vec<Variable>,
+    depth: usize,
+) -> Result<String, Failure> {
     if depth > MAX_DEPTH {
         return Err(Failure::TooDeep);
     }
@@ -85,7 +91,12 @@ fn expand_text(text: &str, env: &EnvVars, variables: &mut Vec<Variable>, depth: 
     Ok(expanded)
 }
 
-fn expand_variable(inner: &str, env: &EnvVars, variables: &mut Vec<Variable>, depth: usize) -> Result<String, Failure> {
+fn expand_variable(
+    inner: &str,
+    env: &EnvVars,
+    variables: &mut Vec<Variable>,
+    depth: usize,
+) -> Result<String, Failure> {
     let (name, default) = match inner.split_once(":-") {
         Some((name, default)) => (name, Some(default)),
         None => (inner, None),
@@ -93,19 +104,30 @@ fn expand_variable(inner: &str, env: &EnvVars, variables: &mut Vec<Variable>, de
     let well_formed = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     if !well_formed {
-        // Only the start is shown: what follows may be anything, a secret's default among it.
-        return Err(Failure::BadName(name.chars().take(40).collect()));
+        return Err(Failure::BadName);
     }
     let set = env.get(name);
     let value = match default {
-        Some(default) => set.filter(|value| !value.is_empty()).map(|value| Ok(value.clone())).unwrap_or_else(|| {
-            variables.push(Variable { name: name.to_owned(), used: false });
-            expand_text(default, env, variables, depth + 1)
-        })?,
-        None => set.cloned().ok_or_else(|| Failure::Unset(name.to_owned()))?,
+        Some(default) => {
+            if let Some(value) = set.filter(|value| !value.is_empty()) {
+                value.clone()
+            } else {
+                variables.push(Variable {
+                    name: name.to_owned(),
+                    used: false,
+                });
+                expand_text(default, env, variables, depth + 1)?
+            }
+        }
+        None => set
+            .cloned()
+            .ok_or_else(|| Failure::Unset(name.to_owned()))?,
     };
     if !variables.iter().any(|variable| variable.name == name) {
-        variables.push(Variable { name: name.to_owned(), used: true });
+        variables.push(Variable {
+            name: name.to_owned(),
+            used: true,
+        });
     }
     Ok(value)
 }
@@ -129,14 +151,22 @@ mod tests {
     use super::*;
 
     fn expanded(text: &str) -> Result<String, Failure> {
-        let env = EnvVars::from([("A".into(), "1".into()), ("EMPTY".into(), String::new()), ("B_2".into(), "${A}".into())]);
+        let env = EnvVars::from([
+            ("A".into(), "1".into()),
+            ("EMPTY".into(), String::new()),
+            ("B_2".into(), "${A}".into()),
+        ]);
         expand_text(text, &env, &mut Vec::new(), 0)
     }
 
     #[test]
     fn variables_and_defaults() {
         assert_eq!(expanded("${A}").as_deref(), Ok("1"));
-        assert_eq!(expanded("x${A}y${B_2}").as_deref(), Ok("x1y${A}"), "values are not expanded again");
+        assert_eq!(
+            expanded("x${A}y${B_2}").as_deref(),
+            Ok("x1y${A}"),
+            "values are not expanded again"
+        );
         assert_eq!(expanded("${NO:-d}").as_deref(), Ok("d"));
         assert_eq!(expanded("${EMPTY:-d}").as_deref(), Ok("d"), "as in shells");
         assert_eq!(expanded("${EMPTY}").as_deref(), Ok(""));
@@ -154,8 +184,8 @@ mod tests {
     fn mistakes() {
         assert_eq!(expanded("${NO}"), Err(Failure::Unset("NO".into())));
         assert_eq!(expanded("${A"), Err(Failure::Unterminated));
-        assert_eq!(expanded("${}"), Err(Failure::BadName(String::new())));
-        assert_eq!(expanded("${A-x}"), Err(Failure::BadName("A-x".into())));
+        assert_eq!(expanded("${}"), Err(Failure::BadName));
+        assert_eq!(expanded("${A-x}"), Err(Failure::BadName));
         let deep = format!("{}{}", "${NO:-".repeat(20), "}".repeat(20));
         assert_eq!(expanded(&deep), Err(Failure::TooDeep));
     }

@@ -64,14 +64,26 @@ impl<'a> Layers<'a> {
             // An empty list would replace nothing, but a map by place must not meet a list.
             dict.remove("stages");
         }
-        let root = file.entry(ROOT).map_or_else(|| Merged::from(Dict::new()), |entry| to_merged(&entry.node, &KeyPath::of([ROOT])));
-        let provider = |name: &str, value: Merged| Tree { name: name.to_owned(), data: Dict::from([(ROOT.to_owned(), value)]) };
+        let root = file.entry(ROOT).map_or_else(
+            || Merged::from(Dict::new()),
+            |entry| to_merged(&entry.node, &KeyPath::of([ROOT])),
+        );
+        let provider = |name: &str, value: Merged| Tree {
+            name: name.to_owned(),
+            data: Dict::from([(ROOT.to_owned(), value)]),
+        };
         // A root that is no map is reported by validation, and must not hide the defaults from it.
-        let mut figment = Figment::new().merge(provider(DEFAULTS, defaults)).merge(provider(FILE, root));
+        let mut figment = Figment::new()
+            .merge(provider(DEFAULTS, defaults))
+            .merge(provider(FILE, root));
         for (index, over) in overrides.iter().enumerate() {
             let mut value = to_merged(&over.node, &over.path);
             for (depth, segment) in over.path.segments().iter().enumerate().skip(1).rev() {
-                let key = if depth == 2 && over.path.segments()[1] == "stages" { place(segment) } else { segment.clone() };
+                let key = if depth == 2 && over.path.segments()[1] == "stages" {
+                    place(segment)
+                } else {
+                    segment.clone()
+                };
                 value = Merged::from(Dict::from([(key, value)]));
             }
             figment = figment.merge(provider(&index.to_string(), value));
@@ -79,7 +91,12 @@ impl<'a> Layers<'a> {
         let merged = figment.find_value(ROOT).map_err(Box::new)?;
         let mut names = HashMap::new();
         collect_names(&figment, &merged, &mut names);
-        Ok(Self { file, overrides, names, merged })
+        Ok(Self {
+            file,
+            overrides,
+            names,
+            merged,
+        })
     }
 
     /// Tells which layer `value`, a part of [`Layers::merged`], came from.
@@ -87,12 +104,41 @@ impl<'a> Layers<'a> {
     pub fn layer(&self, value: &Merged) -> Layer<'a> {
         match self.names.get(&value.tag()).map(String::as_str) {
             Some(FILE) => Layer::File,
-            Some(name) => match name.parse::<usize>().ok().and_then(|index| self.overrides.get(index)) {
+            Some(name) => match name
+                .parse::<usize>()
+                .ok()
+                .and_then(|index| self.overrides.get(index))
+            {
                 Some(over) => Layer::Override(over),
                 None => Layer::Defaults,
             },
             None => Layer::Defaults,
         }
+    }
+
+    /// Tells which layer gives the setting at `path`, and names the variable or flag it came from, if any.
+    #[must_use]
+    pub fn trace(&self, path: &KeyPath) -> (Layer<'a>, String) {
+        let mut value = &self.merged;
+        for (depth, segment) in path.segments().iter().enumerate().skip(1) {
+            let key = if depth == 2 && path.segments()[1] == "stages" {
+                place(segment)
+            } else {
+                segment.clone()
+            };
+            match value {
+                Merged::Dict(_, dict) => match dict.get(&key) {
+                    Some(child) => value = child,
+                    None => return (Layer::Defaults, String::new()),
+                },
+                _ => break,
+            }
+        }
+        let layer = self.layer(value);
+        let origin = self
+            .node(layer, path)
+            .map_or_else(String::new, |node| provenance_used(node, layer));
+        (layer, origin)
     }
 
     /// Finds the value at `path` as its layer wrote it.
@@ -103,9 +149,38 @@ impl<'a> Layers<'a> {
             Layer::File => self.file.find(path).map(|(_, node)| node),
             Layer::Override(over) => {
                 let rest = path.segments().strip_prefix(over.path.segments())?;
-                over.node.find(&KeyPath::of(rest.iter().cloned())).map(|(_, node)| node)
+                over.node
+                    .find(&KeyPath::of(rest.iter().cloned()))
+                    .map(|(_, node)| node)
             }
         }
+    }
+}
+
+/// Says where a value came from, if not plainly from the file: to be put after a message.
+pub(super) fn provenance(node: &Node, layer: Layer<'_>) -> String {
+    let origin = provenance_used(node, layer);
+    match node.variables.last() {
+        Some(variable) if origin.is_empty() => format!(" (the default of ${{{}}})", variable.name),
+        _ => origin,
+    }
+}
+
+/// Names the variables or the flag that a value really came from.
+fn provenance_used(node: &Node, layer: Layer<'_>) -> String {
+    if let Layer::Override(over) = layer {
+        return format!(" (from {})", over.setter.describe());
+    }
+    let used: Vec<_> = node
+        .variables
+        .iter()
+        .filter(|variable| variable.used)
+        .map(|variable| variable.name.as_str())
+        .collect();
+    match used.as_slice() {
+        [] => String::new(),
+        [one] => format!(" (from environment variable {one})"),
+        several => format!(" (from environment variables {})", several.join(", ")),
     }
 }
 
@@ -118,7 +193,15 @@ pub(super) fn place(index: &str) -> String {
 fn to_merged(node: &Node, path: &KeyPath) -> Merged {
     match &node.value {
         Value::Map(entries) => Merged::from(
-            entries.iter().map(|entry| (entry.key.clone(), to_merged(&entry.node, &path.child(&entry.key)))).collect::<Dict>(),
+            entries
+                .iter()
+                .map(|entry| {
+                    (
+                        entry.key.clone(),
+                        to_merged(&entry.node, &path.child(&entry.key)),
+                    )
+                })
+                .collect::<Dict>(),
         ),
         Value::List(items) if path.segments() == [ROOT, "stages"] => {
             let items = items.iter().enumerate().map(|(index, item)| {
@@ -134,7 +217,9 @@ fn to_merged(node: &Node, path: &KeyPath) -> Merged {
 
 fn collect_names(figment: &Figment, value: &Merged, names: &mut HashMap<Tag, String>) {
     if let Some(metadata) = figment.get_metadata(value.tag()) {
-        names.entry(value.tag()).or_insert_with(|| metadata.name.to_string());
+        names
+            .entry(value.tag())
+            .or_insert_with(|| metadata.name.to_string());
     }
     if let Merged::Dict(_, dict) = value {
         for child in dict.values() {

@@ -50,7 +50,11 @@ pub enum LoadError {
 }
 
 fn list(diagnostics: &[Diagnostic]) -> String {
-    diagnostics.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    diagnostics
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// Loads the file at `path`.
@@ -61,7 +65,10 @@ fn list(diagnostics: &[Diagnostic]) -> String {
 /// problem found if it has errors.
 pub fn load(path: &Path, overrides: &Overrides) -> Result<Loaded, LoadError> {
     let name = path.display().to_string();
-    let unreadable = |reason: String| LoadError::Unreadable { path: name.clone(), reason };
+    let unreadable = |reason: String| LoadError::Unreadable {
+        path: name.clone(),
+        reason,
+    };
     if path.is_dir() {
         return Err(unreadable("it is a directory".into()));
     }
@@ -101,15 +108,26 @@ pub fn load_str(name: &str, text: &str, overrides: &Overrides) -> Result<Loaded,
     }
     let diagnostics = locate(name, text, &shape, problems);
     match outcome {
-        Some((config, origins, hash)) if diagnostics.iter().all(|diagnostic| diagnostic.severity == Severity::Warning) => {
-            Ok(Loaded { config, warnings: diagnostics, origins, source: text.to_owned(), hash })
+        Some((config, origins, hash))
+            if diagnostics
+                .iter()
+                .all(|diagnostic| diagnostic.severity == Severity::Warning) =>
+        {
+            Ok(Loaded {
+                config,
+                warnings: diagnostics,
+                origins,
+                source: text.to_owned(),
+                hash,
+            })
         }
         _ => Err(LoadError::Invalid(diagnostics)),
     }
 }
 
 fn empty() -> Problem {
-    Problem::at(Mark::START, "empty_file", "the file holds no settings").hint("begin with `snoke_ws:` and its `stages`; the shipped pipelines show how")
+    Problem::at(Mark::START, "empty_file", "the file holds no settings")
+        .hint("begin with `snoke_ws:` and its `stages`; the shipped pipelines show how")
 }
 
 fn is_usable(root: &Node, problems: &mut Vec<Problem>) -> bool {
@@ -121,14 +139,30 @@ fn is_usable(root: &Node, problems: &mut Vec<Problem>) -> bool {
         }
         Value::Broken => false,
         other => {
-            let found = if matches!(other, Value::List(_)) { "a list" } else { "a single value" };
-            problems.push(Problem::at(root.start, "not_a_map", format!("the file must be a map with the key `snoke_ws`, and is {found}")).hint("write everything below `snoke_ws:`"));
+            let found = if matches!(other, Value::List(_)) {
+                "a list"
+            } else {
+                "a single value"
+            };
+            problems.push(
+                Problem::at(
+                    root.start,
+                    "not_a_map",
+                    format!("the file must be a map with the key `snoke_ws`, and is {found}"),
+                )
+                .hint("write everything below `snoke_ws:`"),
+            );
             false
         }
     }
 }
 
-fn evaluate(shape: &Shape, root: &Node, overrides: &Overrides, problems: &mut Vec<Problem>) -> Option<(Config, Origins, String)> {
+fn evaluate(
+    shape: &Shape,
+    root: &Node,
+    overrides: &Overrides,
+    problems: &mut Vec<Problem>,
+) -> Option<(Config, Origins, String)> {
     let overriding = overrides::resolve(overrides, shape, root, problems);
     let layers = match Layers::merge(root, &overriding) {
         Ok(layers) => layers,
@@ -141,12 +175,12 @@ fn evaluate(shape: &Shape, root: &Node, overrides: &Overrides, problems: &mut Ve
     let config = extract(root, &checked, problems)?;
     // What stands under a misspelt root key would only raise false alarms.
     if root.entry("snoke_ws").is_some() {
-        semantics::check(&config, root, &checked, problems);
+        semantics::check(&config, root, &layers, &checked, problems);
     } else if problems.is_empty() {
         problems.push(empty());
     }
     let effective = serde_json::to_value(&config).unwrap_or_default();
-    let origins = Origins::trace(shape, &effective, &layers, &checked);
+    let origins = Origins::trace(shape, &effective, &layers);
     let hash = fingerprint(shape, effective, &checked);
     Some((config, origins, hash))
 }
@@ -156,19 +190,33 @@ fn extract(root: &Node, checked: &Checked, problems: &mut Vec<Problem>) -> Optio
         Ok(document) => return Some(document.snoke_ws),
         Err(error) => error,
     };
-    let path = KeyPath::of(error.path().iter().map(|segment| segment.to_string().trim_matches(['[', ']']).to_owned()));
+    let path = KeyPath::of(
+        error
+            .path()
+            .iter()
+            .map(|segment| segment.to_string().trim_matches(['[', ']']).to_owned()),
+    );
     // The message may quote the value, which may be a secret; the schema's formats catch all that is not.
-    problems.push(Problem::at(root.nearest_key(&path), "invalid_value", format!("`{path}` has a value of the wrong form")));
+    problems.push(Problem::at(
+        root.nearest_key(&path),
+        "invalid_value",
+        format!("`{path}` has a value of the wrong form"),
+    ));
     None
 }
 
 /// Digests the effective settings, with secrets as they are rather than masked.
 fn fingerprint(shape: &Shape, mut effective: Json, checked: &Checked) -> String {
     if let Some(field) = shape.fields().first() {
-        reveal(&field.shape, &mut effective, &checked.document[field.name.as_str()]);
+        reveal(
+            &field.shape,
+            &mut effective,
+            &checked.document[field.name.as_str()],
+        );
     }
     let digest = digest::digest(&digest::SHA256, effective.to_string().as_bytes());
-    digest.as_ref().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    let start = digest.as_ref().first_chunk().copied().unwrap_or_default();
+    format!("{:016x}", u64::from_be_bytes(start))
 }
 
 fn reveal(shape: &Shape, masked: &mut Json, plain: &Json) {
@@ -181,13 +229,20 @@ fn reveal(shape: &Shape, masked: &mut Json, plain: &Json) {
     }
     match &shape.kind {
         Kind::List(item) => {
-            for (masked, plain) in masked.as_array_mut().into_iter().flatten().zip(plain.as_array().into_iter().flatten()) {
+            for (masked, plain) in masked
+                .as_array_mut()
+                .into_iter()
+                .flatten()
+                .zip(plain.as_array().into_iter().flatten())
+            {
                 reveal(item, masked, plain);
             }
         }
         _ => {
             for field in shape.fields() {
-                if let (Some(masked), Some(plain)) = (masked.get_mut(&field.name), plain.get(&field.name)) {
+                if let (Some(masked), Some(plain)) =
+                    (masked.get_mut(&field.name), plain.get(&field.name))
+                {
                     reveal(&field.shape, masked, plain);
                 }
             }
@@ -200,7 +255,9 @@ fn locate(name: &str, text: &str, shape: &Shape, mut problems: Vec<Problem>) -> 
     if problems.is_empty() {
         return Vec::new();
     }
-    let lines = shape.key_names().mask(text.strip_prefix('\u{feff}').unwrap_or(text));
+    let lines = shape
+        .key_names()
+        .mask(text.strip_prefix('\u{feff}').unwrap_or(text));
     problems.sort_by_key(|problem| problem.at);
     problems.dedup();
     problems
@@ -211,7 +268,10 @@ fn locate(name: &str, text: &str, shape: &Shape, mut problems: Vec<Problem>) -> 
             column: problem.at.column,
             severity: problem.severity(),
             code: problem.code,
-            excerpt: lines.get(problem.at.line - 1).filter(|line| !line.trim().is_empty()).cloned(),
+            excerpt: lines
+                .get(problem.at.line - 1)
+                .filter(|line| !line.trim().is_empty())
+                .cloned(),
             message: problem.message,
             hint: problem.hint,
         })

@@ -12,7 +12,6 @@ use super::document::KeyPath;
 use super::layers::{Layer, Layers};
 use super::overrides::Setter;
 use super::shape::{Kind, Shape};
-use super::validate::Checked;
 
 /// Where a setting came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,8 +46,13 @@ impl fmt::Display for Origin {
             Self::Default => f.write_str("default"),
             Self::File { line, .. } => write!(f, "file:{line}"),
             Self::Env(name) => write!(f, "env {name}"),
-            Self::Expanded { line, variables, .. } => {
-                let names: Vec<_> = variables.iter().map(|name| format!("${{{name}}}")).collect();
+            Self::Expanded {
+                line, variables, ..
+            } => {
+                let names: Vec<_> = variables
+                    .iter()
+                    .map(|name| format!("${{{name}}}"))
+                    .collect();
                 write!(f, "file:{line} via {}", names.join(" "))
             }
             Self::Flag => f.write_str("--set"),
@@ -84,18 +88,34 @@ impl Origins {
     /// Gives the origin of the setting `path`, such as `stages.rate_limit.burst`.
     #[must_use]
     pub fn get(&self, path: &str) -> Option<&Origin> {
-        self.by_path.get(path).and_then(|index| self.settings.get(*index)).map(|setting| &setting.origin)
+        self.by_path
+            .get(path)
+            .and_then(|index| self.settings.get(*index))
+            .map(|setting| &setting.origin)
     }
 
-    pub(super) fn trace(document: &Shape, effective: &Json, layers: &Layers<'_>, checked: &Checked) -> Self {
+    pub(super) fn trace(document: &Shape, effective: &Json, layers: &Layers<'_>) -> Self {
         let mut origins = Self::default();
         if let Some(root) = document.fields().first() {
-            origins.collect(&root.shape, effective, Some(&layers.merged), &KeyPath::of([root.name.as_str()]), layers, checked);
+            origins.collect(
+                &root.shape,
+                effective,
+                Some(&layers.merged),
+                &KeyPath::of([root.name.as_str()]),
+                layers,
+            );
         }
         origins
     }
 
-    fn collect(&mut self, shape: &Shape, value: &Json, merged: Option<&Merged>, path: &KeyPath, layers: &Layers<'_>, checked: &Checked) {
+    fn collect(
+        &mut self,
+        shape: &Shape,
+        value: &Json,
+        merged: Option<&Merged>,
+        path: &KeyPath,
+        layers: &Layers<'_>,
+    ) {
         let child = |key: &str| match merged {
             Some(Merged::Dict(_, dict)) => dict.get(key),
             _ => None,
@@ -104,13 +124,25 @@ impl Origins {
             Kind::Object(fields) | Kind::OneKey(fields) => {
                 for field in fields {
                     if let Some(value) = value.get(&field.name) {
-                        self.collect(&field.shape, value, child(&field.name), &path.child(&field.name), layers, checked);
+                        self.collect(
+                            &field.shape,
+                            value,
+                            child(&field.name),
+                            &path.child(&field.name),
+                            layers,
+                        );
                     }
                 }
             }
             Kind::List(item) if matches!(item.kind, Kind::OneKey(_)) => {
                 for (index, value) in value.as_array().into_iter().flatten().enumerate() {
-                    self.collect(item, value, child(&super::layers::place(&index.to_string())), &path.child(index.to_string()), layers, checked);
+                    self.collect(
+                        item,
+                        value,
+                        child(&super::layers::place(&index.to_string())),
+                        &path.child(index.to_string()),
+                        layers,
+                    );
                 }
             }
             _ => {
@@ -122,8 +154,16 @@ impl Origins {
                         if node.variables.is_empty() {
                             return Origin::File { line, column };
                         }
-                        let variables = node.variables.iter().map(|variable| variable.name.clone()).collect();
-                        Origin::Expanded { line, column, variables }
+                        let variables = node
+                            .variables
+                            .iter()
+                            .map(|variable| variable.name.clone())
+                            .collect();
+                        Origin::Expanded {
+                            line,
+                            column,
+                            variables,
+                        }
                     }),
                     Layer::Override(over) => match &over.setter {
                         Setter::Env(name) => Origin::Env(name.clone()),
@@ -132,7 +172,11 @@ impl Origins {
                 };
                 let path = path.to_string();
                 self.by_path.insert(path.clone(), self.settings.len());
-                self.settings.push(Setting { path, value: value.clone(), origin });
+                self.settings.push(Setting {
+                    path,
+                    value: value.clone(),
+                    origin,
+                });
             }
         }
     }

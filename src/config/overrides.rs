@@ -22,8 +22,13 @@ impl Overrides {
     /// Takes the process's own environment, leaving out what is not UTF-8, and the given `--set` flags.
     #[must_use]
     pub fn from_process(sets: Vec<String>) -> Self {
-        let env = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-        Self { sets, env: env.collect() }
+        let env = std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
+        Self {
+            sets,
+            env: env.collect(),
+        }
     }
 }
 
@@ -61,8 +66,17 @@ pub struct Override {
 const PREFIX: &str = "wsgw__";
 
 /// Turns the texts of `overrides` into values for `root`, the lowest precedence first.
-pub fn resolve(overrides: &Overrides, document: &Shape, root: &Node, problems: &mut Vec<Problem>) -> Vec<Override> {
-    let mut resolver = Resolver { document, root, problems };
+pub fn resolve(
+    overrides: &Overrides,
+    document: &Shape,
+    root: &Node,
+    problems: &mut Vec<Problem>,
+) -> Vec<Override> {
+    let mut resolver = Resolver {
+        document,
+        root,
+        problems,
+    };
     let mut found = Vec::new();
     for (name, value) in &overrides.env {
         let lower = name.to_lowercase();
@@ -75,7 +89,12 @@ pub fn resolve(overrides: &Overrides, document: &Shape, root: &Node, problems: &
         let Some((path, value)) = set.split_once('=') else {
             // What was meant to be a value may be a secret, so that the flag is not repeated.
             resolver.problems.push(
-                Problem::at(super::document::Mark::START, "bad_override", "a --set flag has no `=`").hint("write `--set path.to.key=value`"),
+                Problem::at(
+                    super::document::Mark::START,
+                    "bad_override",
+                    "a --set flag has no `=`",
+                )
+                .hint("write `--set path.to.key=value`"),
             );
             continue;
         };
@@ -92,13 +111,21 @@ struct Resolver<'a> {
 }
 
 impl Resolver<'_> {
-    fn resolve(&mut self, setter: Setter, segments: &[&str], separator: &str, value: &str) -> Option<Override> {
+    fn resolve(
+        &mut self,
+        setter: Setter,
+        segments: &[&str],
+        separator: &str,
+        value: &str,
+    ) -> Option<Override> {
         let document = self.document;
         let mut field = document.fields().first()?;
         let mut path = KeyPath::of([field.name.as_str()]);
         let mut rest = segments;
         let stages = field.shape.field("stages")?;
-        let Kind::List(item) = &stages.shape.kind else { return None };
+        let Kind::List(item) = &stages.shape.kind else {
+            return None;
+        };
         // A path that begins with a stage's name is short for one below `stages`.
         let is_stage = |name: &str| item.field(name).is_some() && field.shape.field(name).is_none();
         if rest.first() == Some(&"stages") || rest.first().is_some_and(|name| is_stage(name)) {
@@ -107,30 +134,62 @@ impl Resolver<'_> {
                 rest = &rest[1..];
             }
             let Some((name, after)) = rest.split_first() else {
-                self.refuse(&setter, &path, "bad_override", "the list of stages cannot be overridden as a whole".into(), Some("set one key: `stages.<name>.<key>`".into()));
+                self.refuse(
+                    &setter,
+                    &path,
+                    "bad_override",
+                    "the list of stages cannot be overridden as a whole",
+                    Some("set one key: `stages.<name>.<key>`".into()),
+                );
                 return None;
             };
             let Some(stage) = item.field(name) else {
                 self.unknown(&setter, &path, name, item.fields(), "stages", separator);
                 return None;
             };
-            let index = self.root.find(&path).and_then(|(_, list)| match &list.value {
-                Value::List(items) => items.iter().position(|item| item.entry(name).is_some()),
-                _ => None,
-            });
+            let index = self
+                .root
+                .find(&path)
+                .and_then(|(_, list)| match &list.value {
+                    Value::List(items) => items.iter().position(|item| item.entry(name).is_some()),
+                    _ => None,
+                });
             let Some(index) = index else {
-                self.refuse(&setter, &path, "override_missing_stage", format!("the file has no stage `{name}`"), Some(format!("add `- {name}: {{}}` to `stages`, or drop the override")));
+                self.refuse(
+                    &setter,
+                    &path,
+                    "override_missing_stage",
+                    format!("the file has no stage `{name}`"),
+                    Some(format!(
+                        "add `- {name}: {{}}` to `stages`, or drop the override"
+                    )),
+                );
                 return None;
             };
             path = path.child(index.to_string()).child(*name);
             field = stage;
             rest = after;
         }
-        let mut walked = path.segments().last().map(|last| vec![last.clone()]).unwrap_or_default();
+        let mut walked = path
+            .segments()
+            .last()
+            .map(|last| vec![last.clone()])
+            .unwrap_or_default();
         for segment in rest {
             let Some(next) = field.shape.field(segment) else {
-                let below = if walked.len() == 1 && walked[0] == "snoke_ws" { String::new() } else { walked.join(".") };
-                self.unknown(&setter, &path, segment, field.shape.fields(), &below, separator);
+                let below = if walked.len() == 1 && walked[0] == "snoke_ws" {
+                    String::new()
+                } else {
+                    walked.join(".")
+                };
+                self.unknown(
+                    &setter,
+                    &path,
+                    segment,
+                    field.shape.fields(),
+                    &below,
+                    separator,
+                );
                 return None;
             };
             path = path.child(*segment);
@@ -144,13 +203,25 @@ impl Resolver<'_> {
         Some(Override { setter, path, node })
     }
 
-    fn value(&mut self, setter: &Setter, path: &KeyPath, shape: &Shape, text: &str) -> Option<Node> {
+    fn value(
+        &mut self,
+        setter: &Setter,
+        path: &KeyPath,
+        shape: &Shape,
+        text: &str,
+    ) -> Option<Node> {
         let trimmed = text.trim();
         let is_flag = matches!(setter, Setter::Flag(_));
-        let is_quoted = ['"', '\''].into_iter().any(|quote| trimmed.len() > 1 && trimmed.starts_with(quote) && trimmed.ends_with(quote));
-        let nested = matches!(shape.kind, Kind::List(_) | Kind::Object(_) | Kind::Map(_)) && trimmed.starts_with(['[', '{']);
+        let is_quoted = ['"', '\''].into_iter().any(|quote| {
+            trimmed.len() > 1 && trimmed.starts_with(quote) && trimmed.ends_with(quote)
+        });
+        let nested = matches!(shape.kind, Kind::List(_) | Kind::Object(_) | Kind::Map(_))
+            && trimmed.starts_with(['[', '{']);
         if shape.nullable && is_flag && matches!(trimmed, "null" | "~") {
-            return Some(Node { value: Value::Null, ..Node::bare_text("") });
+            return Some(Node {
+                value: Value::Null,
+                ..Node::bare_text("")
+            });
         }
         if nested || is_flag && is_quoted {
             let parsed = yaml::parse(trimmed);
@@ -159,22 +230,49 @@ impl Resolver<'_> {
                 // A lone quote may be part of the value; a broken list is a mistake.
                 _ if !nested => {}
                 (_, problem) => {
-                    let reason = problem.map_or_else(String::new, |problem| format!(": {}", problem.message));
-                    self.refuse(setter, path, "bad_override", format!("the value of `{path}` is not valid YAML{reason}"), None);
+                    let reason = problem
+                        .map_or_else(String::new, |problem| format!(": {}", problem.message));
+                    self.refuse(
+                        setter,
+                        path,
+                        "bad_override",
+                        format!("the value of `{path}` is not valid YAML{reason}"),
+                        None,
+                    );
                     return None;
                 }
             }
         }
         if let (Kind::List(_), false) = (&shape.kind, nested) {
-            let items = trimmed.split(',').map(str::trim).filter(|item| !item.is_empty()).map(Node::bare_text).collect();
-            return Some(Node { value: Value::List(items), ..Node::bare_text(text) });
+            let items = trimmed
+                .split(',')
+                .map(str::trim)
+                .filter(|item| !item.is_empty())
+                .map(Node::bare_text)
+                .collect();
+            return Some(Node {
+                value: Value::List(items),
+                ..Node::bare_text(text)
+            });
         }
         Some(Node::bare_text(text))
     }
 
-    fn unknown(&mut self, setter: &Setter, parent: &KeyPath, segment: &str, known: &[Field], below: &str, separator: &str) {
+    fn unknown(
+        &mut self,
+        setter: &Setter,
+        parent: &KeyPath,
+        segment: &str,
+        known: &[Field],
+        below: &str,
+        separator: &str,
+    ) {
         let names = known.iter().map(|field| field.name.as_str());
-        let place = if below.is_empty() { String::new() } else { format!(" in `{below}`") };
+        let place = if below.is_empty() {
+            String::new()
+        } else {
+            format!(" in `{below}`")
+        };
         let hint = if segment == "snoke_ws" {
             Some("paths begin below `snoke_ws`: leave it out".to_owned())
         } else if let Some(near) = nearest(segment, names.clone()) {
@@ -182,14 +280,36 @@ impl Resolver<'_> {
         } else if known.is_empty() {
             None
         } else {
-            Some(format!("known here: {}", names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")))
+            Some(format!(
+                "known here: {}",
+                names
+                    .map(|name| format!("`{name}`"))
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            ))
         };
-        let shown = if segment.is_empty() { format!("an empty name between two `{separator}`") } else { format!("there is no key `{segment}`{place}") };
+        let shown = if segment.is_empty() {
+            format!("an empty name between two `{separator}`")
+        } else {
+            format!("there is no key `{segment}`{place}")
+        };
         self.refuse(setter, parent, "unknown_override", shown, hint);
     }
 
-    fn refuse(&mut self, setter: &Setter, path: &KeyPath, code: &'static str, message: String, hint: Option<String>) {
+    fn refuse(
+        &mut self,
+        setter: &Setter,
+        path: &KeyPath,
+        code: &'static str,
+        message: impl std::fmt::Display,
+        hint: Option<String>,
+    ) {
         let at = self.root.nearest_key(path);
-        self.problems.push(Problem { at, code, message: format!("{message} (from {})", setter.describe()), hint });
+        self.problems.push(Problem {
+            at,
+            code,
+            message: format!("{message} (from {})", setter.describe()),
+            hint,
+        });
     }
 }

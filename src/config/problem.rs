@@ -22,7 +22,12 @@ pub struct Problem {
 impl Problem {
     /// Makes a problem without a hint.
     pub fn at(at: Mark, code: &'static str, message: impl Into<String>) -> Self {
-        Self { at, code, message: message.into(), hint: None }
+        Self {
+            at,
+            code,
+            message: message.into(),
+            hint: None,
+        }
     }
 
     /// Adds what to do about it.

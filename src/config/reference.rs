@@ -29,15 +29,37 @@ of a switch or of a word is the default.
 #[must_use]
 pub fn render(document: &Shape) -> String {
     let mut page = INTRODUCTION.to_owned();
-    let Some(root) = document.fields().first() else { return page };
-    let (sections, singles): (Vec<_>, Vec<_>) = root.shape.fields().iter().partition(|field| is_section(&field.shape));
+    let Some(root) = document.fields().first() else {
+        return page;
+    };
+    let (sections, singles): (Vec<_>, Vec<_>) = root
+        .shape
+        .fields()
+        .iter()
+        .partition(|field| is_section(&field.shape));
     heading(&mut page, 2, "The root key", &root.shape.description);
-    table(&mut page, "", singles.iter().map(|field| (field.name.as_str(), &field.shape)));
+    table(
+        &mut page,
+        "",
+        singles
+            .iter()
+            .map(|field| (field.name.as_str(), &field.shape)),
+    );
     for field in sections {
         if let Kind::List(item) = &field.shape.kind {
-            heading(&mut page, 2, &format!("`{}`", field.name), &field.shape.description);
+            heading(
+                &mut page,
+                2,
+                &format!("`{}`", field.name),
+                &field.shape.description,
+            );
             for stage in item.fields() {
-                section(&mut page, 3, &format!("stages.{}", stage.name), &stage.shape);
+                section(
+                    &mut page,
+                    3,
+                    &format!("stages.{}", stage.name),
+                    &stage.shape,
+                );
             }
         } else {
             section(&mut page, 2, &field.name, &field.shape);
@@ -60,10 +82,24 @@ fn heading(page: &mut String, level: usize, title: &str, description: &str) {
 
 fn section(page: &mut String, level: usize, path: &str, shape: &Shape) {
     heading(page, level, &format!("`{path}`"), &shape.description);
-    let (sections, singles): (Vec<_>, Vec<_>) = shape.fields().iter().partition(|field| is_section(&field.shape));
-    table(page, path, singles.iter().map(|field| (field.name.as_str(), &field.shape)));
+    let (sections, singles): (Vec<_>, Vec<_>) = shape
+        .fields()
+        .iter()
+        .partition(|field| is_section(&field.shape));
+    table(
+        page,
+        path,
+        singles
+            .iter()
+            .map(|field| (field.name.as_str(), &field.shape)),
+    );
     for field in sections {
-        section(page, (level + 1).min(4), &format!("{path}.{}", field.name), &field.shape);
+        section(
+            page,
+            (level + 1).min(4),
+            &format!("{path}.{}", field.name),
+            &field.shape,
+        );
     }
 }
 
@@ -74,12 +110,25 @@ fn table<'a>(page: &mut String, path: &str, rows: impl Iterator<Item = (&'a str,
     }
     page.push_str("\n| key | value | default | meaning |\n|---|---|---|---|\n");
     for (name, shape) in rows {
-        let key = if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
+        let key = if path.is_empty() {
+            name.to_owned()
+        } else {
+            format!("{path}.{name}")
+        };
         let mut meaning = cell(&shape.description);
-        for word in words(shape).into_iter().flatten().filter(|word| !word.description.is_empty()) {
+        for word in words(shape)
+            .into_iter()
+            .flatten()
+            .filter(|word| !word.description.is_empty())
+        {
             let _ = write!(meaning, "<br>`{}`: {}", word.name, cell(&word.description));
         }
-        let _ = writeln!(page, "| `{key}` | {} | {} | {meaning} |", value(shape), default(shape));
+        let _ = writeln!(
+            page,
+            "| `{key}` | {} | {} | {meaning} |",
+            value(shape),
+            default(shape)
+        );
     }
 }
 
@@ -101,18 +150,35 @@ fn value(shape: &Shape) -> String {
         Kind::Text(Some(format)) if format == "cidr" => "network".into(),
         Kind::Text(_) => "text".into(),
         Kind::Bool => "`true`, `false`".into(),
-        Kind::Integer { min, max } => bounds("whole number", *min, *max, *max >= i128::from(u32::MAX) && max & (max + 1) == 0),
+        Kind::Integer { min, max } => bounds(
+            "whole number",
+            *min,
+            *max,
+            *max >= i128::from(u32::MAX) && max & (max + 1) == 0,
+        ),
         Kind::Number { min, max } => bounds("number", *min, *max, *max >= f64::MAX),
-        Kind::Choice(words) => words.iter().map(|word| format!("`{}`", word.name)).collect::<Vec<_>>().join(", "),
+        Kind::Choice(words) => words
+            .iter()
+            .map(|word| format!("`{}`", word.name))
+            .collect::<Vec<_>>()
+            .join(", "),
         Kind::List(item) => format!("list of {}", value(item)),
         Kind::Object(_) | Kind::OneKey(_) | Kind::Map(_) => "map".into(),
         Kind::Any => "anything".into(),
     };
-    if shape.nullable { format!("{kind}, or empty") } else { kind }
+    if shape.nullable {
+        format!("{kind}, or empty")
+    } else {
+        kind
+    }
 }
 
 fn bounds<T: std::fmt::Display>(kind: &str, min: T, max: T, open: bool) -> String {
-    if open { format!("{kind} from {min}") } else { format!("{kind} from {min} to {max}") }
+    if open {
+        format!("{kind} from {min}")
+    } else {
+        format!("{kind} from {min} to {max}")
+    }
 }
 
 fn default(shape: &Shape) -> String {
@@ -121,7 +187,17 @@ fn default(shape: &Shape) -> String {
         Some(Json::String(text)) if text.is_empty() => "empty".into(),
         Some(Json::String(text)) => format!("`{text}`"),
         Some(Json::Array(items)) if items.is_empty() => "empty".into(),
-        Some(Json::Array(items)) => items.iter().map(|item| format!("`{}`", item.as_str().map_or_else(|| item.to_string(), str::to_owned))).collect::<Vec<_>>().join(", "),
+        Some(Json::Array(items)) => items
+            .iter()
+            .map(|item| {
+                format!(
+                    "`{}`",
+                    item.as_str()
+                        .map_or_else(|| item.to_string(), str::to_owned)
+                )
+            })
+            .collect::<Vec<_>>()
+            .join(", "),
         Some(other) => format!("`{other}`"),
     }
 }

@@ -4,6 +4,7 @@
 //! read is for compiling to find out.
 
 use super::document::{KeyPath, Mark, Node};
+use super::layers::{Layer, Layers};
 use super::model::{Config, Mode};
 use super::problem::Problem;
 use super::validate::Checked;
@@ -16,8 +17,20 @@ mod addresses;
 mod secrets;
 
 /// Reports everything about `config` that cannot work or surprises.
-pub fn check(config: &Config, root: &Node, checked: &Checked, problems: &mut Vec<Problem>) {
-    let mut review = Review { config, root, checked, problems };
+pub fn check(
+    config: &Config,
+    root: &Node,
+    layers: &Layers<'_>,
+    checked: &Checked,
+    problems: &mut Vec<Problem>,
+) {
+    let mut review = Review {
+        config,
+        root,
+        layers,
+        checked,
+        problems,
+    };
     review.order();
     review.stages();
     review.events();
@@ -26,7 +39,12 @@ pub fn check(config: &Config, root: &Node, checked: &Checked, problems: &mut Vec
     review.tracing();
     review.logging();
     if config.subjects.user_prefix.is_empty() {
-        review.say("empty_user_prefix", "subjects.user_prefix", "`subjects.user_prefix` is empty: a user's own subject is the bare user id", "set a prefix such as `user:`");
+        review.say(
+            "empty_user_prefix",
+            "subjects.user_prefix",
+            "`subjects.user_prefix` is empty: a user's own subject is the bare user id",
+            "set a prefix such as `user:`",
+        );
     }
 }
 
@@ -34,6 +52,7 @@ pub fn check(config: &Config, root: &Node, checked: &Checked, problems: &mut Vec
 struct Review<'a> {
     config: &'a Config,
     root: &'a Node,
+    layers: &'a Layers<'a>,
     checked: &'a Checked,
     problems: &'a mut Vec<Problem>,
 }
@@ -41,18 +60,40 @@ struct Review<'a> {
 impl Review<'_> {
     /// Tells whether the value at `path`, or something in or around it, is already known to be wrong.
     fn is_poisoned(&self, path: &KeyPath) -> bool {
-        self.checked.poisoned.iter().any(|poisoned| poisoned.is_within(path) || path.is_within(poisoned))
+        self.checked
+            .poisoned
+            .iter()
+            .any(|poisoned| poisoned.is_within(path) || path.is_within(poisoned))
     }
 
     /// Reports a problem of the setting `path`, unless its value is already reported.
-    fn say(&mut self, code: &'static str, path: &str, message: impl Into<String>, hint: impl Into<String>) {
+    fn say(
+        &mut self,
+        code: &'static str,
+        path: &str,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
         self.say_at(code, &self.setting(path), message, hint);
     }
 
-    fn say_at(&mut self, code: &'static str, path: &KeyPath, message: impl Into<String>, hint: impl Into<String>) {
-        if !self.is_poisoned(path) {
-            self.problems.push(Problem::at(self.place(path), code, message).hint(hint));
+    fn say_at(
+        &mut self,
+        code: &'static str,
+        path: &KeyPath,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
+        if self.is_poisoned(path) {
+            return;
         }
+        let (layer, origin) = self.layers.trace(path);
+        let at = match layer {
+            Layer::Override(_) => self.root.nearest_key(path),
+            _ => self.place(path),
+        };
+        self.problems
+            .push(Problem::at(at, code, message.into() + &origin).hint(hint));
     }
 
     /// Gives the value's place, or that of its key's nearest existing parent.
@@ -65,33 +106,79 @@ impl Review<'_> {
 
     /// Turns `stages.auth.jwt` and the like into a path through the list.
     fn setting(&self, dotted: &str) -> KeyPath {
-        let Some(rest) = dotted.strip_prefix("stages.") else { return KeyPath::setting(dotted) };
+        let Some(rest) = dotted.strip_prefix("stages.") else {
+            return KeyPath::setting(dotted);
+        };
         let name = rest.split('.').next().unwrap_or_default();
-        let index = self.checked.stages.iter().position(|stage| stage.as_deref() == Some(name)).unwrap_or_default();
-        rest.split('.').fold(KeyPath::setting("stages").child(index.to_string()), |path, key| path.child(key))
+        let index = self
+            .checked
+            .stages
+            .iter()
+            .position(|stage| stage.as_deref() == Some(name))
+            .unwrap_or_default();
+        rest.split('.').fold(
+            KeyPath::setting("stages").child(index.to_string()),
+            |path, key| path.child(key),
+        )
     }
 
     fn order(&mut self) {
         let list = KeyPath::setting("stages");
         let stages = &self.checked.stages;
         if stages.is_empty() {
-            self.say("no_stages", "stages", "the pipeline has no stages", "write `stages:` with at least `- fan_out: {}` below `snoke_ws`");
+            self.say(
+                "no_stages",
+                "stages",
+                "the pipeline has no stages",
+                "write `stages:` with at least `- fan_out: {}` below `snoke_ws`",
+            );
             return;
         }
-        let position = |name: &str| stages.iter().position(|stage| stage.as_deref() == Some(name));
+        let position = |name: &str| {
+            stages
+                .iter()
+                .position(|stage| stage.as_deref() == Some(name))
+        };
         let at = |index: usize| self.root.nearest_key(&list.child(index.to_string()));
         // A stage that is written wrongly may be the one that seems to be missing.
         let whole = stages.iter().all(Option::is_some);
         let mut found = Vec::new();
         for (index, name) in stages.iter().enumerate() {
-            if let Some(first) = stages[..index].iter().position(|other| name.is_some() && other == name) {
+            if let Some(first) = stages[..index]
+                .iter()
+                .position(|other| name.is_some() && other == name)
+            {
                 let name = name.as_deref().unwrap_or_default();
-                found.push(Problem::at(at(index), "duplicate_stage", format!("the stage `{name}` is listed twice; the first is on line {}", at(first).line)).hint("remove one of the two"));
+                found.push(
+                    Problem::at(
+                        at(index),
+                        "duplicate_stage",
+                        format!(
+                            "the stage `{name}` is listed twice; the first is on line {}",
+                            at(first).line
+                        ),
+                    )
+                    .hint("remove one of the two"),
+                );
             }
         }
         match position("fan_out") {
-            None if whole => found.push(Problem::at(self.root.nearest_key(&list), "missing_fan_out", "the pipeline has no `fan_out`: no event would leave the gateway").hint("add `- fan_out: {}` as the last stage")),
-            Some(index) if index + 1 < stages.len() => found.push(Problem::at(at(index), "fan_out_not_last", "`fan_out` must be the last stage; what stands below it would never be reached").hint("move it to the end of `stages`")),
+            None if whole => found.push(
+                Problem::at(
+                    self.root.nearest_key(&list),
+                    "missing_fan_out",
+                    "the pipeline has no `fan_out`: no event would leave the gateway",
+                )
+                .hint("add `- fan_out: {}` as the last stage"),
+            ),
+            Some(index) if index + 1 < stages.len() => found.push(
+                Problem::at(
+                    at(index),
+                    "fan_out_not_last",
+                    "`fan_out` must be the last stage; what stands below it would never be reached",
+                )
+                .hint("move it to the end of `stages`"),
+            ),
             _ => {}
         }
         match position("auth") {
@@ -102,7 +189,14 @@ impl Review<'_> {
         if let (Some(limit), Some(filter)) = (position("rate_limit"), position("ping_filter"))
             && limit < filter
         {
-            found.push(Problem::at(at(filter), "ping_filter_below_rate_limit", "`ping_filter` stands below `rate_limit`: pings count against the limit").hint("move it above `rate_limit`, unless that is meant"));
+            found.push(
+                Problem::at(
+                    at(filter),
+                    "ping_filter_below_rate_limit",
+                    "`ping_filter` stands below `rate_limit`: pings count against the limit",
+                )
+                .hint("move it above `rate_limit`, unless that is meant"),
+            );
         }
         self.problems.extend(found);
     }
@@ -114,8 +208,16 @@ impl Review<'_> {
                 StageConfig::Auth(auth) => self.auth(auth),
                 StageConfig::OrderingKey(ordering) => {
                     let strategy = self.setting("stages.ordering_key.strategy");
-                    if ordering.partition_mode == PartitionMode::Suffix && ordering.strategy == OrderingStrategy::None && !self.is_poisoned(&strategy) {
-                        self.say("partition_without_strategy", "stages.ordering_key.partition_mode", "`partition_mode: suffix` has no effect while `strategy` is `none`", "set `strategy` to `topic` or `subject`");
+                    if ordering.partition_mode == PartitionMode::Suffix
+                        && ordering.strategy == OrderingStrategy::None
+                        && !self.is_poisoned(&strategy)
+                    {
+                        self.say(
+                            "partition_without_strategy",
+                            "stages.ordering_key.partition_mode",
+                            "`partition_mode: suffix` has no effect while `strategy` is `none`",
+                            "set `strategy` to `topic` or `subject`",
+                        );
                     }
                 }
                 _ => {}
@@ -130,8 +232,14 @@ impl Review<'_> {
             ("public_key_file", !jwt.public_key_file.is_empty()),
             ("jwks_url", !jwt.jwks_url.is_empty()),
         ];
-        let set: Vec<_> = keys.iter().filter(|(_, set)| *set).map(|(key, _)| *key).collect();
-        let any_poisoned = keys.iter().any(|(key, _)| self.is_poisoned(&self.setting(&format!("stages.auth.jwt.{key}"))));
+        let set: Vec<_> = keys
+            .iter()
+            .filter(|(_, set)| *set)
+            .map(|(key, _)| *key)
+            .collect();
+        let any_poisoned = keys
+            .iter()
+            .any(|(key, _)| self.is_poisoned(&self.setting(&format!("stages.auth.jwt.{key}"))));
         match set.as_slice() {
             [] if !any_poisoned => {
                 // The place is the `jwt` key itself, and a problem inside it must not hide this one.
@@ -142,20 +250,44 @@ impl Review<'_> {
                 );
             }
             [_, second, ..] => {
-                let listed = set.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
-                self.say("auth_with_several_keys", &format!("stages.auth.jwt.{second}"), format!("`auth` has more than one source of keys: {listed}"), "keep one of them and leave the others empty");
+                let listed = set
+                    .iter()
+                    .map(|key| format!("`{key}`"))
+                    .collect::<Vec<_>>()
+                    .join(", ");
+                self.say(
+                    "auth_with_several_keys",
+                    &format!("stages.auth.jwt.{second}"),
+                    format!("`auth` has more than one source of keys: {listed}"),
+                    "keep one of them and leave the others empty",
+                );
             }
             _ => {}
         }
-        let hmac = matches!(jwt.algorithm, JwtAlgorithm::Hs256 | JwtAlgorithm::Hs384 | JwtAlgorithm::Hs512);
+        let hmac = matches!(
+            jwt.algorithm,
+            JwtAlgorithm::Hs256 | JwtAlgorithm::Hs384 | JwtAlgorithm::Hs512
+        );
         if hmac && (jwt.public_key.reveal().contains("-----BEGIN") || !jwt.jwks_url.is_empty()) {
-            let what = if jwt.jwks_url.is_empty() { "a PEM public key" } else { "`jwks_url`" };
+            let what = if jwt.jwks_url.is_empty() {
+                "a PEM public key"
+            } else {
+                "`jwks_url`"
+            };
             self.say("hmac_with_public_key", "stages.auth.jwt.algorithm", format!("an HS algorithm takes a shared secret, and here stands {what}: whoever knows the public key could sign tokens"), "set the algorithm the key was made for, such as `RS256` or `ES256`");
         }
         if auth.token_sources.is_empty() {
-            self.say("no_token_sources", "stages.auth.token_sources", "`token_sources` is empty: no client can present a token", "name at least one source, or remove the key");
+            self.say(
+                "no_token_sources",
+                "stages.auth.token_sources",
+                "`token_sources` is empty: no client can present a token",
+                "name at least one source, or remove the key",
+            );
         }
-        if auth.token_sources.contains(&TokenSource::Cookie) && self.config.server.allowed_origins.is_empty() && !self.is_poisoned(&KeyPath::setting("server.allowed_origins")) {
+        if auth.token_sources.contains(&TokenSource::Cookie)
+            && self.config.server.allowed_origins.is_empty()
+            && !self.is_poisoned(&KeyPath::setting("server.allowed_origins"))
+        {
             self.say("cookie_without_origins", "stages.auth.token_sources", "tokens are taken from cookies while every origin may connect: any web site could connect as its visitor", "set `server.allowed_origins`");
         }
     }
@@ -173,19 +305,40 @@ impl Review<'_> {
             Mode::Core => EventsMode::Broker,
         });
         let path = "stages.fan_out.events_mode";
-        let implied = if fan_out.events_mode.is_none() { " (which the mode implies)" } else { "" };
-        if self.is_poisoned(&self.setting(path)) || fan_out.events_mode.is_none() && self.is_poisoned(&KeyPath::setting("mode")) {
+        let implied = if fan_out.events_mode.is_none() {
+            " (which the mode implies)"
+        } else {
+            ""
+        };
+        if self.is_poisoned(&self.setting(path))
+            || fan_out.events_mode.is_none() && self.is_poisoned(&KeyPath::setting("mode"))
+        {
             return;
         }
         if matches!(mode, EventsMode::Broker | EventsMode::Both) {
-            let name = if mode == EventsMode::Both { "both" } else { "broker" };
-            self.say("broker_not_configured", path, format!("events mode `{name}`{implied} needs a broker, and none is configured"), "set `events_mode` to `webhook`, or configure a broker");
+            let name = if mode == EventsMode::Both {
+                "both"
+            } else {
+                "broker"
+            };
+            self.say(
+                "broker_not_configured",
+                path,
+                format!("events mode `{name}`{implied} needs a broker, and none is configured"),
+                "set `events_mode` to `webhook`, or configure a broker",
+            );
         }
         let webhook = &config.events.webhook;
         let url = KeyPath::setting("events.webhook.url");
         if matches!(mode, EventsMode::Webhook | EventsMode::Both) && !self.is_poisoned(&url) {
             if webhook.url.is_empty() && !config.events.stdout.enabled {
-                self.say("no_sink", "events.webhook.url", format!("events go nowhere: events mode `webhook`{implied} is selected and `events.webhook.url` is empty"), "set the URL, in the shipped files by SYMFONY_WEBHOOK_URL, or `events_mode: none` if that is meant");
+                // Without the key in the file, the stage that selects the sink is the nearest place.
+                let place = if self.root.find(&url).is_some() {
+                    url
+                } else {
+                    self.setting("stages.fan_out")
+                };
+                self.say_at("no_sink", &place, format!("events go nowhere: events mode `webhook`{implied} is selected and `events.webhook.url` is empty"), "set the URL, in the shipped files by SYMFONY_WEBHOOK_URL, or `events_mode: none` if that is meant");
             }
             if !webhook.url.is_empty() && webhook.secret.is_empty() {
                 self.say("webhook_unsigned", "events.webhook.secret", "the webhook has no secret: the backend cannot tell real events from forged ones", "set it, in the shipped files by SYMFONY_WEBHOOK_SECRET");
@@ -196,7 +349,15 @@ impl Review<'_> {
     fn tracing(&mut self) {
         let name = &self.config.tracing.header_name;
         if http::HeaderName::try_from(name.as_str()).is_err() {
-            self.say("bad_header_name", "tracing.header_name", format!("`{}` is not a name an HTTP header can have", name.escape_debug()), "use letters, digits and `-`, as in `X-Trace-Id`");
+            self.say(
+                "bad_header_name",
+                "tracing.header_name",
+                format!(
+                    "`{}` is not a name an HTTP header can have",
+                    name.escape_debug()
+                ),
+                "use letters, digits and `-`, as in `X-Trace-Id`",
+            );
         }
     }
 
@@ -205,7 +366,9 @@ impl Review<'_> {
         let level = &self.config.logging.level;
         // The filter takes a bare word for a module's name, so that a misspelt level would silently mean nothing.
         let stray = level.split(',').map(str::trim).find(|part| {
-            !part.contains(['=', '[']) && !part.contains("::") && !LEVELS.contains(&part.to_ascii_lowercase().as_str())
+            !part.contains(['=', '['])
+                && !part.contains("::")
+                && !LEVELS.contains(&part.to_ascii_lowercase().as_str())
         });
         let valid = tracing_subscriber::EnvFilter::try_new(level).is_ok();
         if stray.is_some() || !valid {
@@ -214,7 +377,12 @@ impl Review<'_> {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => "write a level (`error`, `warn`, `info`, `debug`, `trace`, `off`) or a filter such as `info,wsgw::sinks=debug`".into(),
             };
-            self.say("bad_log_filter", "logging.level", format!("`{}` is not a log level", word.escape_debug()), hint);
+            self.say(
+                "bad_log_filter",
+                "logging.level",
+                format!("`{}` is not a log level", word.escape_debug()),
+                hint,
+            );
         }
     }
 }

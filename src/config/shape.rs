@@ -109,7 +109,11 @@ impl Shape {
 
     fn collect_names(&self, names: &mut KeyNames) {
         for field in self.fields() {
-            let set = if field.shape.secret { &mut names.secret } else { &mut names.public };
+            let set = if field.shape.secret {
+                &mut names.secret
+            } else {
+                &mut names.public
+            };
             set.insert(field.name.clone());
             field.shape.collect_names(names);
         }
@@ -120,35 +124,53 @@ impl Shape {
 
     /// Says what a value must be, as in "expects …".
     #[must_use]
-    pub fn expectation(&self) -> &'static str {
-        match &self.kind {
+    pub fn expectation(&self) -> String {
+        let kind = match &self.kind {
             Kind::Object(_) | Kind::Map(_) => "a map of keys",
             Kind::OneKey(_) => "a map with one key, the stage's name",
             Kind::List(_) => "a list",
-            Kind::Choice(_) => "one of its words",
+            Kind::Choice(words) => {
+                return words
+                    .iter()
+                    .map(|word| format!("`{}`", word.name))
+                    .collect::<Vec<_>>()
+                    .join(" or ");
+            }
             Kind::Text(_) => "a text",
             Kind::Integer { .. } => "a whole number",
             Kind::Number { .. } => "a number",
             Kind::Bool => "`true` or `false`",
             Kind::Any => "a value",
-        }
+        };
+        kind.to_owned()
     }
 }
 
 /// Gives the JSON Schema of a pipeline file, as `wsgw schema` prints it.
 #[must_use]
 pub fn document_schema() -> Json {
-    let mut schema = schemars::generate::SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<Document>();
+    let mut schema = schemars::generate::SchemaSettings::draft2020_12()
+        .into_generator()
+        .into_root_schema_for::<Document>();
     schema.insert("title".into(), "wsgw pipeline file".into());
     schema.to_value()
 }
 
 fn compile(root: &Json, schema: &Json, depth: usize) -> Shape {
-    let mut shape = Shape { kind: Kind::Any, nullable: false, secret: false, description: String::new(), default: None };
+    let mut shape = Shape {
+        kind: Kind::Any,
+        nullable: false,
+        secret: false,
+        description: String::new(),
+        default: None,
+    };
     let (Some(object), true) = (schema.as_object(), depth < 64) else {
         return shape;
     };
-    let target = object.get("$ref").and_then(Json::as_str).and_then(|reference| root.pointer(reference.trim_start_matches('#')));
+    let target = object
+        .get("$ref")
+        .and_then(Json::as_str)
+        .and_then(|reference| root.pointer(reference.trim_start_matches('#')));
     if let Some(target) = target {
         shape = compile(root, target, depth + 1);
     } else if let Some(variants) = object.get("anyOf").and_then(Json::as_array) {
@@ -159,7 +181,10 @@ fn compile(root: &Json, schema: &Json, depth: usize) -> Shape {
         shape.nullable = variants.iter().any(is_null);
     } else {
         shape.kind = kind(root, object, depth);
-        shape.nullable = object.get("type").and_then(Json::as_array).is_some_and(|types| types.iter().any(|name| name == "null"));
+        shape.nullable = object
+            .get("type")
+            .and_then(Json::as_array)
+            .is_some_and(|types| types.iter().any(|name| name == "null"));
     }
     if object.get("writeOnly") == Some(&Json::Bool(true)) {
         shape.secret = true;
@@ -174,10 +199,19 @@ fn compile(root: &Json, schema: &Json, depth: usize) -> Shape {
 }
 
 fn kind(root: &Json, object: &Map<String, Json>, depth: usize) -> Kind {
-    let text = |schema: &Json, key: &str| schema.get(key).and_then(Json::as_str).unwrap_or_default().to_owned();
+    let text = |schema: &Json, key: &str| {
+        schema
+            .get(key)
+            .and_then(Json::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
     if let Some(variants) = object.get("oneOf").and_then(Json::as_array) {
         // schemars gathers words without a description of their own into one `enum`.
-        let words: Vec<Word> = variants.iter().flat_map(|variant| words(variant, &text(variant, "description"))).collect();
+        let words: Vec<Word> = variants
+            .iter()
+            .flat_map(|variant| words(variant, &text(variant, "description")))
+            .collect();
         if words.len() >= variants.len() {
             return Kind::Choice(words);
         }
@@ -185,7 +219,10 @@ fn kind(root: &Json, object: &Map<String, Json>, depth: usize) -> Kind {
             let (name, schema) = variant.get("properties")?.as_object()?.iter().next()?;
             let mut shape = compile(root, schema, depth + 1);
             shape.description = text(variant, "description");
-            Some(Field { name: name.clone(), shape })
+            Some(Field {
+                name: name.clone(),
+                shape,
+            })
         });
         return Kind::OneKey(fields.collect());
     }
@@ -194,51 +231,95 @@ fn kind(root: &Json, object: &Map<String, Json>, depth: usize) -> Kind {
     }
     let name = match object.get("type") {
         Some(Json::String(name)) => name.as_str(),
-        Some(Json::Array(names)) => names.iter().filter_map(Json::as_str).find(|name| *name != "null").unwrap_or_default(),
+        Some(Json::Array(names)) => names
+            .iter()
+            .filter_map(Json::as_str)
+            .find(|name| *name != "null")
+            .unwrap_or_default(),
         _ => "",
     };
     match name {
-        "object" => match (object.get("properties").and_then(Json::as_object), object.get("additionalProperties")) {
-            (None, Some(free @ Json::Object(_))) => Kind::Map(Box::new(compile(root, free, depth + 1))),
+        "object" => match (
+            object.get("properties").and_then(Json::as_object),
+            object.get("additionalProperties"),
+        ) {
+            (None, Some(free @ Json::Object(_))) => {
+                Kind::Map(Box::new(compile(root, free, depth + 1)))
+            }
             (properties, _) => Kind::Object(
                 properties
                     .into_iter()
                     .flatten()
-                    .map(|(name, schema)| Field { name: name.clone(), shape: compile(root, schema, depth + 1) })
+                    .map(|(name, schema)| Field {
+                        name: name.clone(),
+                        shape: compile(root, schema, depth + 1),
+                    })
                     .collect(),
             ),
         },
-        "array" => Kind::List(Box::new(compile(root, object.get("items").unwrap_or(&Json::Null), depth + 1))),
-        "string" => Kind::Text(object.get("format").and_then(Json::as_str).map(str::to_owned)),
+        "array" => Kind::List(Box::new(compile(
+            root,
+            object.get("items").unwrap_or(&Json::Null),
+            depth + 1,
+        ))),
+        "string" => Kind::Text(
+            object
+                .get("format")
+                .and_then(Json::as_str)
+                .map(str::to_owned),
+        ),
         "boolean" => Kind::Bool,
-        "integer" => {
-            let bound = |key: &str| object.get(key).and_then(|bound| bound.as_i64().map(i128::from).or_else(|| bound.as_u64().map(i128::from)));
-            let (least, most) = match object.get("format").and_then(Json::as_str) {
-                Some("uint8") => (0, i128::from(u8::MAX)),
-                Some("uint16") => (0, i128::from(u16::MAX)),
-                Some("uint32") => (0, i128::from(u32::MAX)),
-                Some("uint" | "uint64") => (0, i128::from(u64::MAX)),
-                Some("int32") => (i128::from(i32::MIN), i128::from(i32::MAX)),
-                _ => (i128::from(i64::MIN), i128::from(i64::MAX)),
-            };
-            Kind::Integer { min: bound("minimum").unwrap_or(least), max: bound("maximum").unwrap_or(most) }
-        }
+        "integer" => integer(object),
         "number" => {
-            let bound = |key: &str, otherwise| object.get(key).and_then(Json::as_f64).unwrap_or(otherwise);
-            Kind::Number { min: bound("minimum", f64::MIN), max: bound("maximum", f64::MAX) }
+            let bound =
+                |key: &str, otherwise| object.get(key).and_then(Json::as_f64).unwrap_or(otherwise);
+            Kind::Number {
+                min: bound("minimum", f64::MIN),
+                max: bound("maximum", f64::MAX),
+            }
         }
         _ => Kind::Any,
     }
 }
 
+fn integer(object: &Map<String, Json>) -> Kind {
+    let bound = |key: &str| {
+        object.get(key).and_then(|bound| {
+            bound
+                .as_i64()
+                .map(i128::from)
+                .or_else(|| bound.as_u64().map(i128::from))
+        })
+    };
+    let (least, most) = match object.get("format").and_then(Json::as_str) {
+        Some("uint8") => (0, i128::from(u8::MAX)),
+        Some("uint16") => (0, i128::from(u16::MAX)),
+        Some("uint32") => (0, i128::from(u32::MAX)),
+        Some("uint" | "uint64") => (0, i128::from(u64::MAX)),
+        Some("int32") => (i128::from(i32::MIN), i128::from(i32::MAX)),
+        _ => (i128::from(i64::MIN), i128::from(i64::MAX)),
+    };
+    Kind::Integer {
+        min: bound("minimum").unwrap_or(least),
+        max: bound("maximum").unwrap_or(most),
+    }
+}
+
 fn words(schema: &Json, description: &str) -> Vec<Word> {
-    let listed = schema.get("enum").and_then(Json::as_array).cloned().unwrap_or_default();
+    let listed = schema
+        .get("enum")
+        .and_then(Json::as_array)
+        .cloned()
+        .unwrap_or_default();
     let single = schema.get("const").cloned();
     listed
         .iter()
         .chain(&single)
         .filter_map(Json::as_str)
-        .map(|name| Word { name: name.to_owned(), description: description.to_owned() })
+        .map(|name| Word {
+            name: name.to_owned(),
+            description: description.to_owned(),
+        })
         .collect()
 }
 
@@ -261,8 +342,14 @@ mod tests {
         let mut seen = 0;
         walk("", &Shape::of_document(), &mut |path, shape| {
             seen += 1;
-            assert!(!matches!(shape.kind, Kind::Any), "{path} has a schema the validator does not know");
-            assert!(!shape.description.is_empty() || path.ends_with("[]"), "{path} has no doc comment");
+            assert!(
+                !matches!(shape.kind, Kind::Any),
+                "{path} has a schema the validator does not know"
+            );
+            assert!(
+                !shape.description.is_empty() || path.ends_with("[]"),
+                "{path} has no doc comment"
+            );
         });
         assert!(seen > 70, "only {seen} shapes");
     }
@@ -270,6 +357,9 @@ mod tests {
     #[test]
     fn secrets_are_known() {
         let names = Shape::of_document().key_names();
-        assert_eq!(names.secret.iter().map(String::as_str).collect::<Vec<_>>(), ["api_key", "public_key", "secret"]);
+        assert_eq!(
+            names.secret.iter().map(String::as_str).collect::<Vec<_>>(),
+            ["api_key", "public_key", "secret"]
+        );
     }
 }

@@ -16,8 +16,14 @@ pub fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) ->
             let other = plain(candidate);
             let mut likeness = strsim::normalized_damerau_levenshtein(&text, &other);
             // `timeout` is meant to be `timeout_seconds`, `url` to be `jwks_url`.
-            let (short, long) = if text.len() < other.len() { (&text, &other) } else { (&other, &text) };
-            if short.len() >= 3 && (long.starts_with(short.as_str()) || long.ends_with(short.as_str())) {
+            let (short, long) = if text.len() < other.len() {
+                (&text, &other)
+            } else {
+                (&other, &text)
+            };
+            if short.len() >= 3
+                && (long.starts_with(short.as_str()) || long.ends_with(short.as_str()))
+            {
                 likeness = likeness.max(0.7);
             }
             // `fanout` is meant to be `fan_out`.

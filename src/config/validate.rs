@@ -8,7 +8,7 @@ use serde_json::{Map, Value as Json};
 
 use super::coerce::{Complaint, coerce, literal};
 use super::document::{Entry, KeyPath, Mark, Node, Value};
-use super::layers::{Layer, Layers};
+use super::layers::{Layer, Layers, provenance};
 use super::problem::Problem;
 use super::shape::{Field, Kind, Shape};
 use super::suggest::nearest;
@@ -25,8 +25,19 @@ pub struct Checked {
 }
 
 /// Checks `layers` over the file `root` against `document`, the shape of a whole file.
-pub fn check(document: &Shape, root: &Node, layers: &Layers<'_>, problems: &mut Vec<Problem>) -> Checked {
-    let mut checker = Checker { document, root, layers, problems, checked: Checked::default() };
+pub fn check(
+    document: &Shape,
+    root: &Node,
+    layers: &Layers<'_>,
+    problems: &mut Vec<Problem>,
+) -> Checked {
+    let mut checker = Checker {
+        document,
+        root,
+        layers,
+        problems,
+        checked: Checked::default(),
+    };
     checker.root_keys();
     let mut settings = Json::Object(Map::new());
     if let Some(field) = document.fields().first() {
@@ -49,8 +60,13 @@ struct Checker<'a, 'p> {
 
 impl<'a> Checker<'a, '_> {
     fn root_keys(&mut self) {
-        let Value::Map(entries) = &self.root.value else { return };
-        for entry in entries.iter().filter(|entry| self.document.field(&entry.key).is_none()) {
+        let Value::Map(entries) = &self.root.value else {
+            return;
+        };
+        for entry in entries
+            .iter()
+            .filter(|entry| self.document.field(&entry.key).is_none())
+        {
             self.unknown_key(&KeyPath::default(), entry, self.document.fields(), None);
         }
     }
@@ -77,7 +93,15 @@ impl<'a> Checker<'a, '_> {
                     return Some(Json::Array(items.into_iter().flatten().collect()));
                 }
                 let (mark, _) = self.root.find(path)?;
-                self.report(path, Problem::at(mark, "wrong_type", format!("`{path}` expects a list, found a map of keys")).hint("begin each stage with `- `, as in `- ping_filter: {}`"));
+                self.report(
+                    path,
+                    Problem::at(
+                        mark,
+                        "wrong_type",
+                        format!("`{path}` expects a list, found a map of keys"),
+                    )
+                    .hint("begin each stage with `- `, as in `- ping_filter: {}`"),
+                );
                 return None;
             }
             _ => {
@@ -97,10 +121,18 @@ impl<'a> Checker<'a, '_> {
                     json.insert(key.clone(), value);
                 }
             } else if let Some((key_start, node)) = self.root.find(&child) {
-                let entry = Entry { key: key.clone(), key_start, node: node.clone() };
+                let entry = Entry {
+                    key: key.clone(),
+                    key_start,
+                    node: node.clone(),
+                };
                 self.unknown_key(path, &entry, shape.fields(), None);
             } else if let Layer::Override(_) = self.layers.layer(value) {
-                let entry = Entry { key: key.clone(), key_start: self.root.nearest_key(path), node: Node::bare_text("") };
+                let entry = Entry {
+                    key: key.clone(),
+                    key_start: self.root.nearest_key(path),
+                    node: Node::bare_text(""),
+                };
                 self.unknown_key(path, &entry, shape.fields(), Some(self.layers.layer(value)));
             }
         }
@@ -108,8 +140,16 @@ impl<'a> Checker<'a, '_> {
     }
 
     /// Checks the settings of one stage whose name is known.
-    fn stage(&mut self, item: &'a Shape, name: &str, value: &Merged, path: &KeyPath) -> Option<Json> {
-        let Merged::Dict(_, dict) = value else { return None };
+    fn stage(
+        &mut self,
+        item: &'a Shape,
+        name: &str,
+        value: &Merged,
+        path: &KeyPath,
+    ) -> Option<Json> {
+        let Merged::Dict(_, dict) = value else {
+            return None;
+        };
         let settings = self.merged(&item.field(name)?.shape, dict.get(name)?, &path.child(name))?;
         Some(serde_json::json!({ name: settings }))
     }
@@ -118,7 +158,9 @@ impl<'a> Checker<'a, '_> {
     fn stage_name(&mut self, item: &Shape, path: &KeyPath) -> Option<String> {
         let (_, node) = self.root.find(path)?;
         let known = |name: &str| item.field(name).is_some();
-        let bad = |at: Mark, message: String, hint: String| Problem::at(at, "bad_stage_item", message).hint(hint);
+        let bad = |at: Mark, message: String, hint: String| {
+            Problem::at(at, "bad_stage_item", message).hint(hint)
+        };
         let problem = match &node.value {
             Value::Broken => {
                 self.checked.poisoned.push(path.clone());
@@ -127,15 +169,34 @@ impl<'a> Checker<'a, '_> {
             Value::Map(entries) => match entries.as_slice() {
                 [entry] if known(&entry.key) => return Some(entry.key.clone()),
                 [entry] => unknown_stage(item, &entry.key, entry.key_start),
-                [] => bad(node.start, "a stage needs a name".into(), "write `- name: { … }`".into()),
-                [first, second, ..] if known(&first.key) && !known(&second.key) && matches!(first.node.value, Value::Null) => bad(
-                    second.key_start,
-                    format!("`{}` stands beside the stage `{}`, not below it", second.key, first.key),
-                    format!("indent `{}` two spaces deeper than `{}`", second.key, first.key),
+                [] => bad(
+                    node.start,
+                    "a stage needs a name".into(),
+                    "write `- name: { … }`".into(),
                 ),
+                [first, second, ..]
+                    if known(&first.key)
+                        && !known(&second.key)
+                        && matches!(first.node.value, Value::Null) =>
+                {
+                    bad(
+                        second.key_start,
+                        format!(
+                            "`{}` stands beside the stage `{}`, not below it",
+                            second.key, first.key
+                        ),
+                        format!(
+                            "indent `{}` two spaces deeper than `{}`",
+                            second.key, first.key
+                        ),
+                    )
+                }
                 [_, second, ..] => bad(
                     second.key_start,
-                    format!("one item of `stages` holds {} keys, and may hold only the stage's name", entries.len()),
+                    format!(
+                        "one item of `stages` holds {} keys, and may hold only the stage's name",
+                        entries.len()
+                    ),
                     if known(&second.key) {
                         format!("begin each stage with its own `- `: `- {}: …`", second.key)
                     } else {
@@ -143,17 +204,35 @@ impl<'a> Checker<'a, '_> {
                     },
                 ),
             },
-            Value::Text(name) if known(name) => bad(node.start, format!("the stage `{name}` is written as a text"), format!("write `- {name}: {{}}`")),
+            Value::Text(name) if known(name) => bad(
+                node.start,
+                format!("the stage `{name}` is written as a text"),
+                format!("write `- {name}: {{}}`"),
+            ),
             Value::Text(name) => unknown_stage(item, name, node.start),
-            Value::Null => bad(node.start, "an item of `stages` is empty".into(), "write `- name: { … }`, or remove the `- `".into()),
-            _ => bad(node.start, "an item of `stages` must be a map with one key, the stage's name".into(), "write `- name: { … }`".into()),
+            Value::Null => bad(
+                node.start,
+                "an item of `stages` is empty".into(),
+                "write `- name: { … }`, or remove the `- `".into(),
+            ),
+            _ => bad(
+                node.start,
+                "an item of `stages` must be a map with one key, the stage's name".into(),
+                "write `- name: { … }`".into(),
+            ),
         };
         self.report(path, problem);
         None
     }
 
     /// Checks a value that one layer wrote in full.
-    fn node(&mut self, shape: &'a Shape, node: &Node, layer: Layer<'a>, path: &KeyPath) -> Option<Json> {
+    fn node(
+        &mut self,
+        shape: &'a Shape,
+        node: &Node,
+        layer: Layer<'a>,
+        path: &KeyPath,
+    ) -> Option<Json> {
         match (&shape.kind, &node.value) {
             (_, Value::Broken) => {
                 self.checked.poisoned.push(path.clone());
@@ -164,7 +243,9 @@ impl<'a> Checker<'a, '_> {
                 for entry in entries {
                     match shape.field(&entry.key) {
                         Some(field) => {
-                            if let Some(value) = self.node(&field.shape, &entry.node, layer, &path.child(&entry.key)) {
+                            if let Some(value) =
+                                self.node(&field.shape, &entry.node, layer, &path.child(&entry.key))
+                            {
                                 json.insert(entry.key.clone(), value);
                             }
                         }
@@ -175,17 +256,21 @@ impl<'a> Checker<'a, '_> {
             }
             (Kind::Map(inner), Value::Map(entries)) => {
                 let values = entries.iter().filter_map(|entry| {
-                    self.node(inner, &entry.node, layer, &path.child(&entry.key)).map(|value| (entry.key.clone(), value))
+                    self.node(inner, &entry.node, layer, &path.child(&entry.key))
+                        .map(|value| (entry.key.clone(), value))
                 });
                 Some(Json::Object(values.collect()))
             }
             (Kind::List(item), Value::List(nodes)) => {
-                let values = nodes.iter().enumerate().filter_map(|(index, node)| self.node(item, node, layer, &path.child(index.to_string())));
+                let values = nodes.iter().enumerate().filter_map(|(index, node)| {
+                    self.node(item, node, layer, &path.child(index.to_string()))
+                });
                 Some(Json::Array(values.collect()))
             }
             _ => {
                 // Whatever came through the environment or a command line is text and takes the key's type.
-                let from_outside = matches!(layer, Layer::Override(_)) || !node.variables.is_empty();
+                let from_outside =
+                    matches!(layer, Layer::Override(_)) || !node.variables.is_empty();
                 let result = match &node.value {
                     Value::Text(text) if from_outside => coerce(shape, text),
                     Value::Null | Value::List(_) | Value::Map(_) => literal(shape, node),
@@ -210,30 +295,70 @@ impl<'a> Checker<'a, '_> {
             _ if matches!(node.value, Value::Null) => self.root.nearest_key(path),
             _ => node.start,
         };
-        let message = format!("`{path}`{} {}{}", separator(&complaint.message), complaint.message, provenance(node, layer));
-        self.report(path, Problem { at, code: complaint.code, message, hint: complaint.hint });
+        let message = format!(
+            "`{path}`{} {}{}",
+            separator(&complaint.message),
+            complaint.message,
+            provenance(node, layer)
+        );
+        self.report(
+            path,
+            Problem {
+                at,
+                code: complaint.code,
+                message,
+                hint: complaint.hint,
+            },
+        );
     }
 
-    fn unknown_key(&mut self, parent: &KeyPath, entry: &Entry, known: &[Field], layer: Option<Layer<'_>>) {
+    fn unknown_key(
+        &mut self,
+        parent: &KeyPath,
+        entry: &Entry,
+        known: &[Field],
+        layer: Option<Layer<'_>>,
+    ) {
         let names = known.iter().map(|field| field.name.as_str());
-        let place = if parent.segments().is_empty() { "at the root of the file".to_owned() } else { format!("in `{parent}`") };
-        let hint = if let Some(near) = nearest(&entry.key, names.clone()) {
+        let place = if parent.segments().is_empty() {
+            "at the root of the file".to_owned()
+        } else {
+            format!("in `{parent}`")
+        };
+        let hint = if known.is_empty() {
+            Some("it has no settings; write `{}`".into())
+        } else if let Some(near) = nearest(&entry.key, names.clone()) {
             Some(format!("did you mean `{near}`?"))
         } else if parent.segments().is_empty() {
             Some("everything stands below the one root key `snoke_ws`".into())
         } else if let Some(home) = home_of(self.document, &entry.key) {
             Some(format!("`{}` belongs to `{home}`", entry.key))
-        } else if known.is_empty() {
-            Some("it has no settings; write `{}`".into())
         } else {
-            Some(format!("known here: {}", names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")))
+            Some(format!(
+                "known here: {}",
+                names
+                    .map(|name| format!("`{name}`"))
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            ))
         };
         let (at, from) = match layer {
-            Some(layer @ Layer::Override(_)) => (self.root.nearest_key(parent), provenance(&entry.node, layer)),
+            Some(layer @ Layer::Override(_)) => (
+                self.root.nearest_key(parent),
+                provenance(&entry.node, layer),
+            ),
             _ => (entry.key_start, String::new()),
         };
         let path = parent.child(&entry.key);
-        self.report(&path, Problem { at, code: "unknown_key", message: format!("there is no key `{}` {place}{from}", entry.key), hint });
+        self.report(
+            &path,
+            Problem {
+                at,
+                code: "unknown_key",
+                message: format!("there is no key `{}` {place}{from}", entry.key),
+                hint,
+            },
+        );
     }
 
     fn report(&mut self, path: &KeyPath, problem: Problem) {
@@ -244,20 +369,10 @@ impl<'a> Checker<'a, '_> {
 
 /// A colon where the message begins with the value, nothing where it goes on with a verb.
 fn separator(message: &str) -> &'static str {
-    if message.starts_with('`') || message.starts_with("a value") { ":" } else { "" }
-}
-
-/// Says where a value came from, if not plainly from the file.
-fn provenance(node: &Node, layer: Layer<'_>) -> String {
-    if let Layer::Override(over) = layer {
-        return format!(" (from {})", over.setter.describe());
-    }
-    let used: Vec<_> = node.variables.iter().filter(|variable| variable.used).map(|variable| variable.name.as_str()).collect();
-    match (used.as_slice(), node.variables.last()) {
-        ([], None) => String::new(),
-        ([], Some(variable)) => format!(" (the default of ${{{}}})", variable.name),
-        ([one], _) => format!(" (from environment variable {one})"),
-        (several, _) => format!(" (from environment variables {})", several.join(", ")),
+    if message.starts_with('`') || message.starts_with("a value") {
+        ":"
+    } else {
+        ""
     }
 }
 
@@ -265,7 +380,13 @@ fn unknown_stage(item: &Shape, name: &str, at: Mark) -> Problem {
     let names = item.fields().iter().map(|field| field.name.as_str());
     let hint = match nearest(name, names.clone()) {
         Some(near) => format!("did you mean `{near}`?"),
-        None => format!("the stages are {}", names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")),
+        None => format!(
+            "the stages are {}",
+            names
+                .map(|name| format!("`{name}`"))
+                .collect::<Vec<_>>()
+                .join(", ")
+        ),
     };
     Problem::at(at, "unknown_stage", format!("there is no stage `{name}`")).hint(hint)
 }
@@ -275,9 +396,17 @@ fn home_of(document: &Shape, name: &str) -> Option<String> {
     fn search(shape: &Shape, path: &str, name: &str, homes: &mut Vec<String>) {
         for field in shape.fields() {
             if field.name == name {
-                homes.push(if path.is_empty() { "snoke_ws".into() } else { path.to_owned() });
+                homes.push(if path.is_empty() {
+                    "snoke_ws".into()
+                } else {
+                    path.to_owned()
+                });
             }
-            let below = if path.is_empty() { field.name.clone() } else { format!("{path}.{}", field.name) };
+            let below = if path.is_empty() {
+                field.name.clone()
+            } else {
+                format!("{path}.{}", field.name)
+            };
             search(&field.shape, &below, name, homes);
         }
         if let Kind::List(item) = &shape.kind {

@@ -6,7 +6,9 @@
 
 use std::collections::HashMap;
 
-use serde_saphyr::granit_parser::{Event, Marker, Parser, ScalarStyle, ScanError, Span, StrInput, Tag};
+use serde_saphyr::granit_parser::{
+    Event, Marker, Parser, ScalarStyle, ScanError, Span, StrInput, Tag,
+};
 
 use super::document::{Entry, Mark, Node, Value};
 use super::problem::Problem;
@@ -36,9 +38,15 @@ pub fn parse(text: &str) -> Parsed {
         problems.push(Problem::at(
             Mark::START,
             "too_large",
-            format!("the file has {} bytes; a pipeline file may have {MAX_BYTES}", text.len()),
+            format!(
+                "the file has {} bytes; a pipeline file may have {MAX_BYTES}",
+                text.len()
+            ),
         ));
-        return Parsed { root: None, problems };
+        return Parsed {
+            root: None,
+            problems,
+        };
     }
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut reader = Reader {
@@ -116,12 +124,26 @@ impl<'input> Reader<'input, '_> {
         loop {
             match self.parser.next_event() {
                 Some(Ok((event, span))) => {
-                    if matches!(event, Event::Scalar(..) | Event::Alias(_) | Event::SequenceStart(..) | Event::SequenceEnd | Event::MappingStart(..) | Event::MappingEnd) {
+                    if matches!(
+                        event,
+                        Event::Scalar(..)
+                            | Event::Alias(_)
+                            | Event::SequenceStart(..)
+                            | Event::SequenceEnd
+                            | Event::MappingStart(..)
+                            | Event::MappingEnd
+                    ) {
                         return Ok((event, span));
                     }
                 }
                 Some(Err(error)) => return Err(error.into()),
-                None => return Err(Stop::Said(Problem::at(Mark::START, "yaml_syntax", "the file ends in the middle of a value"))),
+                None => {
+                    return Err(Stop::Said(Problem::at(
+                        Mark::START,
+                        "yaml_syntax",
+                        "the file ends in the middle of a value",
+                    )));
+                }
             }
         }
     }
@@ -130,8 +152,14 @@ impl<'input> Reader<'input, '_> {
         self.nodes = self.nodes.saturating_add(nodes);
         if self.nodes > MAX_NODES {
             return Err(Stop::Said(
-                Problem::at(at, "too_large", format!("the file has more than {MAX_NODES} values once its aliases are expanded"))
-                    .hint("aliases (`*name`) of aliases grow quickly; write the values out"),
+                Problem::at(
+                    at,
+                    "too_large",
+                    format!(
+                        "the file has more than {MAX_NODES} values once its aliases are expanded"
+                    ),
+                )
+                .hint("aliases (`*name`) of aliases grow quickly; write the values out"),
             ));
         }
         Ok(())
@@ -140,12 +168,18 @@ impl<'input> Reader<'input, '_> {
     fn node(&mut self, event: Event<'input>, span: Span, depth: usize) -> Result<Node, Stop> {
         let start = mark(span.start);
         if depth > MAX_DEPTH {
-            return Err(Stop::Said(Problem::at(start, "too_large", format!("the file nests more than {MAX_DEPTH} levels"))));
+            return Err(Stop::Said(Problem::at(
+                start,
+                "too_large",
+                format!("the file nests more than {MAX_DEPTH} levels"),
+            )));
         }
         self.count(1, start)?;
         let before = self.nodes;
         let (node, anchor) = match event {
-            Event::Scalar(text, style, anchor, tag) => (self.scalar(&text, style, tag.as_deref(), span), anchor),
+            Event::Scalar(text, style, anchor, tag) => {
+                (self.scalar(&text, style, tag.as_deref(), span), anchor)
+            }
             Event::SequenceStart(_, anchor, tag) => {
                 self.refuse_tag(tag.as_deref(), start);
                 (self.list(span, depth)?, anchor)
@@ -157,19 +191,35 @@ impl<'input> Reader<'input, '_> {
             Event::Alias(anchor) => {
                 let Some((node, size)) = self.anchors.get(&anchor).cloned() else {
                     return Err(Stop::Said(
-                        Problem::at(start, "yaml_syntax", "an alias stands inside the value it names")
-                            .hint("write the value out instead of `*name`"),
+                        Problem::at(
+                            start,
+                            "yaml_syntax",
+                            "an alias stands inside the value it names",
+                        )
+                        .hint("write the value out instead of `*name`"),
                     ));
                 };
                 self.count(size, start)?;
-                (Node { start, end: mark(span.end), ..node }, 0)
+                (
+                    Node {
+                        start,
+                        end: mark(span.end),
+                        ..node
+                    },
+                    0,
+                )
             }
             _ => {
-                return Err(Stop::Said(Problem::at(start, "yaml_syntax", "a value is missing here")));
+                return Err(Stop::Said(Problem::at(
+                    start,
+                    "yaml_syntax",
+                    "a value is missing here",
+                )));
             }
         };
         if anchor > 0 {
-            self.anchors.insert(anchor, (node.clone(), self.nodes - before + 1));
+            self.anchors
+                .insert(anchor, (node.clone(), self.nodes - before + 1));
         }
         Ok(node)
     }
@@ -207,8 +257,12 @@ impl<'input> Reader<'input, '_> {
             let node = self.node(event, span, depth + 1)?;
             let Some(key) = key else {
                 self.problems.push(
-                    Problem::at(key_start, "bad_key", "a key must be a plain word, not a list, a map or an alias")
-                        .hint("a value that begins with `{`, `[` or `*` must be quoted to be a text"),
+                    Problem::at(
+                        key_start,
+                        "bad_key",
+                        "a key must be a plain word, not a list, a map or an alias",
+                    )
+                    .hint("a value that begins with `{`, `[` or `*` must be quoted to be a text"),
                 );
                 continue;
             };
@@ -216,11 +270,22 @@ impl<'input> Reader<'input, '_> {
                 self.merge(node, &mut merged);
             } else if let Some(first) = entries.iter().find(|entry| entry.key == key) {
                 self.problems.push(
-                    Problem::at(key_start, "duplicate_key", format!("the key `{key}` is written twice; the first is on line {}", first.key_start.line))
-                        .hint("remove one of the two"),
+                    Problem::at(
+                        key_start,
+                        "duplicate_key",
+                        format!(
+                            "the key `{key}` is written twice; the first is on line {}",
+                            first.key_start.line
+                        ),
+                    )
+                    .hint("remove one of the two"),
                 );
             } else {
-                entries.push(Entry { key, key_start, node });
+                entries.push(Entry {
+                    key,
+                    key_start,
+                    node,
+                });
             }
         };
         for entry in merged {
@@ -241,27 +306,43 @@ impl<'input> Reader<'input, '_> {
                 }
             }
             _ => self.problems.push(
-                Problem::at(node.start, "bad_key", "`<<` merges maps, and this is not a map")
-                    .hint("write `<<: *name` with `&name` at a map above"),
+                Problem::at(
+                    node.start,
+                    "bad_key",
+                    "`<<` merges maps, and this is not a map",
+                )
+                .hint("write `<<: *name` with `&name` at a map above"),
             ),
         }
     }
 
-    fn refuse_tag(&mut self, tag: Option<&Tag>, at: Mark) {
-        if let Some(tag) = tag.filter(|tag| !tag.is_yaml_core_schema()) {
+    /// Reports a tag that is not YAML's own, and tells whether there was one.
+    fn refuse_tag(&mut self, tag: Option<&Tag>, at: Mark) -> bool {
+        let tag = tag.filter(|tag| !tag.is_yaml_core_schema());
+        if let Some(tag) = tag {
             self.problems.push(
-                Problem::at(at, "unsupported_tag", format!("the tag `{}` means nothing here", tag.original()))
-                    .hint("a text that begins with `!` must be quoted"),
+                Problem::at(
+                    at,
+                    "unsupported_tag",
+                    format!("the tag `{}` means nothing here", tag.original()),
+                )
+                .hint("a text that begins with `!` must be quoted"),
             );
         }
+        tag.is_some()
     }
 
     fn scalar(&mut self, text: &str, style: ScalarStyle, tag: Option<&Tag>, span: Span) -> Node {
         let start = mark(span.start);
-        self.refuse_tag(tag, start);
-        let quoted = style != ScalarStyle::Plain || tag.is_some_and(|tag| tag.is_yaml_core_schema_tag("str"));
+        let refused = self.refuse_tag(tag, start);
+        let quoted = style != ScalarStyle::Plain
+            || tag.is_some_and(|tag| tag.is_yaml_core_schema_tag("str"));
         Node {
-            value: if quoted { Value::Text(text.to_owned()) } else { plain(text) },
+            value: match (refused, quoted) {
+                (true, _) => Value::Broken,
+                (false, true) => Value::Text(text.to_owned()),
+                (false, false) => plain(text),
+            },
             raw: text.to_owned(),
             quoted,
             variables: Vec::new(),
@@ -272,7 +353,14 @@ impl<'input> Reader<'input, '_> {
 }
 
 fn collection(value: Value, start: Mark, end: Mark) -> Node {
-    Node { value, raw: String::new(), quoted: false, variables: Vec::new(), start, end }
+    Node {
+        value,
+        raw: String::new(),
+        quoted: false,
+        variables: Vec::new(),
+        start,
+        end,
+    }
 }
 
 /// Gives a plain scalar its type by YAML 1.2's core schema (section 10.3.2).
@@ -286,12 +374,18 @@ fn plain(text: &str) -> Value {
         "-.inf" | "-.Inf" | "-.INF" => return Value::Float(f64::NEG_INFINITY),
         _ => {}
     }
-    let radix = |digits: Option<&str>, radix| digits.and_then(|digits| i128::from_str_radix(digits, radix).ok());
-    if let Some(number) = radix(text.strip_prefix("0x"), 16).or_else(|| radix(text.strip_prefix("0o"), 8)) {
+    let radix = |digits: Option<&str>, radix| {
+        digits.and_then(|digits| i128::from_str_radix(digits, radix).ok())
+    };
+    if let Some(number) =
+        radix(text.strip_prefix("0x"), 16).or_else(|| radix(text.strip_prefix("0o"), 8))
+    {
         return Value::Int(number);
     }
     // Rust's own parser also takes `inf` and `nan`, which YAML does not.
-    let numeric = text.chars().all(|c| c.is_ascii_digit() || matches!(c, '+' | '-' | '.' | 'e' | 'E'))
+    let numeric = text
+        .chars()
+        .all(|c| c.is_ascii_digit() || matches!(c, '+' | '-' | '.' | 'e' | 'E'))
         && text.contains(|c: char| c.is_ascii_digit());
     if numeric {
         if let Ok(number) = text.parse::<i128>() {
@@ -310,13 +404,21 @@ mod tests {
     use crate::config::document::KeyPath;
 
     fn codes(text: &str) -> Vec<&'static str> {
-        parse(text).problems.iter().map(|problem| problem.code).collect()
+        parse(text)
+            .problems
+            .iter()
+            .map(|problem| problem.code)
+            .collect()
     }
 
     #[test]
     fn keys_and_values_know_their_places() {
-        let root = parse("a:\n  - b: {c: 1}\n  - é: 'x'\n").root.expect("valid");
-        let (key, node) = root.find(&KeyPath::of(["a", "0", "b", "c"])).expect("found");
+        let root = parse("a:\n  - b: {c: 1}\n  - é: 'x'\n")
+            .root
+            .expect("valid");
+        let (key, node) = root
+            .find(&KeyPath::of(["a", "0", "b", "c"]))
+            .expect("found");
         assert_eq!((key.line, key.column), (2, 9));
         assert_eq!((node.start.line, node.start.column), (2, 12));
         let (key, node) = root.find(&KeyPath::of(["a", "1", "é"])).expect("found");
@@ -337,7 +439,10 @@ mod tests {
 
     #[test]
     fn every_duplicate_key_is_reported() {
-        assert_eq!(codes("a: 1\na: 2\nb: {c: 1, c: 2}\n"), ["duplicate_key", "duplicate_key"]);
+        assert_eq!(
+            codes("a: 1\na: 2\nb: {c: 1, c: 2}\n"),
+            ["duplicate_key", "duplicate_key"]
+        );
     }
 
     #[test]
@@ -345,7 +450,10 @@ mod tests {
         let mut text = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
         for level in 1..12 {
             let previous = level - 1;
-            text.push_str(&format!("a{level}: &a{level} [{}]\n", vec![format!("*a{previous}"); 10].join(", ")));
+            text.push_str(&format!(
+                "a{level}: &a{level} [{}]\n",
+                vec![format!("*a{previous}"); 10].join(", ")
+            ));
         }
         assert_eq!(codes(&text), ["too_large"]);
         assert_eq!(codes(&"[".repeat(500)), ["too_large"]);
@@ -353,9 +461,17 @@ mod tests {
 
     #[test]
     fn merge_keys_give_way_to_own_keys() {
-        let root = parse("x: &x {a: 1, b: 2}\ny: {<<: *x, a: 3}\n").root.expect("valid");
-        assert_eq!(root.find(&KeyPath::of(["y", "a"])).expect("a").1.value, Value::Int(3));
-        assert_eq!(root.find(&KeyPath::of(["y", "b"])).expect("b").1.value, Value::Int(2));
+        let root = parse("x: &x {a: 1, b: 2}\ny: {<<: *x, a: 3}\n")
+            .root
+            .expect("valid");
+        assert_eq!(
+            root.find(&KeyPath::of(["y", "a"])).expect("a").1.value,
+            Value::Int(3)
+        );
+        assert_eq!(
+            root.find(&KeyPath::of(["y", "b"])).expect("b").1.value,
+            Value::Int(2)
+        );
     }
 
     #[test]

@@ -25,7 +25,7 @@ use crate::message::Message;
 use crate::outbox::Registered;
 use crate::pipeline::Generation;
 use crate::presence::Sign;
-use crate::server::State;
+use crate::server::{Places, State};
 use crate::session::{Session, unix_now};
 use crate::svc::{BoxMessageService, MessageFuture, MessageResult, NewService, Outcome};
 
@@ -59,6 +59,7 @@ pub(super) struct Connection<S> {
     next_ping: Instant,
     pong_due: Option<Instant>,
     alarm: Pin<Box<Sleep>>,
+    _places: Places,
 }
 
 /// Why a connection ends.
@@ -77,6 +78,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         stream: WebSocketStream<S>,
         session: Arc<Session>,
         state: Arc<State>,
+        places: Places,
     ) -> Self {
         let generation = state.current.load_full();
         let mut stack = generation.messages.new_service(Arc::clone(&session));
@@ -102,18 +104,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             next_ping,
             pong_due: None,
             alarm: Box::pin(tokio::time::sleep_until(next_ping)),
+            _places: places,
         };
         connection.set_alarm();
         connection
     }
 
     /// Serves the connection to its end, and tells the backend of it.
-    pub(super) async fn serve(mut self) {
+    ///
+    /// Boxed, since a future keeps a second place for an argument that it owns.
+    pub(super) async fn serve(mut self: Box<Self>) {
         let end = poll_fn(|cx| self.poll_open(cx)).await;
-        let (code, reason) = self.close(end).await;
+        // Boxed, so that the room for a connection's end is taken when it ends, and not while it is idle.
+        let (code, reason) = Box::pin(self.close(end)).await;
         self.state.registry.unregister(&self.session);
         self.state.presence.load().disconnected(&self.session);
-        self.retire(code, &reason).await;
+        Box::pin(self.retire(code, &reason)).await;
     }
 
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<End> {
@@ -371,7 +377,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     /// Ends the connection on the wire; gives the close code and the peer's reason for the backend.
     async fn close(&mut self, end: End) -> (u16, String) {
         let deadline = Instant::now() + CLOSE_TIMEOUT;
-        match end {
+        let told = match end {
             End::Lost => (code::LOST, String::new()),
             End::Theirs { code, reason } => {
                 // The library has the answer ready; the client may be gone already.
@@ -386,7 +392,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 let reason = timeout_at(deadline, self.close_handshake(&close, broken)).await;
                 (close.code, reason.unwrap_or_default())
             }
-        }
+        };
+        // The client must not wait for the end of TCP until the backend has room for the last event.
+        let _ = self.stream.get_mut().shutdown().await;
+        told
     }
 
     /// Sends what still waits and the close frame, then reads to the peer's; returns the peer's reason.
@@ -493,4 +502,19 @@ async fn discard<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut S) {
 fn until(unix: f64) -> Duration {
     let left = (unix - unix_seconds(SystemTime::now())).clamp(0.0, 31_536_000.0);
     Duration::try_from_secs_f64(left).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn future_of<F: Future>(_: fn(Box<Connection<TcpStream>>) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn an_idle_connection_holds_no_room_for_its_end() {
+        let future = future_of(Connection::serve);
+        assert!(future <= 128, "the task of an idle connection takes {future} bytes");
+    }
 }

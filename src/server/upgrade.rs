@@ -21,14 +21,13 @@ use tower::ServiceExt as _;
 use warp::Reply as _;
 use warp::reply::Response;
 
-use super::State;
 use super::connection::{Connection, turn_away};
+use super::{Places, State};
 use crate::api::Problem;
 use crate::close::{self, Close, Refused, code};
 use crate::jwt::offers_bearer;
 use crate::message::TraceContext;
 use crate::pipeline::{Generation, Handshake};
-use crate::registry::AddressPlace;
 use crate::session::Session;
 
 /// Resident for each idle connection; larger messages make it grow for as long as they need it.
@@ -87,7 +86,7 @@ pub(super) async fn upgrade(
         .observe(started.elapsed().as_secs_f64());
     let upgrading = hyper::upgrade::on(request);
     let max_message_bytes = server.max_message_bytes;
-    let places = (place, address_place);
+    let places = Places { _of_all: place, _of_address: address_place };
     state.tasks.spawn({
         let state = Arc::clone(&state);
         async move { open(state, upgrading, admitted, max_message_bytes, places).await }
@@ -101,7 +100,7 @@ async fn open(
     upgrading: hyper::upgrade::OnUpgrade,
     admitted: Result<Arc<Session>, Close>,
     max_message_bytes: usize,
-    places: (super::Place, AddressPlace),
+    places: Places,
 ) {
     let stream = match upgrading.await {
         Ok(upgraded) => accept(upgraded, max_message_bytes).await,
@@ -120,14 +119,14 @@ async fn open(
                 user_id = %session.user_id(),
             );
             state.presence.load().connected(&session);
-            // Boxed, so that the few admitted bytes of this function do not travel with the connection.
-            Box::pin(Connection::new(stream, session, Arc::clone(&state)).serve()).await;
+            let tasks = state.tasks.clone();
+            // A task of its own, so that what the handshake needed does not stay for the connection's life.
+            tasks.spawn(Box::new(Connection::new(stream, session, state, places)).serve());
         }
         (Some(stream), Err(close)) => turn_away(stream, close).await,
         (None, Ok(session)) => state.registry.unregister(&session),
         (None, Err(_)) => {}
     }
-    drop(places);
 }
 
 /// Takes the socket back from hyper and puts WebSocket framing on it.

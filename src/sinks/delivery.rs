@@ -148,20 +148,27 @@ impl Delivery {
         dead_letters: Arc<dyn DeadLetters>,
         metrics: &Metrics,
     ) -> Arc<Self> {
-        let labels = &[settings.name];
+        let DeliverySettings {
+            name,
+            buffer,
+            concurrency,
+            max_batch,
+            retry,
+        } = settings;
+        let labels = &[name];
         let room = Room::new(
-            &settings.buffer,
+            &buffer,
             metrics.sink_buffer_events.with_label_values(labels),
             metrics.sink_buffer_bytes.with_label_values(labels),
         );
         let shared = Arc::new(Shared {
-            name: settings.name,
-            concurrency: settings.concurrency.max(1),
-            max_batch: settings.max_batch.max(1),
-            retry: settings.retry,
+            name,
+            concurrency: concurrency.max(1),
+            max_batch: max_batch.max(1),
+            retry,
             sink,
             dead_letters,
-            report: Report::new(settings.name, metrics),
+            report: Report::new(name, metrics),
             runtime: Handle::current(),
             room,
             state: Mutex::new(State {

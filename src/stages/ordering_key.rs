@@ -12,7 +12,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::event::EventKind;
-use crate::message::{FieldId, Message, Ordering};
+use crate::message::{FieldId, Message, Ordering, TYPE};
 use crate::pipeline::{CompileError, Ingredients, Stage, StageLayers};
 use crate::session::Session;
 use crate::svc::{BoxError, MessageLayer, NewService, Outcome};
@@ -187,6 +187,8 @@ impl<S> OrderingKey<S> {
                 let found = message
                     .scalar(topic)
                     .or_else(|| message.meta_scalar(topic))
+                    .or_else(|| message.scalar(TYPE))
+                    // What is no JSON object is published under a type all the same.
                     .or_else(|| message.type_name().filter(|name| !name.trim().is_empty()));
                 (found.map(shared), "topic")
             }

@@ -31,6 +31,7 @@ impl Stage for TraceConfig {
         let header = HeaderName::try_from(tracing.header_name.as_str())
             .map_err(|_| CompileError::setting("tracing.header_name", "is no HTTP header name"))?;
         let layer = TraceLayer {
+            trace_id_name: tracing.trace_id_field.as_str().into(),
             strategy: self.strategy.unwrap_or(tracing.strategy),
             traceparent: with.fields.want("traceparent")?,
             trace_id: with.fields.want(&tracing.trace_id_field)?,
@@ -52,6 +53,7 @@ struct TraceLayer {
     traceparent: FieldId,
     trace_id: FieldId,
     header: HeaderName,
+    trace_id_name: Arc<str>,
 }
 
 impl<N> Layer<N> for TraceLayer {
@@ -96,7 +98,7 @@ impl<S: Service<Handshake>> Service<Handshake> for Trace<S> {
     }
 
     fn call(&mut self, mut handshake: Handshake) -> S::Future {
-        handshake.trace = self.settings.of_headers(&handshake.headers);
+        handshake.trace = self.settings.of_upgrade(&handshake.headers, handshake.query.as_deref());
         self.inner.call(handshake)
     }
 }
@@ -120,14 +122,25 @@ where
 }
 
 impl TraceLayer {
-    fn of_headers(&self, headers: &HeaderMap) -> TraceContext {
-        let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    /// From the request's headers, else from its query, since browsers cannot set headers on an upgrade.
+    fn of_upgrade(&self, headers: &HeaderMap, query: Option<&str>) -> TraceContext {
+        let header = |name: &HeaderName| {
+            let value = headers.get(name).and_then(|value| value.to_str().ok());
+            value.map(str::to_owned)
+        };
+        let parameter = |name: &str| {
+            form_urlencoded::parse(query?.as_bytes())
+                .find(|(key, _)| key == name)
+                .map(|(_, value)| value.into_owned())
+        };
         TraceContext {
-            traceparent: text(&HeaderName::from_static("traceparent"))
+            traceparent: header(&HeaderName::from_static("traceparent"))
                 .filter(|value| is_traceparent(value))
+                .or_else(|| parameter("traceparent").filter(|value| is_traceparent(value)))
                 .map(Arc::from),
-            trace_id: text(&self.header)
+            trace_id: header(&self.header)
                 .filter(|value| is_trace_id(value))
+                .or_else(|| parameter(&self.trace_id_name).filter(|value| is_trace_id(value)))
                 .map(Arc::from),
         }
     }
@@ -185,7 +198,7 @@ fn is_traceparent(text: &str) -> bool {
 
 /// Whether a client's trace id may be handed on: it ends up in an HTTP header.
 fn is_trace_id(text: &str) -> bool {
-    text.len() <= MAX_TRACE_ID && text.bytes().all(|b| b.is_ascii_graphic())
+    !text.is_empty() && text.len() <= MAX_TRACE_ID && text.bytes().all(|b| b.is_ascii_graphic())
 }
 
 fn new_traceparent() -> Arc<str> {
@@ -204,15 +217,37 @@ mod tests {
     const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     const OTHER: &str = "00-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-bbbbbbbbbbbbbbbb-00";
 
-    fn trace(strategy: TracingStrategy, text: &str, upgrade: &TraceContext) -> TraceContext {
+    fn layer(strategy: TracingStrategy) -> (TraceLayer, FieldSet) {
         let mut fields = FieldSet::default();
         let layer = TraceLayer {
             strategy,
             traceparent: fields.want("traceparent").unwrap(),
             trace_id: fields.want("trace_id").unwrap(),
             header: HeaderName::from_static("x-trace-id"),
+            trace_id_name: "trace_id".into(),
         };
-        layer.of_message(&Message::text(text, &fields), upgrade)
+        (layer, fields)
+    }
+
+    fn trace(strategy: TracingStrategy, text: &str, upgrade: &TraceContext) -> TraceContext {
+        let (layer, fields) = layer(strategy);
+        layer.of_message(&Message::text(text.to_owned(), &fields), upgrade)
+    }
+
+    #[test]
+    fn the_upgrade_names_its_context_by_header_or_query() {
+        let (layer, _) = layer(TracingStrategy::None);
+        let mut headers = HeaderMap::new();
+        let query = format!("a=b&traceparent={OTHER}&trace_id=q%31");
+        let found = layer.of_upgrade(&headers, Some(&query));
+        assert_eq!(found.traceparent.as_deref(), Some(OTHER));
+        assert_eq!(found.trace_id.as_deref(), Some("q1"));
+        headers.insert("traceparent", PARENT.parse().unwrap());
+        headers.insert("x-trace-id", "h1".parse().unwrap());
+        let found = layer.of_upgrade(&headers, Some(&query));
+        assert_eq!(found.traceparent.as_deref(), Some(PARENT));
+        assert_eq!(found.trace_id.as_deref(), Some("h1"));
+        assert!(layer.of_upgrade(&HeaderMap::new(), None).traceparent.is_none());
     }
 
     fn upgrade(traceparent: &str) -> TraceContext {

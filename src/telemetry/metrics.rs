@@ -85,6 +85,20 @@ metrics! {
     webhook_publish_total: IntCounter = "webhook_publish_total";
     /// Events that finally could not be delivered to the webhook.
     webhook_publish_failed_total: IntCounter = "webhook_publish_failed_total";
+    /// Dead letters that were moved back to RabbitMQ.
+    rabbitmq_replay_total: IntCounter = "rabbitmq_replay_total";
+    /// Calls of the replay API.
+    replay_api_requests_total: IntCounter = "replay_api_requests_total";
+    /// Calls of the replay API refused for their key.
+    replay_api_denied_total: IntCounter = "replay_api_denied_total";
+    /// Calls of the replay API refused for their rate.
+    replay_api_rate_limited_total: IntCounter = "replay_api_rate_limited_total";
+    /// Calls of the replay API answered with an earlier result.
+    replay_api_idempotent_total: IntCounter = "replay_api_idempotent_total";
+    /// Calls of the replay API that succeeded.
+    replay_api_success_total: IntCounter = "replay_api_success_total";
+    /// Calls of the replay API that failed.
+    replay_api_errors_total: IntCounter = "replay_api_errors_total";
     /// Tokens refused, by reason.
     auth_failures_total: IntCounterVec = "wsgw_auth_failures_total" ["reason"];
     /// Upgrade requests answered by an HTTP error, by reason.

@@ -16,20 +16,33 @@ const SHORTEST: usize = 16;
 pub(super) fn check(review: &mut Review<'_>) {
     let config = review.config;
     if config.server.api_key.is_empty() {
-        review.say("no_api_key", "server.api_key", "`server.api_key` is empty: every call to `/internal/*` is refused with 403", "set it, in the shipped files by GATEWAY_API_KEY");
+        review.say(
+            "no_api_key",
+            "server.api_key",
+            "`server.api_key` is empty: every call to `/internal/*` is refused with 403",
+            "set it, in the shipped files by GATEWAY_API_KEY",
+        );
     }
     length(review, "server.api_key", &config.server.api_key);
     let secret = &config.events.webhook.secret;
     match secret.reveal().strip_prefix("whsec_") {
         Some(rest) if STANDARD.decode(rest).is_err() || rest.is_empty() => {
-            review.say("bad_whsec", "events.webhook.secret", "`events.webhook.secret` begins with `whsec_`, and what follows is not base64", "copy the secret again, or drop the prefix");
+            review.say(
+                "bad_whsec",
+                "events.webhook.secret",
+                "`events.webhook.secret` begins with `whsec_`, and what follows is not base64",
+                "copy the secret again, or drop the prefix",
+            );
         }
         Some(_) => {}
         None => length(review, "events.webhook.secret", secret),
     }
     for stage in &config.stages {
         if let StageConfig::Auth(auth) = stage
-            && matches!(auth.jwt.algorithm, JwtAlgorithm::Hs256 | JwtAlgorithm::Hs384 | JwtAlgorithm::Hs512)
+            && matches!(
+                auth.jwt.algorithm,
+                JwtAlgorithm::Hs256 | JwtAlgorithm::Hs384 | JwtAlgorithm::Hs512
+            )
         {
             length(review, "stages.auth.jwt.public_key", &auth.jwt.public_key);
         }
@@ -39,6 +52,11 @@ pub(super) fn check(review: &mut Review<'_>) {
 fn length(review: &mut Review<'_>, path: &str, secret: &Secret) {
     let length = secret.reveal().chars().count();
     if (1..SHORTEST).contains(&length) {
-        review.say("short_secret", path, format!("`{path}` is shorter than {SHORTEST} characters and can be guessed"), "take a longer one, for instance from `openssl rand -hex 32`");
+        review.say(
+            "short_secret",
+            path,
+            format!("`{path}` is shorter than {SHORTEST} characters and can be guessed"),
+            "take a longer one, for instance from `openssl rand -hex 32`",
+        );
     }
 }

@@ -370,6 +370,18 @@ impl Schedule {
         freed
     }
 
+    /// Whether no event, lane, connection, key or back-off is left.
+    #[cfg(test)]
+    pub(super) fn is_bare(&self) -> bool {
+        self.entries.is_empty()
+            && self.lanes.is_empty()
+            && self.connections.is_empty()
+            && self.lane_of_key.is_empty()
+            && self.connection_of_id.is_empty()
+            && self.ready.is_empty()
+            && self.back_offs.is_empty()
+    }
+
     /// Finishes the first `count` events of a lane, and says whether the lane still exists.
     fn pop(&mut self, lane: usize, count: usize, freed: &mut Freed) -> bool {
         for _ in 0..count {

@@ -198,7 +198,7 @@ impl Shared {
             .failed(&failed.event, &error.reason, failed.tries);
         let reason = match failed.tries {
             1 => error.reason,
-            tries => format!("{} after {tries} tries", error.reason),
+            count => format!("{} after {count} tries", error.reason),
         };
         Step::Bury(failed, reason)
     }

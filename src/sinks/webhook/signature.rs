@@ -31,7 +31,7 @@ pub(super) struct Signer {
 #[derive(Debug)]
 enum Form {
     /// The key of the Standard Webhooks headers, which may differ from the raw one.
-    Standard(hmac::Key),
+    Standard(Box<hmac::Key>),
     Symfony,
 }
 
@@ -45,10 +45,10 @@ impl Signer {
         let text = secret.reveal();
         let form = match (form, text.strip_prefix(WHSEC)) {
             (SignatureForm::Symfony, _) => Form::Symfony,
-            (SignatureForm::Standard, None) => Form::Standard(key(text.as_bytes())),
+            (SignatureForm::Standard, None) => Form::Standard(Box::new(key(text.as_bytes()))),
             (SignatureForm::Standard, Some(encoded)) => {
                 let bytes = STANDARD.decode(encoded).map_err(|_| WebhookError::Secret)?;
-                Form::Standard(key(&bytes))
+                Form::Standard(Box::new(key(&bytes)))
             }
         };
         Ok(Some(Self {

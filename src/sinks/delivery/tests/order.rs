@@ -1,0 +1,160 @@
+//! Random traffic against every promise of order.
+
+use std::collections::HashMap;
+
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+
+use super::*;
+
+/// What one run of random traffic did, in the order in which it was seen.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Seen {
+    Started(Name),
+    Ended(Name),
+}
+
+/// Plays random traffic through a sink that fails and dawdles at random, and checks every promise.
+async fn play(seed: u64) {
+    let mut dice = StdRng::seed_from_u64(seed);
+    let max_batch = dice.random_range(1..=16);
+    let failing = dice.random_range(0.0..0.5);
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let under_way = Arc::new(AtomicUsize::new(0));
+    let concurrency = dice.random_range(1..=8);
+    let random = Arc::new(Mutex::new(StdRng::seed_from_u64(seed ^ 1)));
+    let service = {
+        let (seen, under_way) = (seen.clone(), under_way.clone());
+        sink(move |batch| {
+            let (seen, under_way) = (seen.clone(), under_way.clone());
+            let random = random.clone();
+            async move {
+                assert!(batch.len() <= max_batch);
+                assert!(under_way.fetch_add(1, Ordering::SeqCst) < concurrency);
+                let (pause, fate, ended) = {
+                    let mut dice = random.lock();
+                    let fate: f64 = dice.random();
+                    (
+                        dice.random_range(0..50),
+                        fate,
+                        dice.random_range(0..batch.len()),
+                    )
+                };
+                for event in batch.iter() {
+                    seen.lock().push(Seen::Started(name(event)));
+                }
+                tokio::time::sleep(Duration::from_millis(pause)).await;
+                under_way.fetch_sub(1, Ordering::SeqCst);
+                let (ended, result) = if fate >= failing {
+                    (batch.len(), Ok(()))
+                } else if fate < failing / 8.0 {
+                    (0, None.expect("a panic that the delivery must survive"))
+                } else if fate < failing / 4.0 {
+                    (ended + 1, Err(error(ended, Retry::Never)))
+                } else {
+                    (ended, Err(error(ended, Retry::Backoff)))
+                };
+                for event in &batch[..ended] {
+                    seen.lock().push(Seen::Ended(name(event)));
+                }
+                result
+            }
+        })
+    };
+    let rig = rig(
+        DeliverySettings {
+            concurrency,
+            max_batch,
+            ..settings()
+        },
+        service,
+    );
+
+    // Connections take turns at random; keys are shared between them.
+    let mut pushed: Vec<Arc<Event>> = Vec::new();
+    let mut open: Vec<(u128, u64)> = Vec::new();
+    let mut connections = 0;
+    while connections < 20 || !open.is_empty() {
+        if connections < 20 && (open.len() < 2 || dice.random_bool(0.2)) {
+            connections += 1;
+            open.push((connections, 0));
+        }
+        let turn = dice.random_range(0..open.len());
+        let (connection, seq) = &mut open[turn];
+        *seq += 1;
+        let key = format!("key:{}", dice.random_range(0..4));
+        let keyed = *seq > 1 && dice.random_bool(0.6);
+        let ends = *seq > 1 && dice.random_bool(0.1);
+        let event = if ends {
+            test_event(*connection, u64::MAX, None)
+        } else {
+            test_event(*connection, *seq, keyed.then_some(key.as_str()))
+        };
+        if ends {
+            open.swap_remove(turn);
+        }
+        rig.enqueue(&event);
+        pushed.push(event);
+        if dice.random_bool(0.1) {
+            tokio::time::sleep(Duration::from_millis(dice.random_range(0..300))).await;
+        }
+    }
+    rig.emptied().await;
+
+    let seen = seen.lock();
+    let ended_at: HashMap<Name, usize> = seen
+        .iter()
+        .enumerate()
+        .filter_map(|(at, seen)| match seen {
+            Seen::Ended(name) => Some((*name, at)),
+            Seen::Started(_) => None,
+        })
+        .collect();
+    let started_at = |wanted: Name| {
+        let first = seen.iter().position(|seen| *seen == Seen::Started(wanted));
+        first.unwrap()
+    };
+    let ends = seen.iter().filter(|seen| matches!(seen, Seen::Ended(_)));
+    assert_eq!(ends.count(), pushed.len(), "each ended exactly once");
+    assert_eq!(ended_at.len(), pushed.len(), "nothing is lost");
+    for (at, event) in pushed.iter().enumerate() {
+        for earlier in &pushed[..at] {
+            let same_connection = earlier.connection_id == event.connection_id;
+            let same_lane = match (&earlier.ordering_key, &event.ordering_key) {
+                (None, None) => same_connection,
+                (earlier, key) => earlier == key,
+            };
+            let tied = same_connection
+                && (earlier.kind == EventKind::Connected || event.kind == EventKind::Disconnected);
+            if same_lane || tied {
+                let (before, after) = (ended_at[&name(earlier)], ended_at[&name(event)]);
+                assert!(
+                    before < after,
+                    "seed {seed}: {earlier:?} ended after {event:?}"
+                );
+            }
+            if tied {
+                assert!(
+                    ended_at[&name(earlier)] < started_at(name(event)),
+                    "seed {seed}: {event:?} started before {earlier:?} ended"
+                );
+            }
+        }
+    }
+    assert!(rig.idle(), "seed {seed}: memory is left behind");
+}
+
+#[tokio::test(start_paused = true)]
+async fn order_holds_whatever_fails() {
+    let quiet = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|info| {
+        let text = info.to_string();
+        if !text.contains("a panic that the delivery must survive") {
+            eprintln!("{text}");
+        }
+    }));
+    for seed in 0..300 {
+        play(seed).await;
+    }
+    std::panic::set_hook(quiet);
+}

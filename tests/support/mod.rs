@@ -1,0 +1,69 @@
+//! What the integration tests share: the real binary, a real webhook receiver, real and malformed clients.
+//!
+//! # Layout
+//!
+//! - [`gateway`] starts `wsgw run` in a directory of its own and reads its logs.
+//! - [`webhook`] is the backend: an HTTP server that records every request and answers by a script.
+//! - [`client`] speaks WebSocket properly, [`raw`] writes whatever bytes it is told.
+//! - [`tokens`] signs JSON Web Tokens with the keys of `tests/keys`.
+//!
+//! Nothing here sleeps to synchronise: [`eventually`] polls, with a deadline that only a hang reaches.
+
+#![allow(
+    dead_code,
+    missing_docs,
+    unreachable_pub,
+    unused_imports,
+    reason = "each test file is a program of its own and uses its part of this"
+)]
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+pub mod client;
+pub mod gateway;
+pub mod raw;
+pub mod tokens;
+pub mod webhook;
+
+pub use client::{Client, Frame};
+pub use gateway::{API_KEY, Gateway, Setup};
+pub use raw::Raw;
+pub use tokens::{now, signed, token};
+pub use webhook::{Received, Reply, Webhook};
+
+/// Longer than anything takes on a busy machine; reached only by a hang.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+const POLL: Duration = Duration::from_millis(10);
+
+/// Polls until the closure gives something.
+#[track_caller]
+pub fn eventually<T>(what: &str, look: impl FnMut() -> Option<T>) -> impl Future<Output = T> {
+    let caller = std::panic::Location::caller();
+    poll_until(format!("{what} ({caller})"), PATIENCE, look)
+}
+
+async fn poll_until<T>(what: String, patience: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + patience;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited in vain for: {what}");
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// Awaits something that must not hang.
+pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, future).await {
+        Ok(value) => value,
+        Err(_) => panic!("waited in vain for: {what}"),
+    }
+}
+
+/// A path below the crate's root.
+pub fn in_crate(path: &str) -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}

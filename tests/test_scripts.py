@@ -1,0 +1,336 @@
+"""Uses the scripts the way a newcomer does: as programs, against a WebSocket server that is not ours.
+
+Needs scripts/requirements.txt installed. Run with `python -m unittest tests/test_scripts.py`,
+or with pytest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import unittest
+
+import jwt
+from websockets.asyncio.server import serve
+
+SCRIPTS = pathlib.Path(__file__).resolve().parent.parent / "scripts"
+GEN_KEYS = str(SCRIPTS / "gen_dev_keys.sh")
+CLIENT = str(SCRIPTS / "ws_client.py")
+TIMEOUT_SECONDS = 20
+
+
+def run(*command: str, **env: str) -> subprocess.CompletedProcess:
+    """Runs a command with only the given settings in its environment."""
+    return subprocess.run(
+        command, env=clean_environment(env), text=True, capture_output=True, timeout=TIMEOUT_SECONDS
+    )
+
+
+def run_client(**env: str) -> subprocess.CompletedProcess:
+    """Runs the client to its end."""
+    return run(sys.executable, CLIENT, **env)
+
+
+def clean_environment(extra: dict[str, str]) -> dict[str, str]:
+    """A developer's own WS_* or JWT_* variables must not decide what is tested."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    return kept | extra
+
+
+class Server:
+    """A server that checks the token with the public key, then does what the test says."""
+
+    def __init__(self, public_key: bytes, behaviour):
+        self.public_key = public_key
+        self.behaviour = behaviour
+        self.claims: dict | None = None
+        self.headers = None
+        self.close_code: int | None = None
+
+    async def handle(self, websocket) -> None:
+        self.headers = websocket.request.headers
+        scheme, _, token = self.headers.get("Authorization", "").partition(" ")
+        try:
+            self.claims = jwt.decode(token, self.public_key, algorithms=["RS256"])
+        except jwt.PyJWTError as error:
+            await websocket.close(4401, f"{scheme} token refused: {type(error).__name__}")
+            return
+        try:
+            await self.behaviour(websocket)
+        finally:
+            await websocket.wait_closed()
+            self.close_code = websocket.close_code
+
+    @contextlib.contextmanager
+    def running(self):
+        """Serves in a thread of its own and yields the address."""
+        started = threading.Event()
+        state = {}
+
+        async def main() -> None:
+            state["loop"] = asyncio.get_running_loop()
+            state["stop"] = asyncio.Event()
+            async with serve(self.handle, "127.0.0.1", 0) as server:
+                port = server.sockets[0].getsockname()[1]
+                state["url"] = f"ws://127.0.0.1:{port}/ws"
+                started.set()
+                await state["stop"].wait()
+
+        thread = threading.Thread(target=lambda: asyncio.run(main()), daemon=True)
+        thread.start()
+        if not started.wait(TIMEOUT_SECONDS):
+            raise AssertionError("the test's WebSocket server did not start")
+        try:
+            yield state["url"]
+        finally:
+            state["loop"].call_soon_threadsafe(state["stop"].set)
+            thread.join(TIMEOUT_SECONDS)
+
+
+async def echo_once(websocket) -> None:
+    """Sends the first message back, then closes normally."""
+    await websocket.send(await websocket.recv())
+    await websocket.close(1000, "bye")
+
+
+async def echo(websocket) -> None:
+    """Sends everything back for as long as the client stays."""
+    async for message in websocket:
+        await websocket.send(message)
+
+
+def close_with(code: int, reason: str):
+    """A behaviour that closes at once."""
+
+    async def behaviour(websocket) -> None:
+        await websocket.close(code, reason)
+
+    return behaviour
+
+
+class ScriptTest(unittest.TestCase):
+    """Gives every test a directory of its own."""
+
+    def setUp(self) -> None:
+        directory = tempfile.TemporaryDirectory()
+        self.addCleanup(directory.cleanup)
+        self.dir = pathlib.Path(directory.name)
+
+    def assert_one_line_failure(self, result: subprocess.CompletedProcess, *words: str) -> None:
+        """Asserts exit status 1 and one line for a person, never a traceback."""
+        self.assertEqual(result.returncode, 1, result.stderr)
+        self.assertNotIn("Traceback", result.stderr)
+        lines = [line for line in result.stderr.splitlines() if not line.startswith("connected to")]
+        self.assertEqual(len(lines), 1, result.stderr)
+        for word in words:
+            self.assertIn(word, lines[0])
+
+
+class GenDevKeys(ScriptTest):
+    def test_makes_a_pair_that_signs_and_verifies_rs256(self) -> None:
+        keys = self.dir / "new" / "my keys"
+        result = run(GEN_KEYS, str(keys))
+        self.assertEqual(result.returncode, 0, result.stderr)
+        token = jwt.encode({"user_id": "1"}, (keys / "private.pem").read_bytes(), "RS256")
+        claims = jwt.decode(token, (keys / "public.pem").read_bytes(), algorithms=["RS256"])
+        self.assertEqual(claims, {"user_id": "1"})
+
+    def test_only_the_owner_reads_the_private_key(self) -> None:
+        run(GEN_KEYS, str(self.dir))
+        self.assertEqual((self.dir / "private.pem").stat().st_mode & 0o777, 0o600)
+        self.assertNotIn("PRIVATE", (self.dir / "public.pem").read_text())
+
+    def test_leaves_nothing_else_behind_and_ignores_only_its_own_directory(self) -> None:
+        run(GEN_KEYS, str(self.dir / "keys"))
+        run(GEN_KEYS, str(self.dir))
+        self.assertEqual(
+            sorted(path.name for path in self.dir.iterdir()), ["keys", "private.pem", "public.pem"]
+        )
+        self.assertEqual((self.dir / "keys" / ".gitignore").read_text(), "*\n")
+
+    def test_never_overwrites_without_force(self) -> None:
+        for existing in ("private.pem", "public.pem"):
+            with self.subTest(existing):
+                keys = self.dir / existing.removesuffix(".pem")
+                keys.mkdir()
+                (keys / existing).write_text("precious")
+                result = run(GEN_KEYS, str(keys))
+                self.assert_one_line_failure(result, existing, "--force")
+                self.assertEqual([path.name for path in keys.iterdir()], [existing])
+                self.assertEqual((keys / existing).read_text(), "precious")
+                self.assertEqual(run(GEN_KEYS, "--force", str(keys)).returncode, 0)
+                self.assertIn("PRIVATE", (keys / "private.pem").read_text())
+
+    def test_prints_commands_that_can_be_pasted(self) -> None:
+        keys = self.dir / "a b"
+        result = run(GEN_KEYS, str(keys))
+        shown = [line.strip() for line in result.stdout.splitlines() if "PRIVATE_KEY_FILE=" in line]
+        setting = shown[0].split(" WS_SEND_MESSAGE")[0]
+        echoed = run("bash", "-c", f'{setting}; printf %s "$JWT_PRIVATE_KEY_FILE"')
+        self.assertEqual(echoed.stdout, str(keys / "private.pem"))
+
+    def test_help_and_wrong_usage(self) -> None:
+        self.assertIn("Usage:", run(GEN_KEYS, "--help").stdout)
+        self.assertEqual(run(GEN_KEYS, "--forse").returncode, 2)
+        self.assertEqual(run(GEN_KEYS, str(self.dir), "other").returncode, 2)
+        self.assertEqual(list(self.dir.iterdir()), [])
+
+
+class WsClient(ScriptTest):
+    @classmethod
+    def setUpClass(cls) -> None:
+        directory = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(directory.cleanup)
+        subprocess.run([GEN_KEYS, directory.name], check=True, capture_output=True)
+        cls.private = os.path.join(directory.name, "private.pem")
+        cls.public = pathlib.Path(directory.name, "public.pem").read_bytes()
+
+    def talk(self, behaviour, **env: str) -> tuple[Server, subprocess.CompletedProcess]:
+        """Runs the client against a server with the given behaviour."""
+        server = Server(self.public, behaviour)
+        with server.running() as url:
+            result = run_client(**({"WS_URL": url, "JWT_PRIVATE_KEY_FILE": self.private} | env))
+        return server, result
+
+    def test_sends_text_as_it_is_and_prints_the_answer(self) -> None:
+        text = '{"type":"ping"}  not JSON, "quoted", ünï'
+        server, result = self.talk(echo_once, WS_SEND_MESSAGE=text)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual(result.stdout, text + "\n")
+        self.assertIn("closed with code 1000: bye", result.stderr)
+        self.assertEqual(server.claims["user_id"], "42")
+        self.assertGreater(server.claims["exp"], time.time())
+
+    def test_json_message_wins_and_is_not_reformatted(self) -> None:
+        document = '{ "b":1.0,"a":[2] }'
+        _, result = self.talk(echo_once, WS_MESSAGE_JSON=document, WS_SEND_MESSAGE="no")
+        self.assertEqual(result.stdout, document + "\n")
+
+    def test_user_and_claim_can_be_chosen(self) -> None:
+        server, _ = self.talk(
+            echo_once, WS_SEND_MESSAGE="x", JWT_USER_ID="anna", JWT_USER_ID_CLAIM="uid"
+        )
+        self.assertEqual(server.claims["uid"], "anna")
+
+    def test_ready_token_needs_no_key(self) -> None:
+        token = jwt.encode({"user_id": "7"}, pathlib.Path(self.private).read_bytes(), "RS256")
+        server, result = self.talk(
+            echo_once, WS_TOKEN=token, JWT_PRIVATE_KEY_FILE="/nowhere", WS_SEND_MESSAGE="x"
+        )
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual(server.claims, {"user_id": "7"})
+        self.assertEqual(server.headers["Authorization"], f"Bearer {token}")
+
+    def test_stops_after_the_given_time_with_a_proper_close(self) -> None:
+        server, result = self.talk(echo, WS_SEND_MESSAGE="x", WS_RECEIVE_SECONDS="0.5")
+        self.assertEqual((result.returncode, result.stdout), (0, "x\n"), result.stderr)
+        self.assertEqual(server.close_code, 1000)
+
+    def test_prints_at_once_and_ctrl_c_ends_it_cleanly(self) -> None:
+        with Server(self.public, echo).running() as url:
+            env = clean_environment(
+                {"WS_URL": url, "JWT_PRIVATE_KEY_FILE": self.private, "WS_SEND_MESSAGE": "early"}
+            )
+            client = subprocess.Popen(
+                [sys.executable, CLIENT], env=env, text=True,
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            )
+            with client:
+                # Blocks until the test times out when output is held back for a pipe.
+                self.assertEqual(client.stdout.readline(), "early\n")
+                client.send_signal(signal.SIGINT)
+                _, errors = client.communicate(timeout=TIMEOUT_SECONDS)
+        self.assertEqual(client.returncode, 0, errors)
+        self.assertIn("closed with code 1000", errors)
+
+    def test_refused_token_is_exit_1(self) -> None:
+        server, result = self.talk(echo_once, WS_TOKEN="not-a-token", WS_SEND_MESSAGE="x")
+        self.assertIsNone(server.claims)
+        self.assert_one_line_failure(result, "4401", "Bearer token refused: DecodeError")
+        self.assertNotIn("not-a-token", result.stderr)
+
+    def test_other_closes(self) -> None:
+        for code, status in ((1000, 0), (1001, 0), (1013, 1), (4403, 1), (4408, 1)):
+            with self.subTest(code):
+                _, result = self.talk(close_with(code, "because"))
+                self.assertEqual(result.returncode, status)
+                self.assertIn(f"closed with code {code}: because", result.stderr)
+
+    def test_lost_connection_is_exit_1(self) -> None:
+        async def cut(websocket) -> None:
+            websocket.transport.abort()
+
+        _, result = self.talk(cut)
+        self.assert_one_line_failure(result, "1006", "lost")
+
+    def test_nothing_listens(self) -> None:
+        with socket.socket() as unused:
+            unused.bind(("127.0.0.1", 0))
+            url = f"ws://127.0.0.1:{unused.getsockname()[1]}/ws"
+            self.assert_one_line_failure(run_client(WS_TOKEN="x", WS_URL=url), url, "refused")
+
+    def test_not_a_websocket_server(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            def answer() -> None:
+                peer, _ = listener.accept()
+                with peer:
+                    peer.recv(65536)
+                    peer.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+
+            thread = threading.Thread(target=answer)
+            thread.start()
+            result = run_client(
+                WS_TOKEN="x", WS_URL=f"ws://127.0.0.1:{listener.getsockname()[1]}/ws"
+            )
+            thread.join()
+        self.assert_one_line_failure(result, "404")
+
+    def test_wrong_settings(self) -> None:
+        garbage = self.dir / "garbage.pem"
+        garbage.write_text("-----BEGIN PRIVATE KEY-----\nc2VjcmV0\n-----END PRIVATE KEY-----\n")
+        cases = {
+            "no key": ({}, "JWT_PRIVATE_KEY_FILE"),
+            "missing key": ({"JWT_PRIVATE_KEY_FILE": "/nowhere/k.pem"}, "/nowhere/k.pem"),
+            "directory": ({"JWT_PRIVATE_KEY_FILE": str(self.dir)}, "cannot read"),
+            "not a key": ({"JWT_PRIVATE_KEY_FILE": str(garbage)}, "not an unencrypted RSA"),
+            "bad scheme": ({"WS_TOKEN": "x", "WS_URL": "http://localhost:1/ws"}, "WS_URL"),
+            "bad port": ({"WS_TOKEN": "x", "WS_URL": "ws://localhost:port/ws"}, "ws://localhost"),
+            "bad JSON": ({"WS_TOKEN": "x", "WS_MESSAGE_JSON": '{"a":'}, "WS_MESSAGE_JSON"),
+            "bad time": ({"WS_TOKEN": "x", "WS_RECEIVE_SECONDS": "soon"}, "WS_RECEIVE_SECONDS"),
+        }
+        for name, (env, words) in cases.items():
+            with self.subTest(name):
+                self.assert_one_line_failure(run_client(**env), words)
+
+    def test_help_names_every_setting(self) -> None:
+        result = run(sys.executable, CLIENT, "--help")
+        self.assertEqual(result.returncode, 0)
+        source = pathlib.Path(CLIENT).read_text()
+        for name in ("WS_URL", "WS_TOKEN", "WS_SEND_MESSAGE", "WS_MESSAGE_JSON", "JWT_USER_ID",
+                     "JWT_USER_ID_CLAIM", "JWT_PRIVATE_KEY_FILE", "WS_RECEIVE_SECONDS"):
+            self.assertIn(name, result.stdout)
+            self.assertIn(f'"{name}"', source)
+
+    def test_messages_are_whole_json_lines(self) -> None:
+        async def push(websocket) -> None:
+            for number in range(3):
+                await websocket.send(json.dumps({"type": "event", "payload": number}))
+            await websocket.close()
+
+        _, result = self.talk(push)
+        payloads = [json.loads(line)["payload"] for line in result.stdout.splitlines()]
+        self.assertEqual(payloads, [0, 1, 2])
+
+
+if __name__ == "__main__":
+    unittest.main()
