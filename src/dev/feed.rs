@@ -63,8 +63,6 @@ impl Feed {
         }
         loop {
             tokio::select! {
-                // A message's steps come before its event, as they happened.
-                biased;
                 step = self.steps.recv() => return match step {
                     Ok(step) => Some(SseEvent::default().event("step").json_data(&step).unwrap_or_default()),
                     Err(RecvError::Lagged(count)) => Some(missed("steps", count)),

@@ -26,6 +26,8 @@ export class Passes {
   #published = new Map();
   #sent = new Map();
   #users = new Map();
+  #early = new Map();
+  #finished = new Map();
   #done;
 
   constructor(stages, done) {
@@ -35,7 +37,11 @@ export class Passes {
 
   /** A client of this page sent something on a connection: it names the pass that follows. */
   sent(connection, text) {
-    this.#sent.get(connection)?.push(text);
+    const sent = this.#sent.get(connection);
+    if (!sent) return;
+    // Its pass was complete before the connection's own event was told.
+    if (sent.late > 0) sent.late -= 1;
+    else sent.push(text);
   }
 
   step({ connection_id: connection, stage, outcome, micros: took }) {
@@ -59,8 +65,15 @@ export class Passes {
     pass.state = outcome === "published" ? "passed" : answer ? "answered" : "stopped";
     pass.outcome = outcome;
     pass.user = this.#users.get(pass.connection) ?? "";
+    // The first thing that passes on a connection is its opening.
+    const before = this.#finished.get(pass.connection) ?? 0;
+    pass.lifecycle = before === 0 && !this.#users.has(pass.connection);
+    this.#finished.set(pass.connection, before + 1);
     pass.what = this.#sent.get(pass.connection)?.shift() ?? "";
-    if (pass.state === "passed") {
+    const early = pass.state === "passed" ? this.#early.get(pass.connection)?.shift() : null;
+    if (early) {
+      this.#name(pass, early);
+    } else if (pass.state === "passed") {
       const queue = this.#published.get(pass.connection) ?? [];
       queue.push(pass);
       this.#published.set(pass.connection, queue);
@@ -74,25 +87,36 @@ export class Passes {
     this.#users.set(connection, event.user_id);
     if (!live) return null;
     const pass = this.#published.get(connection)?.shift();
-    if (event.type === "connected") this.#sent.set(connection, []);
-    if (event.type === "disconnected") this.#forget(connection);
-    if (!pass) return null;
+    if (event.type === "connected") {
+      const late = Math.max(0, (this.#finished.get(connection) ?? 0) - 1);
+      this.#sent.set(connection, Object.assign([], { late }));
+    }
+    // The feed may tell an event before the last step of the pass that made it.
+    if (!pass) this.#early.set(connection, [...(this.#early.get(connection) ?? []), event]);
+    else this.#name(pass, event);
+    if (event.type === "disconnected" && pass) this.#forget(connection);
+    return pass ?? null;
+  }
+
+  #name(pass, event) {
     pass.user = event.user_id;
     pass.lifecycle = event.type !== "message_received";
     if (pass.lifecycle) pass.what = event.type;
     else pass.what = event.raw ?? `binary frame, ${event.message.payload}`;
-    return pass;
   }
 
   /** Some steps or events were not told: what is half known would only be put together wrongly. */
   missed() {
     this.#open.clear();
     this.#published.clear();
+    this.#early.clear();
     this.#sent.clear();
   }
 
   #forget(connection) {
     this.#published.delete(connection);
+    this.#early.delete(connection);
+    this.#finished.delete(connection);
     this.#sent.delete(connection);
     this.#users.delete(connection);
   }
@@ -130,9 +154,9 @@ export class PipelineView {
 
   /** A pass is complete. */
   add(pass) {
-    pass.burst = this.#count(pass);
+    pass.burst = pass.lifecycle ? null : this.#count(pass);
     this.#list(pass);
-    this.show(pass, pass.burst.total === 1 && !stillness.matches);
+    this.show(pass, (pass.burst?.total ?? 1) === 1 && !stillness.matches);
   }
 
   /** A pass that is shown already has been named by its event. */
@@ -215,14 +239,14 @@ export class PipelineView {
     }
     const who = pass.user || "a client";
     const what = pass.what ? el("span", { class: "mono" }, shortened(pass.what, 90)) : "a message";
-    const told = pass.lifecycle ? [el("b", {}, who), ` ${pass.what}: `] : [el("b", {}, who), " sent ", what, ": "];
+    const told = pass.lifecycle ? [el("b", {}, who), ` ${pass.what || "connected"}: `] : [el("b", {}, who), " sent ", what, ": "];
     this.#parts.caption.replaceChildren(...told, el("b", {}, ended(pass)), ` after ${micros(pass.total)}.`);
   }
 
   #list(pass) {
     const top = this.#rows[0];
     const alike = top && top.pass.connection === pass.connection && top.pass.what === pass.what && ended(top.pass) === ended(pass);
-    if (alike && pass.what) {
+    if (alike && !pass.lifecycle) {
       top.passes.push(pass);
       top.pass = pass;
       this.#write(top);

@@ -61,6 +61,8 @@ describe("the page of wsgw dev", { timeout: 180_000 }, () => {
   let chromium;
   let browser;
   let gateway;
+  // Ended by the suite itself: what a failing test leaves running would keep node waiting.
+  const children = [];
 
   before(async () => {
     chromium = await needs();
@@ -73,6 +75,7 @@ describe("the page of wsgw dev", { timeout: 180_000 }, () => {
     await browser?.close();
     gateway?.child.kill("SIGTERM");
     await gateway?.exited;
+    for (const child of children) child.kill("SIGKILL");
   });
 
   /** Opens the page, and fails the test on whatever the browser complains about. */
@@ -259,7 +262,7 @@ describe("the page of wsgw dev", { timeout: 180_000 }, () => {
     await one.connect();
     await page.getByText("Second user").click();
     await two.connect();
-    const publish = page.getByRole("button", { name: "Publish" });
+    const publish = page.getByRole("button", { name: "Publish", exact: true });
     const result = page.locator("#push-result");
     await publish.click();
     await result.filter({ hasText: '200 {"sent":1}' }).waitFor();
@@ -337,6 +340,7 @@ describe("the page of wsgw dev", { timeout: 180_000 }, () => {
 
   test("a gateway that stops is said so, and one that comes back is used", async (t) => {
     const own = await startGateway();
+    children.push(own.child);
     const port = new URL(own.url).port;
     const { page, one, complaints } = await open(t, {}, own.url);
     await one.connect();
@@ -345,10 +349,10 @@ describe("the page of wsgw dev", { timeout: 180_000 }, () => {
     await one.logged("closed", "1001 gateway stopping");
     await page.getByText("gateway not reachable, trying again").waitFor();
     const again = spawn(WSGW, ["dev", "--listen", `127.0.0.1:${port}`], { stdio: "ignore" });
-    t.after(() => again.kill("SIGTERM"));
+    children.push(again);
     await page.getByText(/^live at /).waitFor({ timeout: 20_000 });
     await one.connect();
-    await page.getByRole("button", { name: "Publish" }).click();
+    await page.getByRole("button", { name: "Publish", exact: true }).click();
     await page.locator("#push-result").filter({ hasText: '200 {"sent":1}' }).waitFor();
     // The browser reports the time without a gateway as failed requests.
     complaints.splice(0, Infinity, ...complaints.filter((text) => !text.includes("ERR_")));
@@ -368,7 +372,7 @@ describe("the page of wsgw dev", { timeout: 180_000 }, () => {
       await stages(page, PUBLISHED);
       await one.click("Ping");
       await one.logged("received", "pong");
-      await page.getByRole("button", { name: "Publish" }).click();
+      await page.getByRole("button", { name: "Publish", exact: true }).click();
       await one.logged("push", "from the backend");
       await page.waitForTimeout(300);
       await one.click("Send");
