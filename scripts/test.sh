@@ -71,8 +71,10 @@ browser() {
 
 docs() {
   say "the commands and YAML blocks of the documentation"
-  need python3 python3 curl curl openssl openssl
+  need python3 python3 curl curl openssl openssl php php-cli
+  PATH=$PATH:/usr/sbin need nginx nginx-light
   python
+  target/venv/bin/python -m pip install --quiet --disable-pip-version-check jsonschema
   cargo build --locked --release --quiet
   target/venv/bin/python -m pytest -q tests/test_docs.py
 }

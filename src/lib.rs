@@ -1,4 +1,44 @@
 //! wsgw: a WebSocket gateway that holds connections for a backend that should not.
+//!
+//! Clients connect with a token; their messages pass the stages of a YAML pipeline and reach the backend as events,
+//! in order and retried; the backend pushes to clients by HTTP. This crate is the `wsgw` command, and a library so
+//! that tests and benchmarks can run a gateway in their own process. Its API is not stable.
+//!
+//! # The data path
+//!
+//! A message crosses the program once; nothing flows back but replies to the same client.
+//!
+//! 1. [`config`] reads the pipeline file: positions, `${NAME}`, layers, validation, all problems at once.
+//! 2. [`pipeline`] compiles it into a generation: a stack for handshakes, and a maker of stacks for messages.
+//! 3. [`server`] accepts a socket and checks the upgrade request. The handshake stack admits it, by [`jwt`], and
+//!    makes a [`session`], which the [`registry`] and [`presence`] learn of.
+//! 4. The connection's task reads a frame and classifies it as a [`message`], once.
+//! 5. The message passes the [`stages`] top to bottom. Each is a tower service made for this connection, its type
+//!    forgotten by [`svc`]. A stage answers, refuses, annotates, or hands on.
+//! 6. The last stage, `fan_out`, makes an [`event`], takes room for it in every sink's buffer, and enqueues it.
+//! 7. [`sinks::delivery`] orders, tries, retries, and at last keeps a dead letter; a sink only tries once.
+//!
+//! Pushes come the other way: the [`api`] takes one, the registry finds its connections, each connection's
+//! [`outbox`] holds it, and the connection's task writes it.
+//!
+//! # Layout
+//!
+//! | module | what |
+//! |---|---|
+//! | [`cli`] | the commands; all of `main` |
+//! | [`config`] | from the file to typed settings, and diagnostics that point at lines |
+//! | [`pipeline`], [`svc`], [`stages`] | the stacks: compiling them, their erased types, what is in them |
+//! | [`server`] | accepting, upgrading, the connection's task, starting and draining |
+//! | [`session`], [`message`], [`event`] | what passes through: a connection, what it said, what the backend hears |
+//! | [`sinks`] | webhook, standard output, memory; delivery; dead letters |
+//! | [`registry`], [`outbox`], [`presence`] | the way back: who listens to what, what waits for whom, who is there |
+//! | [`api`] | the internal HTTP API, health and metrics |
+//! | [`jwt`] | verifying tokens, key sets, signing for development |
+//! | [`close`] | the one table from errors to close codes and HTTP statuses |
+//! | [`telemetry`] | logs and metrics |
+//! | [`dev`] | `wsgw dev`: the gateway that needs nothing, and its page |
+//!
+//! `docs/architecture.md` says why it is built like this, and how to add a stage.
 
 pub mod api;
 pub mod cli;
@@ -18,3 +58,8 @@ pub mod sinks;
 pub mod stages;
 pub mod svc;
 pub mod telemetry;
+
+/// The examples of `docs/architecture.md`, compiled by `cargo test --doc`.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/architecture.md")]
+pub struct ArchitectureExamples;

@@ -3,18 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::dead_letter::{DeadLetters, NoDeadLetters};
-use super::dead_letter_file::{DeadLetterFile, DeadLetterFileError};
+use super::dead_letter_file::{self, DeadLetterFileError};
 use super::delivery::{Delivery, DeliverySettings, RetryPolicy};
 use super::memory::MemorySink;
-use super::stdout::StdoutSink;
+use super::stdout::{self, StdoutSink};
 use super::webhook::{Webhook, WebhookError};
 use crate::config::{BufferConfig, Config};
 use crate::stages::StageConfig;
 use crate::telemetry::metrics::Metrics;
-
-/// Events that one write to standard output, or one look at the sink in memory, takes at most.
-const LOCAL_BATCH: usize = 256;
 
 /// Why a sink could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -62,11 +58,7 @@ pub fn build(
     if sinks.is_empty() {
         return Ok(Vec::new());
     }
-    let dead_letters: Arc<dyn DeadLetters> = if config.events.dead_letters.file.path.is_empty() {
-        Arc::new(NoDeadLetters)
-    } else {
-        Arc::new(DeadLetterFile::start(&config.events.dead_letters.file)?)
-    };
+    let dead_letters = dead_letter_file::start(&config.events.dead_letters.file)?;
     Ok(sinks
         .into_iter()
         .map(|(settings, sink)| Delivery::start(settings, sink, Arc::clone(&dead_letters), metrics))
@@ -86,7 +78,7 @@ fn local(name: &'static str) -> DeliverySettings {
         name,
         buffer: BufferConfig::default(),
         concurrency: 1,
-        max_batch: LOCAL_BATCH,
+        max_batch: stdout::MAX_BATCH,
         retry: RetryPolicy {
             attempts: Some(3),
             base: Duration::from_millis(100),

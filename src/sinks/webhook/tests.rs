@@ -267,7 +267,6 @@ async fn requests_are_exact() {
     assert_eq!(
         names,
         [
-            "accept",
             "authorization",
             "content-length",
             "content-type",
@@ -371,7 +370,7 @@ fn what_cannot_work_is_refused() {
             url: url.to_owned(),
             ..WebhookConfig::default()
         };
-        Webhook::new(&config, "X-Trace-Id").map(|webhook| webhook.url.to_string())
+        Webhook::new(&config, "X-Trace-Id").map(|webhook| webhook.uri.to_string())
     };
     for url in [
         "",
