@@ -286,3 +286,38 @@ async fn hangup_does_not_end_the_process() {
         .unwrap();
     assert_eq!(answer.status, 200);
 }
+
+#[tokio::test]
+async fn with_a_full_buffer_even_what_waits_for_room_is_accounted_for() {
+    let webhook = Webhook::scripted(|_| Reply::Hold).await;
+    let gateway = Setup::default()
+        .webhook(&webhook)
+        .env("WEBHOOK_TIMEOUT_SECONDS", 600)
+        .set("events.webhook.buffer.max_events", 10)
+        .set("server.drain_seconds", "1")
+        .start()
+        .await;
+    let mut client = Client::connect(&gateway, "42").await;
+    for n in 0..50 {
+        client.send(format!("{{\"n\":{n}}}")).await;
+    }
+    // `connected` and nine messages fill the buffer; the tenth message has been read and waits.
+    gateway
+        .wait_for_metric("ws_messages_total", &[], 10.0)
+        .await;
+    gateway.signal("TERM");
+    assert_eq!(client.closed().await.code, 1001);
+    assert_eq!(gateway.ended().await.code(), Some(0));
+    let events = gateway.dead_letters();
+    let mut seqs: Vec<_> = events
+        .iter()
+        .map(|letter| serde_json::from_str::<Value>(letter["raw"].as_str().unwrap()).unwrap())
+        .map(|event| event["seq"].as_u64().unwrap())
+        .collect();
+    seqs.sort_unstable();
+    assert_eq!(
+        seqs,
+        (1..=12).collect::<Vec<_>>(),
+        "ten messages between connected and disconnected"
+    );
+}
