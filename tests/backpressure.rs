@@ -1,5 +1,11 @@
 //! Full buffers towards the backend, and clients that read too slowly.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 mod support;
 
 use std::time::{Duration, Instant};
@@ -26,7 +32,10 @@ async fn stuck(on_full: &str) -> (Webhook, Gateway) {
 }
 
 fn seqs(events: &[Value]) -> Vec<u64> {
-    events.iter().map(|event| event["seq"].as_u64().unwrap()).collect()
+    events
+        .iter()
+        .map(|event| event["seq"].as_u64().unwrap())
+        .collect()
 }
 
 #[tokio::test]
@@ -39,13 +48,22 @@ async fn wait_pauses_reading_and_loses_nothing() {
     }
     client.send(r#"{"type":"ping"}"#).await;
     // `connected` and nine messages fill the buffer; a tenth one waits for room.
-    gateway.wait_for_metric("ws_messages_total", &[], BUFFER as f64).await;
+    gateway
+        .wait_for_metric("ws_messages_total", &[], BUFFER as f64)
+        .await;
     let unanswered = tokio::time::timeout(Duration::from_millis(500), client.text()).await;
-    assert!(unanswered.is_err(), "the ping lies unread behind the messages");
+    assert!(
+        unanswered.is_err(),
+        "the ping lies unread behind the messages"
+    );
     let read = gateway.metric("ws_messages_total", &[]).await;
     assert!(read <= BUFFER as f64 + 1.0, "{read} messages were read");
     assert_eq!(gateway.publish(&["user:42"], json!("meanwhile")).await, 1);
-    assert_eq!(client.json().await["payload"], "meanwhile", "pushes go on while reading is paused");
+    assert_eq!(
+        client.json().await["payload"],
+        "meanwhile",
+        "pushes go on while reading is paused"
+    );
     webhook.release();
     assert_eq!(client.text().await, r#"{"type":"pong"}"#);
     let events = webhook.wait_for(1 + MESSAGES).await;
@@ -72,7 +90,12 @@ async fn wait_is_the_default_and_slows_the_client_by_tcp() {
             sent += 1;
         }
     };
-    assert!(tokio::time::timeout(Duration::from_secs(3), writing).await.is_err(), "all was taken");
+    assert!(
+        tokio::time::timeout(Duration::from_secs(3), writing)
+            .await
+            .is_err(),
+        "all was taken"
+    );
     let grown = gateway.resident_bytes().saturating_sub(before);
     assert!(grown < 32 << 20, "{grown} bytes");
     webhook.release();
@@ -120,13 +143,21 @@ async fn reject_answers_overloaded_and_publishes_nothing() {
             other => panic!("{other}"),
         }
     }
-    assert_eq!(rejected, 50 - (BUFFER - 1), "the buffer holds connected and nine messages");
+    assert_eq!(
+        rejected,
+        50 - (BUFFER - 1),
+        "the buffer holds connected and nine messages"
+    );
     webhook.release();
     webhook.wait_for(BUFFER).await;
     client.send("{\"n\":\"after\"}").await;
     client.close(None).await;
     let events = webhook.wait_for(BUFFER + 2).await;
-    assert_eq!(seqs(&events), (1..=12).collect::<Vec<_>>(), "no gap in seq, and nothing of what was refused");
+    assert_eq!(
+        seqs(&events),
+        (1..=12).collect::<Vec<_>>(),
+        "no gap in seq, and nothing of what was refused"
+    );
     assert_eq!(events[10]["message"]["n"], "after");
 }
 
@@ -140,7 +171,10 @@ async fn close_closes_with_1013() {
     assert_eq!(client.closed().await.code, 1013);
     webhook.release();
     let end = webhook.wait_for_type("42", "disconnected").await;
-    assert_eq!((&end["close_code"], &end["seq"]), (&json!(1013), &json!(11)));
+    assert_eq!(
+        (&end["close_code"], &end["seq"]),
+        (&json!(1013), &json!(11))
+    );
     let mut next = Client::connect(&gateway, "43").await;
     next.send("{\"n\":0}").await;
     next.round_trip().await;
@@ -153,7 +187,9 @@ async fn a_client_that_hangs_up_while_it_waits_loses_nothing() {
     for n in 0..BUFFER {
         client.send(format!("{{\"n\":{n}}}")).await;
     }
-    gateway.wait_for_metric("ws_messages_total", &[], BUFFER as f64).await;
+    gateway
+        .wait_for_metric("ws_messages_total", &[], BUFFER as f64)
+        .await;
     client.reset();
     webhook.release();
     webhook.wait_for_type("42", "disconnected").await;
@@ -173,7 +209,11 @@ async fn slow_and_quick(setup: Setup) -> (Gateway, Client, Client) {
         .start()
         .await;
     let of = |user: &str| signed(claims(user, json!({"subjects": ["all"]})));
-    let slow = Upgrade::to(&gateway).bearer(&of("slow")).receive_buffer(4096).open().await;
+    let slow = Upgrade::to(&gateway)
+        .bearer(&of("slow"))
+        .receive_buffer(4096)
+        .open()
+        .await;
     let mut quick = Client::with_token(&gateway, &of("quick")).await;
     quick.round_trip().await;
     gateway.wait_for_connections(2).await;
@@ -192,21 +232,34 @@ async fn push_until(
     loop {
         let sent = gateway.publish(&["all"], json!({"n": n, "pad": pad})).await;
         assert!(sent >= 1, "push {n} reached nobody");
-        assert_eq!(quick.json().await["payload"]["n"], n, "the quick one gets each push");
+        assert_eq!(
+            quick.json().await["payload"]["n"],
+            n,
+            "the quick one gets each push"
+        );
         n += 1;
         most = most.max(gateway.resident_bytes().saturating_sub(before));
         if enough(sent).await {
             return (n, most);
         }
-        assert!(n < 4000, "{n} pushes of 64 KiB and the slow one is still not noticed");
+        assert!(
+            n < 4000,
+            "{n} pushes of 64 KiB and the slow one is still not noticed"
+        );
     }
 }
 
 /// The numbers of the pushes that the slow one gets once it reads, and how its connection ends.
 async fn drained(gateway: &Gateway, slow: &mut Client) -> (Vec<u64>, u16) {
-    gateway.post("/internal/disconnect", &json!({"user_id": "slow"})).await;
+    gateway
+        .post("/internal/disconnect", &json!({"user_id": "slow"}))
+        .await;
     let (texts, closed) = slow.rest().await;
-    let number = |text: &String| serde_json::from_str::<Value>(text).unwrap()["payload"]["n"].as_u64().unwrap();
+    let number = |text: &String| {
+        serde_json::from_str::<Value>(text).unwrap()["payload"]["n"]
+            .as_u64()
+            .unwrap()
+    };
     (texts.iter().map(number).collect(), closed.code)
 }
 
@@ -215,7 +268,9 @@ const MANY: u64 = 1200;
 
 #[tokio::test]
 async fn drop_oldest_keeps_the_newest_for_a_slow_reader_and_slows_nobody() {
-    let setup = Setup::default().env("BACKPRESSURE_STRATEGY", "drop").env("BACKPRESSURE_DROP_POLICY", "oldest");
+    let setup = Setup::default()
+        .env("BACKPRESSURE_STRATEGY", "drop")
+        .env("BACKPRESSURE_DROP_POLICY", "oldest");
     let (gateway, mut slow, mut quick) = slow_and_quick(setup).await;
     let mut pushes = 0;
     let (count, most) = push_until(&gateway, &mut quick, async |sent| {
@@ -224,18 +279,33 @@ async fn drop_oldest_keeps_the_newest_for_a_slow_reader_and_slows_nobody() {
         pushes == MANY
     })
     .await;
-    assert!(most < 40 << 20, "{most} bytes more for {} bytes of pushes", count * PAD as u64);
-    assert!(gateway.metric("wsgw_pushes_dropped_total", &["oldest"]).await >= 1.0);
+    assert!(
+        most < 40 << 20,
+        "{most} bytes more for {} bytes of pushes",
+        count * PAD as u64
+    );
+    assert!(
+        gateway
+            .metric("wsgw_pushes_dropped_total", &["oldest"])
+            .await
+            >= 1.0
+    );
     let (got, code) = drained(&gateway, &mut slow).await;
     assert_eq!(code, 4403);
     assert!(got.is_sorted(), "in order");
     assert!((got.len() as u64) < count, "some were dropped");
-    assert_eq!(got[got.len() - 8..], (count - 8..count).collect::<Vec<_>>(), "the newest are those that waited");
+    assert_eq!(
+        got[got.len() - 8..],
+        (count - 8..count).collect::<Vec<_>>(),
+        "the newest are those that waited"
+    );
 }
 
 #[tokio::test]
 async fn drop_newest_keeps_the_oldest_for_a_slow_reader_and_slows_nobody() {
-    let setup = Setup::default().env("BACKPRESSURE_STRATEGY", "drop").env("BACKPRESSURE_DROP_POLICY", "newest");
+    let setup = Setup::default()
+        .env("BACKPRESSURE_STRATEGY", "drop")
+        .env("BACKPRESSURE_DROP_POLICY", "newest");
     let (gateway, mut slow, mut quick) = slow_and_quick(setup).await;
     let (mut pushes, mut queued) = (0, 0);
     let (count, most) = push_until(&gateway, &mut quick, async |sent| {
@@ -244,20 +314,34 @@ async fn drop_newest_keeps_the_oldest_for_a_slow_reader_and_slows_nobody() {
         pushes == MANY
     })
     .await;
-    assert!(most < 40 << 20, "{most} bytes more for {} bytes of pushes", count * PAD as u64);
+    assert!(
+        most < 40 << 20,
+        "{most} bytes more for {} bytes of pushes",
+        count * PAD as u64
+    );
     let (got, code) = drained(&gateway, &mut slow).await;
     assert_eq!(code, 4403);
     assert!(got.is_sorted(), "in order");
-    assert_eq!(got.len() as u64, queued, "it gets what `sent` counted for it");
+    assert_eq!(
+        got.len() as u64,
+        queued,
+        "it gets what `sent` counted for it"
+    );
     assert!(queued < count, "the newest were lost");
     let whole = got.iter().zip(0..).take_while(|(got, n)| *got == n).count();
-    assert!(whole >= 8, "the first ones are whole: {:?}", &got[..20.min(got.len())]);
+    assert!(
+        whole >= 8,
+        "the first ones are whole: {:?}",
+        &got[..20.min(got.len())]
+    );
 }
 
 #[tokio::test]
 async fn close_tells_a_slow_reader_by_4408_and_slows_nobody() {
     let webhook = Webhook::start().await;
-    let setup = Setup::default().webhook(&webhook).env("BACKPRESSURE_STRATEGY", "close");
+    let setup = Setup::default()
+        .webhook(&webhook)
+        .env("BACKPRESSURE_STRATEGY", "close");
     let (gateway, mut slow, mut quick) = slow_and_quick(setup).await;
     let (_, most) = push_until(&gateway, &mut quick, async |sent| sent == 1).await;
     let started = Instant::now();
@@ -276,7 +360,9 @@ async fn close_tells_a_slow_reader_by_4408_and_slows_nobody() {
 #[tokio::test]
 async fn a_slow_reader_that_never_reads_again_is_cut() {
     let webhook = Webhook::start().await;
-    let setup = Setup::default().webhook(&webhook).env("BACKPRESSURE_STRATEGY", "close");
+    let setup = Setup::default()
+        .webhook(&webhook)
+        .env("BACKPRESSURE_STRATEGY", "close");
     let (gateway, slow, mut quick) = slow_and_quick(setup).await;
     push_until(&gateway, &mut quick, async |sent| sent == 1).await;
     let end = webhook.wait_for_type("slow", "disconnected").await;
@@ -296,13 +382,20 @@ async fn a_slow_reader_does_not_answer_pings_and_is_cut() {
         .set("backpressure.per_conn_bytes", 1 << 30)
         .start()
         .await;
-    let slow = Upgrade::to(&gateway).bearer(&token("slow")).receive_buffer(4096).open().await;
+    let slow = Upgrade::to(&gateway)
+        .bearer(&token("slow"))
+        .receive_buffer(4096)
+        .open()
+        .await;
     let pad = "x".repeat(PAD);
     for _ in 0..200 {
         gateway.publish(&["user:slow"], json!(pad)).await;
     }
     let end = webhook.wait_for_type("slow", "disconnected").await;
-    assert!([json!(4408), json!(1006)].contains(&end["close_code"]), "{end}");
+    assert!(
+        [json!(4408), json!(1006)].contains(&end["close_code"]),
+        "{end}"
+    );
     drop(slow);
 }
 
@@ -319,7 +412,13 @@ async fn the_gateways_total_of_waiting_pushes_is_bounded() {
     let mut slow = Vec::new();
     for user in 0..4 {
         let token = signed(claims(&user.to_string(), json!({"subjects": ["all"]})));
-        slow.push(Upgrade::to(&gateway).bearer(&token).receive_buffer(4096).open().await);
+        slow.push(
+            Upgrade::to(&gateway)
+                .bearer(&token)
+                .receive_buffer(4096)
+                .open()
+                .await,
+        );
     }
     gateway.wait_for_connections(4).await;
     let pad = "x".repeat(PAD);

@@ -1,5 +1,11 @@
 //! The command line as a user meets it: exit codes, and what is printed where.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 mod support;
 
 use std::net::TcpListener;
@@ -10,17 +16,26 @@ use support::gateway::run;
 use support::{Client, Gateway, Setup, Webhook, in_crate};
 
 fn file() -> String {
-    in_crate("pipelines/terminator.yaml").to_str().unwrap().into()
+    in_crate("pipelines/terminator.yaml")
+        .to_str()
+        .unwrap()
+        .into()
 }
 
 /// What makes the shipped file valid.
 fn env() -> Vec<(&'static str, String)> {
-    let key = in_crate("tests/keys/rsa.pub.pem").to_str().unwrap().to_owned();
+    let key = in_crate("tests/keys/rsa.pub.pem")
+        .to_str()
+        .unwrap()
+        .to_owned();
     vec![
         ("JWT_PUBLIC_KEY_FILE", key),
         ("GATEWAY_API_KEY", "an API key of decent length".into()),
         ("SYMFONY_WEBHOOK_URL", "http://127.0.0.1:1/".into()),
-        ("SYMFONY_WEBHOOK_SECRET", "a webhook secret of decent length".into()),
+        (
+            "SYMFONY_WEBHOOK_SECRET",
+            "a webhook secret of decent length".into(),
+        ),
         ("WSGW_LISTEN", "127.0.0.1:0".into()),
     ]
 }
@@ -28,7 +43,10 @@ fn env() -> Vec<(&'static str, String)> {
 /// Runs with a good environment and some more variables.
 fn wsgw(args: &[&str], more: &[(&str, &str)]) -> Output {
     let good = env();
-    let mut env: Vec<(&str, &str)> = good.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let mut env: Vec<(&str, &str)> = good
+        .iter()
+        .map(|(name, value)| (*name, value.as_str()))
+        .collect();
     env.extend(more);
     run(args, &env)
 }
@@ -43,13 +61,22 @@ fn stderr(output: &Output) -> String {
 
 #[track_caller]
 fn assert_code(output: &Output, code: i32) {
-    assert_eq!(output.status.code(), Some(code), "{}{}", stdout(output), stderr(output));
+    assert_eq!(
+        output.status.code(),
+        Some(code),
+        "{}{}",
+        stdout(output),
+        stderr(output)
+    );
 }
 
 /// A file with two mistakes.
 fn bad_file() -> tempfile::NamedTempFile {
     let text = std::fs::read_to_string(file()).unwrap();
-    let text = text.replace("per_second:", "per_secnd:").replace("drop_policy: \"${BACKPRESSURE_DROP_POLICY:-oldest}\"", "drop_policy: eldest");
+    let text = text.replace("per_second:", "per_secnd:").replace(
+        "drop_policy: \"${BACKPRESSURE_DROP_POLICY:-oldest}\"",
+        "drop_policy: eldest",
+    );
     let file = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
     std::fs::write(file.path(), text).unwrap();
     file
@@ -58,18 +85,29 @@ fn bad_file() -> tempfile::NamedTempFile {
 /// Every problem as `file:line:col: error[code]: message`, with the line and a hint, all at once.
 #[track_caller]
 fn assert_diagnostics(text: &str, path: &str) {
-    let heads: Vec<&str> = text.lines().filter(|line| line.starts_with(path) && line.contains(": error[")).collect();
+    let heads: Vec<&str> = text
+        .lines()
+        .filter(|line| line.starts_with(path) && line.contains(": error["))
+        .collect();
     assert_eq!(heads.len(), 2, "both at once: {text}");
     for head in heads {
         let place = head[path.len()..].trim_start_matches(':');
         let mut numbers = place.split(':');
         for what in ["line", "column"] {
-            let number = numbers.next().and_then(|number| number.trim().parse::<usize>().ok());
+            let number = numbers
+                .next()
+                .and_then(|number| number.trim().parse::<usize>().ok());
             assert!(number.is_some_and(|number| number > 0), "{what} in {head}");
         }
     }
-    assert!(text.contains("did you mean `per_second`?") && text.contains("did you mean `oldest`?"), "{text}");
-    assert!(text.contains("per_secnd: "), "the line itself is shown: {text}");
+    assert!(
+        text.contains("did you mean `per_second`?") && text.contains("did you mean `oldest`?"),
+        "{text}"
+    );
+    assert!(
+        text.contains("per_secnd: "),
+        "the line itself is shown: {text}"
+    );
 }
 
 #[test]
@@ -96,7 +134,11 @@ fn check_exits_1_for_warnings_only_when_they_are_denied() {
     let no_key = [("GATEWAY_API_KEY", "")];
     let output = wsgw(&["check", &file()], &no_key);
     assert_code(&output, 0);
-    assert!(stdout(&output).contains(": warning["), "{}", stdout(&output));
+    assert!(
+        stdout(&output).contains(": warning["),
+        "{}",
+        stdout(&output)
+    );
     assert_code(&wsgw(&["check", "--deny-warnings", &file()], &no_key), 1);
 }
 
@@ -125,16 +167,36 @@ fn check_prints_json_for_machines() {
     let output = wsgw(&["check", "--format", "json", path], &[]);
     assert_code(&output, 1);
     let problems: Vec<Value> = serde_json::from_str(&stdout(&output)).unwrap();
-    assert_eq!(problems.iter().filter(|problem| problem["severity"] == "error").count(), 2, "{problems:?}");
+    assert_eq!(
+        problems
+            .iter()
+            .filter(|problem| problem["severity"] == "error")
+            .count(),
+        2,
+        "{problems:?}"
+    );
     for problem in &problems {
-        let names: Vec<&str> = problem.as_object().unwrap().keys().map(String::as_str).collect();
-        assert_eq!(names, ["file", "line", "column", "severity", "code", "message", "hint"]);
+        let names: Vec<&str> = problem
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(String::as_str)
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "file", "line", "column", "severity", "code", "message", "hint"
+            ]
+        );
         assert_eq!(problem["file"], path);
         assert!(problem["line"].as_u64().unwrap() > 0 && problem["column"].as_u64().unwrap() > 0);
     }
     let output = wsgw(&["check", "--format", "json", &file()], &[]);
     assert_code(&output, 0);
-    assert_eq!(serde_json::from_str::<Value>(&stdout(&output)).unwrap(), json!([]));
+    assert_eq!(
+        serde_json::from_str::<Value>(&stdout(&output)).unwrap(),
+        json!([])
+    );
 }
 
 #[test]
@@ -171,9 +233,16 @@ fn run_exits_1_for_a_bad_file_and_prints_what_check_prints() {
     let output = wsgw(&["run", "/no/such/file.yaml"], &[]);
     assert_code(&output, 1);
     assert!(stderr(&output).contains("/no/such/file.yaml"));
-    let output = wsgw(&["run", &file()], &[("JWT_PUBLIC_KEY_FILE", "/no/such/key.pem")]);
+    let output = wsgw(
+        &["run", &file()],
+        &[("JWT_PUBLIC_KEY_FILE", "/no/such/key.pem")],
+    );
     assert_code(&output, 1);
-    assert!(stderr(&output).contains("/no/such/key.pem"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("/no/such/key.pem"),
+        "{}",
+        stderr(&output)
+    );
 }
 
 #[test]
@@ -183,12 +252,18 @@ fn run_exits_1_when_its_port_is_taken_and_says_which() {
     let output = wsgw(&["run", &file()], &[("WSGW_LISTEN", &address)]);
     assert_code(&output, 1);
     let text = stderr(&output);
-    assert!(text.contains(&address) && text.contains("server.listen"), "{text}");
+    assert!(
+        text.contains(&address) && text.contains("server.listen"),
+        "{text}"
+    );
     let set = format!("server.internal_listen={address}");
     let output = wsgw(&["run", "--set", &set, &file()], &[]);
     assert_code(&output, 1);
     let text = stderr(&output);
-    assert!(text.contains(&address) && text.contains("server.internal_listen"), "{text}");
+    assert!(
+        text.contains(&address) && text.contains("server.internal_listen"),
+        "{text}"
+    );
 }
 
 #[tokio::test]
@@ -203,7 +278,11 @@ async fn run_takes_the_file_of_ws_mode_by_default() {
         .output()
         .unwrap();
     assert_code(&output, 1);
-    assert!(stderr(&output).contains("pipelines/core.yaml"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("pipelines/core.yaml"),
+        "{}",
+        stderr(&output)
+    );
 }
 
 #[tokio::test]
@@ -211,10 +290,20 @@ async fn precedence_is_file_then_environment_then_set() {
     let webhook = Webhook::start().await;
     let max = "server.max_message_bytes";
     let of = |setup: Setup| setup.webhook(&webhook);
-    let file = || of(Setup::default().edited("    path: /ws\n", "    path: /ws\n    max_message_bytes: 100\n"));
+    let file = || {
+        of(Setup::default().edited(
+            "    path: /ws\n",
+            "    path: /ws\n    max_message_bytes: 100\n",
+        ))
+    };
     let variable = || file().env("WSGW__SERVER__MAX_MESSAGE_BYTES", 200);
     let set = || variable().set(max, 300);
-    for (setup, limit) in [(of(Setup::default()), 65_536), (file(), 100), (variable(), 200), (set(), 300)] {
+    for (setup, limit) in [
+        (of(Setup::default()), 65_536),
+        (file(), 100),
+        (variable(), 200),
+        (set(), 300),
+    ] {
         let gateway = setup.start().await;
         let mut client = Client::connect(&gateway, "42").await;
         client.send("x".repeat(limit)).await;
@@ -230,7 +319,18 @@ async fn a_token_of_the_token_command_is_accepted() {
     let gateway = Setup::default().webhook(&webhook).start().await;
     let key = in_crate("tests/keys/rsa.pem");
     let key = key.to_str().unwrap();
-    let output = run(&["token", "--user", "ann", "--claim", "subjects=[\"room:1\"]", "--key", key], &[]);
+    let output = run(
+        &[
+            "token",
+            "--user",
+            "ann",
+            "--claim",
+            "subjects=[\"room:1\"]",
+            "--key",
+            key,
+        ],
+        &[],
+    );
     assert_code(&output, 0);
     let token = stdout(&output);
     assert_eq!(token.lines().count(), 1, "the token and nothing else");
@@ -241,17 +341,31 @@ async fn a_token_of_the_token_command_is_accepted() {
 
     let output = run(&["token", "--user", "ann", "--ttl", "1", "--key", key], &[]);
     let short = stdout(&output);
-    let closed = Client::with_token(&gateway, short.trim()).await.closed().await;
+    let closed = Client::with_token(&gateway, short.trim())
+        .await
+        .closed()
+        .await;
     assert_eq!(closed.code, 4401, "it expires as told");
 
     for args in [
         &["token", "--user", "ann", "--key", "/no/such/key.pem"][..],
-        &["token", "--user", "ann", "--key", in_crate("tests/keys/rsa.pub.pem").to_str().unwrap()],
-        &["token", "--user", "ann", "--claim", "nonsense", "--key", key],
+        &[
+            "token",
+            "--user",
+            "ann",
+            "--key",
+            in_crate("tests/keys/rsa.pub.pem").to_str().unwrap(),
+        ],
+        &[
+            "token", "--user", "ann", "--claim", "nonsense", "--key", key,
+        ],
     ] {
         let output = run(args, &[]);
         assert_code(&output, 1);
-        assert!(stdout(&output).is_empty() && !stderr(&output).is_empty(), "{args:?}");
+        assert!(
+            stdout(&output).is_empty() && !stderr(&output).is_empty(),
+            "{args:?}"
+        );
     }
     assert_code(&run(&["token"], &[]), 2);
 }
@@ -262,7 +376,9 @@ fn help_lists_every_command() {
     assert_code(&output, 0);
     let text = stdout(&output);
     for command in ["run", "check", "schema", "explain", "dev", "token"] {
-        let listed = text.lines().any(|line| line.trim_start().starts_with(&format!("{command} ")));
+        let listed = text
+            .lines()
+            .any(|line| line.trim_start().starts_with(&format!("{command} ")));
         assert!(listed, "{command} in {text}");
         let output = run(&[command, "--help"], &[]);
         assert_code(&output, 0);
@@ -286,24 +402,57 @@ fn schema_prints_the_schema_that_is_checked_in() {
 fn explain_shows_the_stages_in_order_and_where_values_come_from() {
     let output = wsgw(
         &["explain", "--set", "server.drain_seconds=7", &file()],
-        &[("WSGW__SERVER__PING_INTERVAL_SECONDS", "9"), ("WS_RATE_LIMIT_BURST", "77")],
+        &[
+            ("WSGW__SERVER__PING_INTERVAL_SECONDS", "9"),
+            ("WS_RATE_LIMIT_BURST", "77"),
+        ],
     );
     assert_code(&output, 0);
     let text = stdout(&output);
     let at = |stage: &str| {
-        text.lines().position(|line| line.split_whitespace().any(|word| word.trim_end_matches(':') == stage)).unwrap_or_else(|| panic!("{stage} in {text}"))
+        text.lines()
+            .position(|line| {
+                line.split_whitespace()
+                    .any(|word| word.trim_end_matches(':') == stage)
+            })
+            .unwrap_or_else(|| panic!("{stage} in {text}"))
     };
-    let places: Vec<usize> =
-        ["auth", "ping_filter", "rate_limit", "ordering_key", "trace", "fan_out"].into_iter().map(at).collect();
+    let places: Vec<usize> = [
+        "auth",
+        "ping_filter",
+        "rate_limit",
+        "ordering_key",
+        "trace",
+        "fan_out",
+    ]
+    .into_iter()
+    .map(at)
+    .collect();
     assert!(places.is_sorted(), "{text}");
-    let line = |key: &str| text.lines().find(|line| line.contains(key)).unwrap_or_else(|| panic!("{key} in {text}"));
-    assert!(line("server.drain_seconds").contains('7') && line("server.drain_seconds").contains("--set"));
+    let line = |key: &str| {
+        text.lines()
+            .find(|line| line.contains(key))
+            .unwrap_or_else(|| panic!("{key} in {text}"))
+    };
+    assert!(
+        line("server.drain_seconds").contains('7')
+            && line("server.drain_seconds").contains("--set")
+    );
     let from_env = line("server.ping_interval_seconds");
-    assert!(from_env.contains('9') && from_env.contains("WSGW__SERVER__PING_INTERVAL_SECONDS"), "{from_env}");
+    assert!(
+        from_env.contains('9') && from_env.contains("WSGW__SERVER__PING_INTERVAL_SECONDS"),
+        "{from_env}"
+    );
     let expanded = line("rate_limit.burst");
-    assert!(expanded.contains("77") && expanded.contains("WS_RATE_LIMIT_BURST"), "{expanded}");
+    assert!(
+        expanded.contains("77") && expanded.contains("WS_RATE_LIMIT_BURST"),
+        "{expanded}"
+    );
     assert!(line("server.max_body_bytes").contains("default"));
-    assert_code(&wsgw(&["explain", bad_file().path().to_str().unwrap()], &[]), 1);
+    assert_code(
+        &wsgw(&["explain", bad_file().path().to_str().unwrap()], &[]),
+        1,
+    );
 }
 
 #[tokio::test]
@@ -314,7 +463,8 @@ async fn nothing_but_logs_is_written_while_serving() {
     assert_eq!(gateway.ended().await.code(), Some(0));
     assert_eq!(gateway.stdout(), "");
     for line in gateway.stderr().lines() {
-        let line: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        let line: Value =
+            serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
         assert!(line["event"].is_string(), "each line has an event: {line}");
     }
 }

@@ -1,9 +1,17 @@
 //! Who gets in: tokens, where they may stand, origins, and what an upgrade request must look like.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 mod support;
 
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use support::client::Upgrade;
 use support::raw::upgrade_request;
@@ -15,18 +23,41 @@ const UNAUTHORISED: u16 = 4401;
 
 /// A gateway that checks issuer and audience too.
 async fn strict() -> Gateway {
-    Setup::default().env("JWT_ISSUER", "https://id.example").env("JWT_AUDIENCE", "chat").start().await
+    Setup::default()
+        .env("JWT_ISSUER", "https://id.example")
+        .env("JWT_AUDIENCE", "chat")
+        .start()
+        .await
 }
 
 /// Claims that [`strict`] accepts, with others added or replaced.
-fn good(others: Value) -> Value {
+fn good(others: &Value) -> Value {
     let mut all = json!({"iss": "https://id.example", "aud": "chat"});
-    all.as_object_mut().unwrap().extend(others.as_object().unwrap().clone());
+    all.as_object_mut()
+        .unwrap()
+        .extend(others.as_object().unwrap().clone());
     claims("42", all)
 }
 
+/// A token of 6,000 brackets of JSON, in its claims or in its header; what parses by recursion would not survive it.
+fn deep_token(start: &str, in_claims: bool) -> String {
+    let deep = format!("{start}{}{}}}", "[".repeat(3000), "]".repeat(3000));
+    let plain = if in_claims {
+        r#"{"alg":"RS256"}"#
+    } else {
+        r#"{"user_id":"42"}"#
+    };
+    let [header, claims] = if in_claims {
+        [plain, &deep]
+    } else {
+        [&deep, plain]
+    };
+    let part = |text: &str| URL_SAFE_NO_PAD.encode(text);
+    format!("{}.{}.{}", part(header), part(claims), part("signature"))
+}
+
 fn without(name: &str) -> Value {
-    let mut claims = good(json!({}));
+    let mut claims = good(&json!({}));
     claims.as_object_mut().unwrap().remove(name);
     claims
 }
@@ -39,7 +70,10 @@ async fn assert_refused(what: &str, upgrade: Upgrade, token: &str, reason_has: &
     assert!(reason.contains(reason_has), "{what}: {closed:?}");
     for part in token.split('.').filter(|part| part.len() > 4) {
         let start = &part[..part.len().min(16)];
-        assert!(!closed.reason.contains(start), "{what}: the reason repeats the token: {closed:?}");
+        assert!(
+            !closed.reason.contains(start),
+            "{what}: the reason repeats the token: {closed:?}"
+        );
     }
 }
 
@@ -55,59 +89,178 @@ async fn a_bad_token_closes_with_4401_and_a_reason_without_the_token() {
     let rsa = key_file("rsa.pem");
     let public = key_file("rsa.pub.pem");
     let hour_ago = now() - 3600;
-    let none = |alg: &str| format!("{}.", unsigned(&json!({"alg": alg, "typ": "JWT"}), &good(json!({}))));
+    let none = |alg: &str| {
+        format!(
+            "{}.",
+            unsigned(&json!({"alg": alg, "typ": "JWT"}), &good(&json!({})))
+        )
+    };
     let stripped = {
-        let token = signed(good(json!({})));
+        let token = signed(good(&json!({})));
         token[..=token.rfind('.').unwrap()].to_owned()
     };
     let tampered = {
-        let token = signed(good(json!({})));
+        let token = signed(good(&json!({})));
         let parts: Vec<&str> = token.split('.').collect();
-        let other = signed(good(json!({"user_id": "43"})));
-        format!("{}.{}.{}", parts[0], other.split('.').nth(1).unwrap(), parts[2])
+        let other = signed(good(&json!({"user_id": "43"})));
+        format!(
+            "{}.{}.{}",
+            parts[0],
+            other.split('.').nth(1).unwrap(),
+            parts[2]
+        )
     };
     let matrix = [
-        ("expired", signed(good(json!({"exp": hour_ago}))), "expired"),
-        ("expired a second ago", signed(good(json!({"exp": now() - 1}))), "expired"),
-        ("not yet valid", signed(good(json!({"nbf": now() + 3600}))), "not valid yet"),
-        ("not yet valid by a minute", signed(good(json!({"nbf": now() + 50}))), "not valid yet"),
-        ("another key", signed_with(&key_file("rsa_other.pem"), None, good(json!({}))), "signature"),
+        (
+            "expired",
+            signed(good(&json!({"exp": hour_ago}))),
+            "expired",
+        ),
+        (
+            "expired a second ago",
+            signed(good(&json!({"exp": now() - 1}))),
+            "expired",
+        ),
+        (
+            "not yet valid",
+            signed(good(&json!({"nbf": now() + 3600}))),
+            "not valid yet",
+        ),
+        (
+            "not yet valid by a minute",
+            signed(good(&json!({"nbf": now() + 50}))),
+            "not valid yet",
+        ),
+        (
+            "another key",
+            signed_with(&key_file("rsa_other.pem"), None, good(&json!({}))),
+            "signature",
+        ),
         ("changed claims", tampered, "signature"),
-        ("another algorithm", signed_with(&rsa, Some(JwtAlgorithm::Rs512), good(json!({}))), "algorithm"),
-        ("a key of another type", signed_with(&key_file("ec_p256.pem"), None, good(json!({}))), "algorithm"),
+        (
+            "another algorithm",
+            signed_with(&rsa, Some(JwtAlgorithm::Rs512), good(&json!({}))),
+            "algorithm",
+        ),
+        (
+            "a key of another type",
+            signed_with(&key_file("ec_p256.pem"), None, good(&json!({}))),
+            "algorithm",
+        ),
         ("alg none", none("none"), ""),
         ("alg None", none("None"), ""),
         ("alg nOnE", none("nOnE"), ""),
         ("no signature", stripped, ""),
-        ("HMAC by the public key", hmac_signed(&public, &good(json!({}))), "algorithm"),
-        ("HMAC by the trimmed public key", hmac_signed(public.trim_ascii(), &good(json!({}))), "algorithm"),
-        ("another issuer", signed(good(json!({"iss": "https://evil.example"}))), "issuer"),
+        (
+            "HMAC by the public key",
+            hmac_signed(&public, &good(&json!({}))),
+            "algorithm",
+        ),
+        (
+            "HMAC by the trimmed public key",
+            hmac_signed(public.trim_ascii(), &good(&json!({}))),
+            "algorithm",
+        ),
+        (
+            "another issuer",
+            signed(good(&json!({"iss": "https://evil.example"}))),
+            "issuer",
+        ),
         ("no issuer", signed(without("iss")), "issuer"),
-        ("another audience", signed(good(json!({"aud": ["mail", "chats"]}))), "audience"),
+        (
+            "another audience",
+            signed(good(&json!({"aud": ["mail", "chats"]}))),
+            "audience",
+        ),
         ("no audience", signed(without("aud")), "audience"),
         ("no user", signed(without("user_id")), "user"),
-        ("null user", signed(good(json!({"user_id": null}))), "user"),
-        ("empty user", signed(good(json!({"user_id": ""}))), "user"),
-        ("boolean user", signed(good(json!({"user_id": true}))), "user"),
-        ("list of users", signed(good(json!({"user_id": ["42"]}))), "user"),
-        ("object as user", signed(good(json!({"user_id": {"id": 42}}))), "user"),
-        ("subjects as text", signed(good(json!({"subjects": "room:1"}))), "subjects"),
-        ("numbers among the subjects", signed(good(json!({"subjects": ["room:1", 2]}))), "subjects"),
-        ("object as subjects", signed(good(json!({"subjects": {"a": "b"}}))), "subjects"),
-        ("exp as text", signed(good(json!({"exp": "tomorrow"}))), ""),
+        ("null user", signed(good(&json!({"user_id": null}))), "user"),
+        ("empty user", signed(good(&json!({"user_id": ""}))), "user"),
+        (
+            "boolean user",
+            signed(good(&json!({"user_id": true}))),
+            "user",
+        ),
+        (
+            "list of users",
+            signed(good(&json!({"user_id": ["42"]}))),
+            "user",
+        ),
+        (
+            "object as user",
+            signed(good(&json!({"user_id": {"id": 42}}))),
+            "user",
+        ),
+        (
+            "subjects as text",
+            signed(good(&json!({"subjects": "room:1"}))),
+            "subjects",
+        ),
+        (
+            "numbers among the subjects",
+            signed(good(&json!({"subjects": ["room:1", 2]}))),
+            "subjects",
+        ),
+        (
+            "object as subjects",
+            signed(good(&json!({"subjects": {"a": "b"}}))),
+            "subjects",
+        ),
+        ("exp as text", signed(good(&json!({"exp": "tomorrow"}))), ""),
         ("no JWT at all", "s3cret-but-no-token".to_owned(), ""),
         ("two parts", "aaaaaa.bbbbbb".to_owned(), ""),
-        ("five parts", "aaaaaa.bbbbbb.cccccc.dddddd.eeeeee".to_owned(), ""),
-        ("20 KB", signed(good(json!({"pad": "x".repeat(20_000)}))), ""),
-        ("100 KB", signed(good(json!({"pad": "x".repeat(100_000)}))), ""),
+        (
+            "five parts",
+            "aaaaaa.bbbbbb.cccccc.dddddd.eeeeee".to_owned(),
+            "",
+        ),
+        (
+            "deep claims",
+            deep_token(
+                r#"{"user_id":"42","iss":"https://id.example","aud":"chat","a":"#,
+                true,
+            ),
+            "",
+        ),
+        (
+            "deep header",
+            deep_token(r#"{"alg":"RS256","a":"#, false),
+            "",
+        ),
+        (
+            "20 KB",
+            signed(good(&json!({"pad": "x".repeat(20_000)}))),
+            "",
+        ),
+        (
+            "100 KB",
+            signed(good(&json!({"pad": "x".repeat(100_000)}))),
+            "",
+        ),
     ];
     for (what, token, reason_has) in &matrix {
         assert_refused(what, Upgrade::to(&gateway).bearer(token), token, reason_has).await;
     }
     assert_refused("missing", Upgrade::to(&gateway), "", "token").await;
-    assert_refused("empty", Upgrade::to(&gateway).header("authorization", "Bearer "), "", "").await;
-    assert_refused("Basic", Upgrade::to(&gateway).header("authorization", "Basic dTpw"), "", "").await;
-    assert_accepted("a good one, after all that", Upgrade::to(&gateway).bearer(&signed(good(json!({}))))).await;
+    assert_refused(
+        "empty",
+        Upgrade::to(&gateway).header("authorization", "Bearer "),
+        "",
+        "",
+    )
+    .await;
+    assert_refused(
+        "Basic",
+        Upgrade::to(&gateway).header("authorization", "Basic dTpw"),
+        "",
+        "",
+    )
+    .await;
+    assert_accepted(
+        "a good one, after all that",
+        Upgrade::to(&gateway).bearer(&signed(good(&json!({})))),
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -120,22 +273,42 @@ async fn refusals_are_counted_by_reason_and_make_no_event() {
     }
     Upgrade::to(&gateway).open().await.closed().await;
     let metrics = gateway.metrics().await;
-    let of_auth = |line: &&str| line.starts_with("wsgw_") && line.contains("auth") && line.contains("reason=");
-    let of = |what: &str| metrics.lines().filter(of_auth).any(|line| line.contains(what));
+    let of_auth = |line: &&str| {
+        line.starts_with("wsgw_") && line.contains("auth") && line.contains("reason=")
+    };
+    let of = |what: &str| {
+        metrics
+            .lines()
+            .filter(of_auth)
+            .any(|line| line.contains(what))
+    };
     assert!(of("\"expired\"} 2") && of("\"missing\"} 1"), "{metrics}");
     assert_eq!(gateway.metric("ws_connections_total", &[]).await, 0.0);
     let _guest = Client::connect(&gateway, "8").await;
     let events = webhook.wait_for(1).await;
-    assert_eq!(events[0]["user_id"], "8", "only the admitted client makes an event");
+    assert_eq!(
+        events[0]["user_id"], "8",
+        "only the admitted client makes an event"
+    );
 }
 
 #[tokio::test]
 async fn a_token_may_lack_exp_and_have_iat_in_the_future() {
     let gateway = Gateway::start().await;
-    for claims in [json!({"user_id": "1"}), json!({"user_id": "1", "iat": now() + 900})] {
-        assert_accepted(&claims.to_string(), Upgrade::to(&gateway).bearer(&signed(claims.clone()))).await;
+    for claims in [
+        json!({"user_id": "1"}),
+        json!({"user_id": "1", "iat": now() + 900}),
+    ] {
+        assert_accepted(
+            &claims.to_string(),
+            Upgrade::to(&gateway).bearer(&signed(claims.clone())),
+        )
+        .await;
     }
-    let strict = Setup::default().set("stages.auth.require_exp", true).start().await;
+    let strict = Setup::default()
+        .set("stages.auth.require_exp", true)
+        .start()
+        .await;
     let token = signed(json!({"user_id": "1"}));
     assert_refused("no exp", Upgrade::to(&strict).bearer(&token), &token, "").await;
 }
@@ -149,19 +322,37 @@ async fn the_configured_leeway_is_what_counts_and_no_other() {
     }
     for claims in [json!({"exp": now() - 180}), json!({"nbf": now() + 180})] {
         let token = signed(support::tokens::claims("1", claims.clone()));
-        assert_refused(&claims.to_string(), Upgrade::to(&gateway).bearer(&token), &token, "").await;
+        assert_refused(
+            &claims.to_string(),
+            Upgrade::to(&gateway).bearer(&token),
+            &token,
+            "",
+        )
+        .await;
     }
 }
 
 #[tokio::test]
 async fn the_user_id_is_published_as_a_string_and_makes_the_first_subject() {
     let webhook = Webhook::start().await;
-    let gateway = Setup::default().webhook(&webhook).env("JWT_USER_ID_CLAIM", "sub").start().await;
+    let gateway = Setup::default()
+        .webhook(&webhook)
+        .env("JWT_USER_ID_CLAIM", "sub")
+        .start()
+        .await;
     let exp = now() + 600;
     for (claims, user, subjects) in [
         (json!({"sub": 42, "exp": exp}), "42", json!(["user:42"])),
-        (json!({"sub": 9_007_199_254_740_993_u64, "exp": exp}), "9007199254740993", json!(["user:9007199254740993"])),
-        (json!({"sub": "ann", "subjects": [], "exp": exp}), "ann", json!(["user:ann"])),
+        (
+            json!({"sub": 9_007_199_254_740_993_u64, "exp": exp}),
+            "9007199254740993",
+            json!(["user:9007199254740993"]),
+        ),
+        (
+            json!({"sub": "ann", "subjects": [], "exp": exp}),
+            "ann",
+            json!(["user:ann"]),
+        ),
     ] {
         let _client = Client::with_token(&gateway, &signed(claims)).await;
         let event = webhook.wait_for_type(user, "connected").await;
@@ -170,14 +361,22 @@ async fn the_user_id_is_published_as_a_string_and_makes_the_first_subject() {
     let token = signed(json!({"sub": "bob", "subjects": ["room:1", "user:bob", "a"], "exp": exp}));
     let _client = Client::with_token(&gateway, &token).await;
     let event = webhook.wait_for_type("bob", "connected").await;
-    let mut subjects: Vec<&str> = event["subjects"].as_array().unwrap().iter().map(|s| s.as_str().unwrap()).collect();
+    let mut subjects: Vec<&str> = event["subjects"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|s| s.as_str().unwrap())
+        .collect();
     subjects.sort_unstable();
     assert_eq!(subjects, ["a", "room:1", "user:bob"], "each subject once");
 }
 
 #[tokio::test]
 async fn the_prefix_of_user_subjects_is_configurable() {
-    let gateway = Setup::default().set("subjects.user_prefix", "u/").start().await;
+    let gateway = Setup::default()
+        .set("subjects.user_prefix", "u/")
+        .start()
+        .await;
     let mut client = Client::connect(&gateway, "42").await;
     client.round_trip().await;
     assert_eq!(gateway.publish(&["user:42"], json!(1)).await, 0);
@@ -190,8 +389,16 @@ async fn a_token_is_found_in_header_query_and_subprotocol() {
     let token = token("42");
     let to = || Upgrade::to(&gateway);
     assert_accepted("header", to().bearer(&token)).await;
-    assert_accepted("scheme in lower case", to().header("authorization", format!("bearer {token}"))).await;
-    assert_accepted("access_token", to().target(format!("/ws?access_token={token}"))).await;
+    assert_accepted(
+        "scheme in lower case",
+        to().header("authorization", format!("bearer {token}")),
+    )
+    .await;
+    assert_accepted(
+        "access_token",
+        to().target(format!("/ws?access_token={token}")),
+    )
+    .await;
     assert_accepted("token", to().target(format!("/ws?x=1&token={token}&y=2"))).await;
     let (_, response) = to()
         .header("sec-websocket-protocol", format!("bearer, {token}"))
@@ -200,7 +407,10 @@ async fn a_token_is_found_in_header_query_and_subprotocol() {
         .unwrap();
     assert_eq!(response.headers()["sec-websocket-protocol"], "bearer");
     let (_, response) = to().bearer(&token).try_open().await.unwrap();
-    assert!(!response.headers().contains_key("sec-websocket-protocol"), "none was offered");
+    assert!(
+        !response.headers().contains_key("sec-websocket-protocol"),
+        "none was offered"
+    );
     let cookie = to().header("cookie", format!("access_token={token}"));
     assert_refused("a cookie, which is not configured", cookie, &token, "").await;
 }
@@ -213,9 +423,21 @@ async fn the_first_source_with_a_token_decides_without_fall_through() {
     let to = || Upgrade::to(&gateway);
     let query = |token: &str| format!("/ws?access_token={token}");
     let protocol = |token: &str| format!("bearer, {token}");
-    assert_refused("bad header, good query", to().target(query(&good)).bearer(&bad), &bad, "expired").await;
-    assert_accepted("good header, bad query", to().target(query(&bad)).bearer(&good)).await;
-    let upgrade = to().target(query(&bad)).header("sec-websocket-protocol", protocol(&good));
+    assert_refused(
+        "bad header, good query",
+        to().target(query(&good)).bearer(&bad),
+        &bad,
+        "expired",
+    )
+    .await;
+    assert_accepted(
+        "good header, bad query",
+        to().target(query(&bad)).bearer(&good),
+    )
+    .await;
+    let upgrade = to()
+        .target(query(&bad))
+        .header("sec-websocket-protocol", protocol(&good));
     assert_refused("bad query, good subprotocol", upgrade, &bad, "expired").await;
     let upgrade = to().target(format!("/ws?token={good}&access_token={bad}"));
     assert_refused("access_token goes before token", upgrade, &bad, "expired").await;
@@ -231,28 +453,55 @@ async fn the_order_of_token_sources_is_configurable_and_may_have_cookies() {
     let good = token("42");
     let bad = signed(claims("42", json!({"exp": now() - 60})));
     let to = || Upgrade::to(&gateway);
-    assert_accepted("cookie", to().header("cookie", format!("a=b; session={good}; c=d"))).await;
+    assert_accepted(
+        "cookie",
+        to().header("cookie", format!("a=b; session={good}; c=d")),
+    )
+    .await;
     assert_accepted("query", to().target(format!("/ws?token={good}"))).await;
-    assert_refused("a header, which is not listed", to().bearer(&good), &good, "").await;
-    let both = to().target(format!("/ws?token={good}")).header("cookie", format!("session={bad}"));
+    assert_refused(
+        "a header, which is not listed",
+        to().bearer(&good),
+        &good,
+        "",
+    )
+    .await;
+    let both = to()
+        .target(format!("/ws?token={good}"))
+        .header("cookie", format!("session={bad}"));
     assert_refused("bad cookie, good query", both, &bad, "expired").await;
 }
 
 #[tokio::test]
 async fn an_origin_that_is_not_listed_is_answered_403_before_the_upgrade() {
     let gateway = Setup::default()
-        .set("server.allowed_origins", "[https://app.example, https://b.example]")
+        .set(
+            "server.allowed_origins",
+            "[https://app.example, https://b.example]",
+        )
         .start()
         .await;
     let token = token("42");
-    let from = |origin: &str| Upgrade::to(&gateway).bearer(&token).header("origin", origin);
+    let from = |origin: &str| {
+        Upgrade::to(&gateway)
+            .bearer(&token)
+            .header("origin", origin)
+    };
     assert_accepted("listed", from("https://app.example")).await;
     assert_accepted("no origin", Upgrade::to(&gateway).bearer(&token)).await;
-    for origin in ["https://evil.example", "http://app.example", "https://app.example.evil", "https://app.example:8443", "null"] {
+    for origin in [
+        "https://evil.example",
+        "http://app.example",
+        "https://app.example.evil",
+        "https://app.example:8443",
+        "null",
+    ] {
         assert_eq!(from(origin).refused().await.status(), 403, "{origin}");
     }
     let anyone = Gateway::start().await;
-    let upgrade = Upgrade::to(&anyone).bearer(&token).header("origin", "https://any.example");
+    let upgrade = Upgrade::to(&anyone)
+        .bearer(&token)
+        .header("origin", "https://any.example");
     assert_accepted("any origin by default", upgrade).await;
 }
 
@@ -261,8 +510,13 @@ async fn a_request_that_is_no_upgrade_is_answered_426() {
     let gateway = Gateway::start().await;
     let answer = gateway.get("/ws").await;
     assert_eq!(answer.status, 426);
-    assert!(answer.header("upgrade").eq_ignore_ascii_case("websocket"), "{answer:?}");
-    let answer = gateway.get(&format!("/ws?access_token={}", token("42"))).await;
+    assert!(
+        answer.header("upgrade").eq_ignore_ascii_case("websocket"),
+        "{answer:?}"
+    );
+    let answer = gateway
+        .get(&format!("/ws?access_token={}", token("42")))
+        .await;
     assert_eq!(answer.status, 426);
 }
 
@@ -279,19 +533,41 @@ async fn an_upgrade_with_a_bad_version_or_key_is_refused() {
     for (what, request, status) in [
         ("as it should be", good.clone(), 101),
         ("version 8", replaced("Version: 13", "Version: 8"), 426),
-        ("no version", replaced("Sec-WebSocket-Version: 13\r\n", ""), 426),
+        (
+            "no version",
+            replaced("Sec-WebSocket-Version: 13\r\n", ""),
+            426,
+        ),
         ("no key", replaced(key, ""), 400),
-        ("a short key", replaced("dGhlIHNhbXBsZSBub25jZQ==", "c2hvcnQ="), 400),
-        ("a key that is no base64", replaced("dGhlIHNhbXBsZSBub25jZQ==", "!!!!!!!!!!!!!!!!!!!!!!=="), 400),
+        (
+            "a short key",
+            replaced("dGhlIHNhbXBsZSBub25jZQ==", "c2hvcnQ="),
+            400,
+        ),
+        (
+            "a key that is no base64",
+            replaced("dGhlIHNhbXBsZSBub25jZQ==", "!!!!!!!!!!!!!!!!!!!!!!=="),
+            400,
+        ),
     ] {
         let mut raw = Raw::connect(gateway.address).await;
         raw.write(request.as_bytes()).await;
         let head = raw.head().await;
-        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{what}: {head}");
+        assert!(
+            head.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{what}: {head}"
+        );
         match status {
             // The example of RFC 6455 section 1.3.
-            101 => assert!(head.to_lowercase().contains("sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo="), "{head}"),
-            426 => assert!(head.to_lowercase().contains("sec-websocket-version: 13"), "{what}: {head}"),
+            101 => assert!(
+                head.to_lowercase()
+                    .contains("sec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo="),
+                "{head}"
+            ),
+            426 => assert!(
+                head.to_lowercase().contains("sec-websocket-version: 13"),
+                "{what}: {head}"
+            ),
             _ => {}
         }
     }
@@ -307,13 +583,20 @@ async fn the_path_of_the_endpoint_is_configurable() {
 
 #[tokio::test]
 async fn a_half_open_handshake_is_closed_after_its_timeout() {
-    let gateway = Setup::default().set("server.handshake_timeout_seconds", "0.5").start().await;
+    let gateway = Setup::default()
+        .set("server.handshake_timeout_seconds", "0.5")
+        .start()
+        .await;
     let request = upgrade_request(&format!("Authorization: Bearer {}\r\n", token("42")));
     for sent in [&request[..0], &request[..3], &request[..request.len() - 2]] {
         let mut raw = Raw::connect(gateway.address).await;
         raw.write(sent.as_bytes()).await;
-        let answer = String::from_utf8(raw.to_end().await).unwrap();
-        assert!(!answer.contains(" 101 "), "after {} bytes: {answer}", sent.len());
+        let answer = String::from_utf8(raw.read_to_end().await).unwrap();
+        assert!(
+            !answer.contains(" 101 "),
+            "after {} bytes: {answer}",
+            sent.len()
+        );
     }
     // One that trickles must not win time by it.
     let mut raw = Raw::connect(gateway.address).await;
@@ -328,16 +611,25 @@ async fn a_half_open_handshake_is_closed_after_its_timeout() {
             break;
         }
     }
-    assert!(cut, "{} bytes, one by one, were waited for {:?}", tail.len(), started.elapsed());
+    assert!(
+        cut,
+        "{} bytes, one by one, were waited for {:?}",
+        tail.len(),
+        started.elapsed()
+    );
 }
 
 #[tokio::test]
 async fn twenty_half_open_handshakes_hold_up_nobody() {
-    let gateway = Setup::default().set("server.handshake_timeout_seconds", "600").start().await;
+    let gateway = Setup::default()
+        .set("server.handshake_timeout_seconds", "600")
+        .start()
+        .await;
     let mut idle = Vec::new();
     for at in 0..20 {
         let mut raw = Raw::connect(gateway.address).await;
-        raw.write(&b"GET /ws HTTP/1.1\r\nHost: gateway\r\n"[..at]).await;
+        raw.write(&b"GET /ws HTTP/1.1\r\nHost: gateway\r\n"[..at])
+            .await;
         idle.push(raw);
     }
     for user in 0..20 {
@@ -349,7 +641,10 @@ async fn twenty_half_open_handshakes_hold_up_nobody() {
 
 #[tokio::test]
 async fn connections_over_the_gateways_limit_are_answered_503_with_retry_after() {
-    let gateway = Setup::default().set("server.max_connections", 3).start().await;
+    let gateway = Setup::default()
+        .set("server.max_connections", 3)
+        .start()
+        .await;
     let mut clients = Vec::new();
     for user in ["1", "2", "3"] {
         let mut client = Client::connect(&gateway, user).await;
@@ -358,12 +653,20 @@ async fn connections_over_the_gateways_limit_are_answered_503_with_retry_after()
     }
     let refused = Upgrade::to(&gateway).bearer(&token("4")).refused().await;
     assert_eq!(refused.status(), 503);
-    let retry_after = refused.headers()["retry-after"].to_str().unwrap().parse::<u64>();
+    let retry_after = refused.headers()["retry-after"]
+        .to_str()
+        .unwrap()
+        .parse::<u64>();
     assert!(retry_after.is_ok_and(|seconds| seconds > 0));
     clients.pop().unwrap().close(Some((1000, ""))).await;
     gateway.wait_for_connections(2).await;
     support::within("the place to be free again", async {
-        while Upgrade::to(&gateway).bearer(&token("4")).try_open().await.is_err() {
+        while Upgrade::to(&gateway)
+            .bearer(&token("4"))
+            .try_open()
+            .await
+            .is_err()
+        {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     })
@@ -372,7 +675,10 @@ async fn connections_over_the_gateways_limit_are_answered_503_with_retry_after()
 
 #[tokio::test]
 async fn connections_over_a_users_limit_are_closed_with_1013() {
-    let gateway = Setup::default().set("server.max_connections_per_user", 2).start().await;
+    let gateway = Setup::default()
+        .set("server.max_connections_per_user", 2)
+        .start()
+        .await;
     let mut first = Client::connect(&gateway, "1").await;
     let mut second = Client::connect(&gateway, "1").await;
     first.round_trip().await;
@@ -392,7 +698,11 @@ async fn connections_over_an_addresss_limit_are_answered_429() {
         .set("server.trusted_proxies", "[127.0.0.1/32]")
         .start()
         .await;
-    let from = |address: &str| Upgrade::to(&gateway).bearer(&token("1")).header("x-forwarded-for", address);
+    let from = |address: &str| {
+        Upgrade::to(&gateway)
+            .bearer(&token("1"))
+            .header("x-forwarded-for", address)
+    };
     let first = from("192.0.2.1").open().await;
     let _second = from("192.0.2.1").open().await;
     let refused = from("192.0.2.1").refused().await;
@@ -416,6 +726,10 @@ async fn a_client_that_is_turned_away_and_stays_is_cut() {
     assert!(raw.head().await.starts_with("HTTP/1.1 101 "));
     assert_eq!(raw.next().await.unwrap().close_code(), Some(UNAUTHORISED));
     // The close frame is never answered.
-    assert_eq!(raw.next().await, None, "the gateway ends the connection by itself");
+    assert_eq!(
+        raw.next().await,
+        None,
+        "the gateway ends the connection by itself"
+    );
     assert!(gateway.connections().await.is_empty());
 }

@@ -1,5 +1,11 @@
 //! How long a connection lives: the token's expiry, its renewal in-band, and WebSocket pings.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 mod support;
 
 use std::time::{Duration, Instant};
@@ -35,7 +41,10 @@ async fn a_connection_that_outlives_its_token_is_closed_with_4401() {
     let closed = client.closed().await;
     let late = now_exactly() - exp as f64;
     assert_eq!(closed.code, UNAUTHORISED, "{closed:?}");
-    assert!((0.0..SLACK).contains(&late), "closed {late} s after the expiry");
+    assert!(
+        (0.0..SLACK).contains(&late),
+        "closed {late} s after the expiry"
+    );
     let event = webhook.wait_for_type("42", "disconnected").await;
     assert_eq!(event["close_code"], UNAUTHORISED);
 }
@@ -47,7 +56,10 @@ async fn the_leeway_prolongs_a_connection_by_exactly_itself() {
     let mut client = Client::with_token(&gateway, &expiring_at("42", exp)).await;
     assert_eq!(client.closed().await.code, UNAUTHORISED);
     let late = now_exactly() - exp as f64;
-    assert!((2.0..2.0 + SLACK).contains(&late), "closed {late} s after the expiry");
+    assert!(
+        (2.0..2.0 + SLACK).contains(&late),
+        "closed {late} s after the expiry"
+    );
 }
 
 #[tokio::test]
@@ -66,10 +78,20 @@ async fn a_fresh_token_in_band_keeps_the_connection_open() {
     assert_eq!(client.ask(auth(&expiring_at("42", exp))).await, AUTH_OK);
     assert_eq!(client.closed().await.code, UNAUTHORISED);
     let late = now_exactly() - exp as f64;
-    assert!((0.0..SLACK).contains(&late), "closed {late} s after the new expiry");
+    assert!(
+        (0.0..SLACK).contains(&late),
+        "closed {late} s after the new expiry"
+    );
     let events = webhook.wait_for(2).await;
-    let types: Vec<_> = events.iter().map(|event| event["type"].as_str().unwrap()).collect();
-    assert_eq!(types, ["connected", "disconnected"], "auth messages are never published");
+    let types: Vec<_> = events
+        .iter()
+        .map(|event| event["type"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        types,
+        ["connected", "disconnected"],
+        "auth messages are never published"
+    );
 }
 
 #[tokio::test]
@@ -93,10 +115,20 @@ async fn a_refused_token_in_band_is_answered_and_the_old_expiry_stands() {
     client.send(r#"{"type":"after"}"#).await;
     assert_eq!(client.closed().await.code, UNAUTHORISED);
     let late = now_exactly() - exp as f64;
-    assert!((0.0..SLACK).contains(&late), "closed {late} s after the old expiry");
+    assert!(
+        (0.0..SLACK).contains(&late),
+        "closed {late} s after the old expiry"
+    );
     let events = webhook.wait_for(3).await;
-    assert_eq!(events.len(), 3, "connected, the message after, disconnected: {events:?}");
-    assert_eq!(events[1]["message"]["type"], "after", "auth messages are never published");
+    assert_eq!(
+        events.len(),
+        3,
+        "connected, the message after, disconnected: {events:?}"
+    );
+    assert_eq!(
+        events[1]["message"]["type"], "after",
+        "auth messages are never published"
+    );
 }
 
 #[tokio::test]
@@ -115,7 +147,10 @@ async fn a_client_that_does_not_answer_a_ping_is_lost() {
     }
     assert!(pinged >= 1, "it was pinged before it counted as lost");
     let event = webhook.wait_for_type("mute", "disconnected").await;
-    assert_eq!((&event["close_code"], &event["reason"]), (&json!(1006), &json!("")));
+    assert_eq!(
+        (&event["close_code"], &event["reason"]),
+        (&json!(1006), &json!(""))
+    );
     gateway.wait_for_connections(0).await;
 }
 
@@ -153,12 +188,18 @@ async fn a_clients_ping_is_answered_by_a_pong_with_its_payload() {
     raw.frame(op::FIN | op::PONG, b"hello").await;
     raw.frame(op::FIN | op::TEXT, br#"{"type":"after"}"#).await;
     let events = webhook.wait_for(2).await;
-    assert_eq!(events[1]["message"]["type"], "after", "WebSocket pings make no event");
+    assert_eq!(
+        events[1]["message"]["type"], "after",
+        "WebSocket pings make no event"
+    );
 }
 
 #[tokio::test]
 async fn a_clients_signs_of_life_show_in_last_seen_at() {
-    let gateway = Setup::default().set("server.ping_interval_seconds", "0.2").start().await;
+    let gateway = Setup::default()
+        .set("server.ping_interval_seconds", "0.2")
+        .start()
+        .await;
     let mut client = Client::connect(&gateway, "42").await;
     client.round_trip().await;
     let first = gateway.connections().await[0].clone();
@@ -172,7 +213,10 @@ async fn a_clients_signs_of_life_show_in_last_seen_at() {
         if seen(&entry) > seen(&first) {
             break;
         }
-        assert!(started.elapsed() < support::PATIENCE, "{entry} never moved on from {first}");
+        assert!(
+            started.elapsed() < support::PATIENCE,
+            "{entry} never moved on from {first}"
+        );
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }

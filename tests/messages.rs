@@ -1,5 +1,11 @@
 //! What becomes of a client's messages: replies, events, and the close codes of broken streams.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 mod support;
 
 use base64::Engine as _;
@@ -25,7 +31,10 @@ fn still(mut event: Value) -> Value {
         uuid::Uuid::parse_str(id.as_str().unwrap()).unwrap();
     }
     let at = map.remove("connected_at").unwrap().as_u64().unwrap();
-    assert!(now().abs_diff(at) < 60, "connected_at is Unix seconds: {at}");
+    assert!(
+        now().abs_diff(at) < 60,
+        "connected_at is Unix seconds: {at}"
+    );
     event
 }
 
@@ -54,10 +63,17 @@ async fn events_of(messages: &[&str]) -> Vec<Value> {
 async fn ping_and_heartbeat_are_answered_and_not_published() {
     let (webhook, gateway) = with_webhook().await;
     let mut client = Client::connect(&gateway, "42").await;
-    for ping in [r#"{"type":"ping"}"#, r#" { "x":[1,{}] , "type" : "ping" } "#, r#"{"type":"\u0070ing"}"#] {
+    for ping in [
+        r#"{"type":"ping"}"#,
+        r#" { "x":[1,{}] , "type" : "ping" } "#,
+        r#"{"type":"\u0070ing"}"#,
+    ] {
         assert_eq!(client.ask(ping).await, PONG, "{ping}");
     }
-    assert_eq!(client.ask(r#"{"type":"heartbeat"}"#).await, r#"{"type":"heartbeat_ack"}"#);
+    assert_eq!(
+        client.ask(r#"{"type":"heartbeat"}"#).await,
+        r#"{"type":"heartbeat_ack"}"#
+    );
     let others = [
         r#"{"type":"Ping"}"#,
         r#"{"type":"pings"}"#,
@@ -71,7 +87,11 @@ async fn ping_and_heartbeat_are_answered_and_not_published() {
     }
     client.round_trip().await;
     let events = webhook.wait_for(1 + others.len()).await;
-    let raw: Vec<_> = events.iter().skip(1).map(|event| event["raw"].as_str().unwrap()).collect();
+    let raw: Vec<_> = events
+        .iter()
+        .skip(1)
+        .map(|event| event["raw"].as_str().unwrap())
+        .collect();
     assert_eq!(raw, others, "what only looks like a ping is published");
 }
 
@@ -92,7 +112,10 @@ async fn events_are_exactly_as_the_contract_has_them() {
         assert_eq!(event["connection_id"], listed["connection_id"]);
         assert_eq!(event["connected_at"], listed["connected_at"]);
     }
-    let mut ids: Vec<_> = events.iter().map(|event| event["event_id"].as_str().unwrap()).collect();
+    let mut ids: Vec<_> = events
+        .iter()
+        .map(|event| event["event_id"].as_str().unwrap())
+        .collect();
     assert!(ids.is_sorted(), "event ids are ordered by time: {ids:?}");
     ids.dedup();
     assert_eq!(ids.len(), 5);
@@ -114,13 +137,35 @@ async fn events_are_exactly_as_the_contract_has_them() {
 #[tokio::test]
 async fn text_that_is_no_json_object_becomes_a_raw_message() {
     let texts = [
-        "", " ", "hello", "42", "null", "true", "\"text\"", "[1,2]", "[{\"type\":\"ping\"}]", "{", "{\"a\":1", "{\"a\":1}}",
-        "{\"a\":1} {\"b\":2}", "{a:1}", "{'a':1}", "{\"a\":01}", "{\"a\":NaN}", "\u{feff}{\"a\":1}", "line\nbreak\r\n\ttab \"quoted\" \\",
-        "\u{0}\u{1f}\u{7f}", "żółć 😀 \u{2028}",
+        "",
+        " ",
+        "hello",
+        "42",
+        "null",
+        "true",
+        "\"text\"",
+        "[1,2]",
+        "[{\"type\":\"ping\"}]",
+        "{",
+        "{\"a\":1",
+        "{\"a\":1}}",
+        "{\"a\":1} {\"b\":2}",
+        "{a:1}",
+        "{'a':1}",
+        "{\"a\":01}",
+        "{\"a\":NaN}",
+        "\u{feff}{\"a\":1}",
+        "line\nbreak\r\n\ttab \"quoted\" \\",
+        "\u{0}\u{1f}\u{7f}",
+        "żółć 😀 \u{2028}",
     ];
     for (text, event) in texts.iter().zip(events_of(&texts).await) {
         assert_valid(&event);
-        assert_eq!(event["message"], json!({"type": "raw", "payload": text}), "{text:?}");
+        assert_eq!(
+            event["message"],
+            json!({"type": "raw", "payload": text}),
+            "{text:?}"
+        );
         assert_eq!(event["raw"], *text);
     }
 }
@@ -140,15 +185,22 @@ async fn any_json_object_becomes_the_message_and_raw_keeps_its_text() {
     ];
     for (at, (text, event)) in texts.iter().zip(events_of(&texts).await).enumerate() {
         assert_valid(&event);
-        assert_eq!(event["message"], serde_json::from_str::<Value>(text).unwrap());
+        assert_eq!(
+            event["message"],
+            serde_json::from_str::<Value>(text).unwrap()
+        );
         assert_eq!(event["raw"], *text);
-        assert_eq!((&event["seq"], &event["user_id"]), (&json!(at + 2), &json!("42")), "nothing of a message leaks out of it");
+        assert_eq!(
+            (&event["seq"], &event["user_id"]),
+            (&json!(at + 2), &json!("42")),
+            "nothing of a message leaks out of it"
+        );
     }
 }
 
 #[tokio::test]
 async fn numbers_are_kept_as_written() {
-    let numbers = r#"[1.0,1.10,-0,-0.0,1e400,1E+2,0.1e-7,123456789012345678901234567890,3.14159265358979323846264338327950288]"#;
+    let numbers = r"[1.0,1.10,-0,-0.0,1e400,1E+2,0.1e-7,123456789012345678901234567890,3.14159265358979323846264338327950288]";
     let text = format!(r#"{{"type":"n","n":{numbers}}}"#);
     let (webhook, gateway) = with_webhook().await;
     let mut client = Client::connect(&gateway, "42").await;
@@ -169,7 +221,11 @@ async fn json_of_a_hundred_thousand_levels_hurts_nobody() {
         .await;
     let mut client = Client::connect(&gateway, "42").await;
     let levels = 100_000;
-    let arrays = format!("{{\"type\":\"deep\",\"a\":{}{}}}", "[".repeat(levels), "]".repeat(levels));
+    let arrays = format!(
+        "{{\"type\":\"deep\",\"a\":{}{}}}",
+        "[".repeat(levels),
+        "]".repeat(levels)
+    );
     let objects = format!("{}1{}", "{\"meta\":".repeat(levels), "}".repeat(levels));
     let bare = format!("{}{}", "[".repeat(levels), "]".repeat(levels));
     for text in [&arrays, &objects, &bare] {
@@ -180,7 +236,10 @@ async fn json_of_a_hundred_thousand_levels_hurts_nobody() {
     let events = webhook.wait_for_requests(5).await;
     for text in [arrays.as_str(), &objects, &bare, r#"{"type":"after"}"#] {
         let raw = format!(r#""raw":{}"#, serde_json::to_string(text).unwrap());
-        assert!(events.iter().any(|event| event.text().contains(&raw)), "the text is published whole");
+        assert!(
+            events.iter().any(|event| event.text().contains(&raw)),
+            "the text is published whole"
+        );
     }
     let mut other = Client::connect(&gateway, "43").await;
     other.round_trip().await;
@@ -214,11 +273,27 @@ async fn messages_over_the_rate_limit_are_answered_and_not_published() {
     other.close(None).await;
     client.close(None).await;
     let events = webhook.wait_for(8).await;
-    let of = |user: &str, kind: &str| events.iter().filter(|e| e["user_id"] == user && e["type"] == kind).count();
+    let of = |user: &str, kind: &str| {
+        events
+            .iter()
+            .filter(|e| e["user_id"] == user && e["type"] == kind)
+            .count()
+    };
     assert_eq!(of("42", "message_received"), 3, "{events:?}");
-    assert_eq!(of("43", "message_received"), 1, "each connection has a limit of its own");
-    assert_eq!(of("42", "disconnected"), 1, "the end is told in spite of the limit");
-    let last = events.iter().find(|e| e["user_id"] == "42" && e["type"] == "disconnected").unwrap();
+    assert_eq!(
+        of("43", "message_received"),
+        1,
+        "each connection has a limit of its own"
+    );
+    assert_eq!(
+        of("42", "disconnected"),
+        1,
+        "the end is told in spite of the limit"
+    );
+    let last = events
+        .iter()
+        .find(|e| e["user_id"] == "42" && e["type"] == "disconnected")
+        .unwrap();
     assert_eq!(last["seq"], 5, "refused messages leave no gap in seq");
     assert_eq!(gateway.metric("ws_rate_limited_total", &[]).await, 4.0);
 }
@@ -248,9 +323,19 @@ async fn with_rate_limit_above_ping_filter_pings_count() {
     let text = std::fs::read_to_string(in_crate("pipelines/terminator.yaml")).unwrap();
     let limit = "    - rate_limit: { per_second: 0.001, burst: 3 }\n    - ping_filter: {}\n";
     let lines: Vec<&str> = text.lines().collect();
-    let start = lines.iter().position(|line| line.trim() == "- ping_filter: {}").unwrap();
-    let end = lines.iter().position(|line| line.trim() == "- ordering_key:").unwrap();
-    let yaml = format!("{}\n{limit}{}\n", lines[..start].join("\n"), lines[end..].join("\n"));
+    let start = lines
+        .iter()
+        .position(|line| line.trim() == "- ping_filter: {}")
+        .unwrap();
+    let end = lines
+        .iter()
+        .position(|line| line.trim() == "- ordering_key:")
+        .unwrap();
+    let yaml = format!(
+        "{}\n{limit}{}\n",
+        lines[..start].join("\n"),
+        lines[end..].join("\n")
+    );
     let gateway = Setup::default().yaml(yaml).start().await;
     let mut client = Client::connect(&gateway, "42").await;
     for _ in 0..3 {
@@ -278,14 +363,21 @@ async fn a_message_of_exactly_max_message_bytes_passes_and_one_more_closes_with_
         assert_eq!((&end["close_code"], &end["seq"]), (&json!(1009), &json!(3)));
         let event = webhook.wait_for_type(user, "message_received").await;
         let payload = event["message"]["payload"].as_str().unwrap();
-        let bytes = if binary { STANDARD.decode(payload).unwrap() } else { payload.into() };
-        assert_eq!(bytes, [b'x'; 65_536]);
+        let bytes = if binary {
+            STANDARD.decode(payload).unwrap()
+        } else {
+            payload.into()
+        };
+        assert_eq!(bytes, vec![b'x'; 65_536]);
     }
 }
 
 #[tokio::test]
 async fn fragments_count_together_and_an_announced_length_counts_at_once() {
-    let gateway = Setup::default().set("server.max_message_bytes", 1000).start().await;
+    let gateway = Setup::default()
+        .set("server.max_message_bytes", 1000)
+        .start()
+        .await;
     let mut raw = Raw::upgraded(&gateway, "1").await;
     for first in [op::TEXT, op::CONTINUATION, op::CONTINUATION] {
         raw.frame(first, &[b'x'; 400]).await;
@@ -331,11 +423,19 @@ async fn frames_that_arrive_in_pieces_or_many_at_once_are_read() {
     for byte in masked(op::FIN | op::TEXT, b"slowly") {
         raw.write(&[byte]).await;
     }
-    let many: Vec<u8> = (0..200).flat_map(|n| masked(op::FIN | op::TEXT, format!("m{n}").as_bytes())).collect();
+    let many: Vec<u8> = (0..200)
+        .flat_map(|n| masked(op::FIN | op::TEXT, format!("m{n}").as_bytes()))
+        .collect();
     raw.write(&many).await;
     let events = webhook.wait_for(202).await;
-    let texts: Vec<_> = events.iter().skip(1).map(|event| event["raw"].as_str().unwrap().to_owned()).collect();
-    let expected: Vec<String> = std::iter::once("slowly".into()).chain((0..200).map(|n| format!("m{n}"))).collect();
+    let texts: Vec<_> = events
+        .iter()
+        .skip(1)
+        .map(|event| event["raw"].as_str().unwrap().to_owned())
+        .collect();
+    let expected: Vec<String> = std::iter::once("slowly".into())
+        .chain((0..200).map(|n| format!("m{n}")))
+        .collect();
     assert_eq!(texts, expected);
 }
 
@@ -353,7 +453,11 @@ async fn text_that_is_not_utf8_closes_with_1007() {
         raw.frame(op::FIN | op::TEXT, text).await;
         assert_eq!(raw.close_code().await, Some(1007), "{user}");
         let end = webhook.wait_for_type(user, "disconnected").await;
-        assert_eq!((&end["close_code"], &end["seq"]), (&json!(1007), &json!(2)), "nothing is published");
+        assert_eq!(
+            (&end["close_code"], &end["seq"]),
+            (&json!(1007), &json!(2)),
+            "nothing is published"
+        );
     }
     let mut raw = Raw::upgraded(&gateway, "fragments").await;
     raw.frame(op::TEXT, b"fine so far \xc5").await;
@@ -372,14 +476,23 @@ async fn a_broken_frame_closes_the_connection_and_nothing_else() {
     let long_ping = masked(op::FIN | op::PING, &[b'x'; 126]);
     for (user, bytes) in [
         ("unmasked", unmasked(op::FIN | op::TEXT, b"hello")),
-        ("garbage", b"GET /internal/connections HTTP/1.1\r\n\r\n".to_vec()),
+        (
+            "garbage",
+            b"GET /internal/connections HTTP/1.1\r\n\r\n".to_vec(),
+        ),
         ("rsv1", masked(op::FIN | 0x40 | op::TEXT, b"hello")),
         ("rsv2", masked(op::FIN | 0x20 | op::TEXT, b"hello")),
         ("rsv3", masked(op::FIN | 0x10 | op::TEXT, b"hello")),
         ("opcode 3", masked(op::FIN | 3, b"hello")),
         ("opcode 15", masked(op::FIN | 15, b"hello")),
-        ("stray continuation", masked(op::FIN | op::CONTINUATION, b"hello")),
-        ("text within text", [masked(op::TEXT, b"a"), masked(op::FIN | op::TEXT, b"b")].concat()),
+        (
+            "stray continuation",
+            masked(op::FIN | op::CONTINUATION, b"hello"),
+        ),
+        (
+            "text within text",
+            [masked(op::TEXT, b"a"), masked(op::FIN | op::TEXT, b"b")].concat(),
+        ),
         ("fragmented ping", masked(op::PING, b"a")),
         ("long ping", long_ping),
         ("close of one byte", masked(op::FIN | op::CLOSE, &[3])),
@@ -409,8 +522,15 @@ async fn the_peers_close_code_and_reason_are_told() {
         client.close(frame).await;
         let end = webhook.wait_for_type(user, "disconnected").await;
         assert_valid(&end);
-        assert_eq!((&end["close_code"], &end["reason"]), (&json!(code), &json!(reason)), "{user}");
-        assert_eq!(end["seq"], 3, "what was sent before the close is published: {end}");
+        assert_eq!(
+            (&end["close_code"], &end["reason"]),
+            (&json!(code), &json!(reason)),
+            "{user}"
+        );
+        assert_eq!(
+            end["seq"], 3,
+            "what was sent before the close is published: {end}"
+        );
     }
 }
 
@@ -418,10 +538,15 @@ async fn the_peers_close_code_and_reason_are_told() {
 async fn the_gateway_answers_a_close_frame() {
     let gateway = Gateway::start().await;
     let mut raw = Raw::upgraded(&gateway, "42").await;
-    raw.frame(op::FIN | op::CLOSE, &4000_u16.to_be_bytes()).await;
+    raw.frame(op::FIN | op::CLOSE, &4000_u16.to_be_bytes())
+        .await;
     let answer = raw.next().await.unwrap();
     assert_eq!(answer.close_code(), Some(4000));
-    assert_eq!(raw.next().await, None, "the server closes the TCP connection first (RFC 6455 section 7.1.1)");
+    assert_eq!(
+        raw.next().await,
+        None,
+        "the server closes the TCP connection first (RFC 6455 section 7.1.1)"
+    );
 }
 
 #[tokio::test]
@@ -430,12 +555,17 @@ async fn a_lost_tcp_connection_is_told_as_1006() {
     Client::connect(&gateway, "reset").await.reset();
     drop(Client::connect(&gateway, "closed").await);
     let mut half = Raw::upgraded(&gateway, "half").await;
-    half.write(&masked(op::FIN | op::TEXT, b"a frame that never ends")[..10]).await;
+    half.write(&masked(op::FIN | op::TEXT, b"a frame that never ends")[..10])
+        .await;
     half.finish().await;
     for user in ["reset", "closed", "half"] {
         let end = webhook.wait_for_type(user, "disconnected").await;
         assert_valid(&end);
-        assert_eq!((&end["close_code"], &end["reason"], &end["seq"]), (&json!(1006), &json!(""), &json!(2)), "{user}");
+        assert_eq!(
+            (&end["close_code"], &end["reason"], &end["seq"]),
+            (&json!(1006), &json!(""), &json!(2)),
+            "{user}"
+        );
     }
     gateway.wait_for_connections(0).await;
 }

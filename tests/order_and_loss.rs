@@ -1,5 +1,11 @@
 //! Nothing is lost and order holds while the backend is slow and fails now and then.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 mod support;
 
 use std::collections::{BTreeMap, HashMap};
@@ -18,12 +24,19 @@ const ONE_IN: u32 = 10;
 fn moody(longest: Duration) -> impl Fn(&Received) -> Reply + Send + Sync + 'static {
     move |_| {
         let mut rng = rand::rng();
-        let status = if rng.random_ratio(1, ONE_IN) { 503 } else { 204 };
+        let status = if rng.random_ratio(1, ONE_IN) {
+            503
+        } else {
+            204
+        };
         // Half of the answers come at once, since a timer's shortest time is long on a busy machine.
         if rng.random_bool(0.5) {
             return Reply::Status(status);
         }
-        Reply::After(longest.mul_f64(rng.random()), Box::new(Reply::Status(status)))
+        Reply::After(
+            longest.mul_f64(rng.random()),
+            Box::new(Reply::Status(status)),
+        )
     }
 }
 
@@ -37,7 +50,12 @@ fn patient(webhook: &Webhook) -> Setup {
 }
 
 /// Connects, sends its share and closes; the pings in between leave the gateway's pushes room.
-async fn chatter(gateway: Arc<Gateway>, user: usize, messages: usize, message: fn(usize, usize) -> Value) {
+async fn chatter(
+    gateway: Arc<Gateway>,
+    user: usize,
+    messages: usize,
+    message: fn(usize, usize) -> Value,
+) {
     let mut client = Client::connect(&gateway, &user.to_string()).await;
     for n in 0..messages {
         client.feed(message(user, n).to_string()).await;
@@ -50,7 +68,11 @@ async fn chatter(gateway: Arc<Gateway>, user: usize, messages: usize, message: f
 }
 
 /// What must hold of every try that ever came in.
-fn assert_nothing_lost(received: &[Received], connections: usize, messages: usize) -> BTreeMap<String, Vec<Value>> {
+fn assert_nothing_lost(
+    received: &[Received],
+    connections: usize,
+    messages: usize,
+) -> BTreeMap<String, Vec<Value>> {
     let mut content: HashMap<String, &[u8]> = HashMap::new();
     let mut taken: BTreeMap<String, Vec<Value>> = BTreeMap::new();
     let mut seen = std::collections::HashSet::new();
@@ -60,7 +82,10 @@ fn assert_nothing_lost(received: &[Received], connections: usize, messages: usiz
         let first = content.entry(id.clone()).or_insert(&request.body);
         assert_eq!(*first, &request.body[..], "one event_id, one content");
         if request.status == Some(204) && seen.insert(id) {
-            taken.entry(event["user_id"].as_str().unwrap().into()).or_default().push(event);
+            taken
+                .entry(event["user_id"].as_str().unwrap().into())
+                .or_default()
+                .push(event);
         }
     }
     assert_eq!(taken.len(), connections);
@@ -80,7 +105,12 @@ async fn every_event_arrives_in_its_connections_order() {
     let gateway = Arc::new(patient(&webhook).start().await);
     let mut clients = tokio::task::JoinSet::new();
     for user in 0..CONNECTIONS {
-        clients.spawn(chatter(Arc::clone(&gateway), user, MESSAGES, |user, n| json!({"user": user, "n": n})));
+        clients.spawn(chatter(
+            Arc::clone(&gateway),
+            user,
+            MESSAGES,
+            |user, n| json!({"user": user, "n": n}),
+        ));
     }
     // Far beyond one wait's patience, should the machine be slow.
     while clients.join_next().await.transpose().unwrap().is_some() {}
@@ -92,7 +122,10 @@ async fn every_event_arrives_in_its_connections_order() {
             assert_eq!(event["seq"], at + 1, "order of user {user}");
         }
         for (n, event) in events[1..=MESSAGES].iter().enumerate() {
-            assert_eq!(event["message"]["n"], n, "the client's own count, user {user}");
+            assert_eq!(
+                event["message"]["n"], n,
+                "the client's own count, user {user}"
+            );
         }
     }
     assert!(webhook.count() > total, "some were refused and came again");
@@ -107,7 +140,12 @@ async fn wait_for_total(webhook: &Webhook, total: usize) {
         if count >= total {
             return;
         }
-        assert_ne!(count, before, "no event came for {:?}", support::PATIENCE / 4);
+        assert_ne!(
+            count,
+            before,
+            "no event came for {:?}",
+            support::PATIENCE / 4
+        );
         before = count;
         let deadline = tokio::time::Instant::now() + support::PATIENCE / 4;
         while webhook.delivered_count() == count && tokio::time::Instant::now() < deadline {
@@ -145,7 +183,11 @@ async fn events_of_one_key_keep_their_order_across_connections() {
             assert_eq!(event["message"]["n"], n, "order of user {user}");
         }
     }
-    assert_eq!(overlaps.steps_back.load(Ordering::SeqCst), 0, "an event was tried before its predecessor was taken");
+    assert_eq!(
+        overlaps.steps_back.load(Ordering::SeqCst),
+        0,
+        "an event was tried before its predecessor was taken"
+    );
 }
 
 /// Notes when a keyed event's first try comes while an earlier one of its key is still to be taken: from then on
@@ -177,7 +219,10 @@ async fn one_keys_order_is_that_in_which_the_gateway_read_across_connections() {
     const CLIENTS: usize = 4;
     const ROUNDS: usize = 100;
     let webhook = Webhook::scripted(moody(Duration::from_millis(2))).await;
-    let gateway = patient(&webhook).env("ORDERING_STRATEGY", "topic").start().await;
+    let gateway = patient(&webhook)
+        .env("ORDERING_STRATEGY", "topic")
+        .start()
+        .await;
     let mut clients = Vec::new();
     for user in 0..CLIENTS {
         clients.push(Client::connect(&gateway, &user.to_string()).await);
@@ -185,7 +230,9 @@ async fn one_keys_order_is_that_in_which_the_gateway_read_across_connections() {
     let mut sent = 0;
     for _ in 0..ROUNDS {
         for client in &mut clients {
-            client.send_json(&json!({"topic": "shared", "n": sent})).await;
+            client
+                .send_json(&json!({"topic": "shared", "n": sent}))
+                .await;
             // The pong says that the message was read, so that the next client's is read after it.
             client.round_trip().await;
             sent += 1;
@@ -193,6 +240,9 @@ async fn one_keys_order_is_that_in_which_the_gateway_read_across_connections() {
     }
     wait_for_total(&webhook, sent + CLIENTS).await;
     let events = webhook.events();
-    let order: Vec<_> = events.iter().filter_map(|event| event["message"]["n"].as_u64()).collect();
+    let order: Vec<_> = events
+        .iter()
+        .filter_map(|event| event["message"]["n"].as_u64())
+        .collect();
     assert_eq!(order, (0..sent as u64).collect::<Vec<_>>());
 }

@@ -1,11 +1,17 @@
 //! No token, key, secret or payload is ever logged, at whatever level, nor shows in the metrics.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 mod support;
 
 use reqwest::Method;
 use serde_json::json;
 use support::client::Upgrade;
-use support::tokens::{claims, signed_with, key_file};
+use support::tokens::{claims, key_file, signed_with};
 use support::{Client, Gateway, Reply, Setup, Webhook, eventually, gateway::run, now, signed};
 
 const KEY: &str = "canary-api-key-0123456789";
@@ -33,67 +39,142 @@ impl Canaries {
     fn assert_absent(&self, place: &str, text: &str) {
         for (name, canary) in &self.0 {
             let line = text.lines().find(|line| line.contains(canary.as_str()));
-            assert!(line.is_none(), "{name} shows in {place}: {}", line.unwrap_or_default());
+            assert!(
+                line.is_none(),
+                "{name} shows in {place}: {}",
+                line.unwrap_or_default()
+            );
         }
     }
 }
 
 /// Lives a life in which every secret is used, rightly and wrongly.
 async fn live(gateway: &Gateway, webhook: &Webhook, canaries: &mut Canaries) {
-    let header = canaries.plant_token("header token", signed(claims("1", json!({"note": "canary one"}))));
-    let query = canaries.plant_token("query token", signed(claims("2", json!({"note": "canary two"}))));
-    let cookie = canaries.plant_token("cookie token", signed(claims("3", json!({"note": "canary three"}))));
-    let protocol = canaries.plant_token("subprotocol token", signed(claims("4", json!({"note": "canary four"}))));
-    let expired = canaries.plant_token("expired token", signed(claims("5", json!({"exp": now() - 60, "note": "canary five"}))));
+    let header = canaries.plant_token(
+        "header token",
+        signed(claims("1", json!({"note": "canary one"}))),
+    );
+    let query = canaries.plant_token(
+        "query token",
+        signed(claims("2", json!({"note": "canary two"}))),
+    );
+    let cookie = canaries.plant_token(
+        "cookie token",
+        signed(claims("3", json!({"note": "canary three"}))),
+    );
+    let protocol = canaries.plant_token(
+        "subprotocol token",
+        signed(claims("4", json!({"note": "canary four"}))),
+    );
+    let expired = canaries.plant_token(
+        "expired token",
+        signed(claims(
+            "5",
+            json!({"exp": now() - 60, "note": "canary five"}),
+        )),
+    );
     let forged = canaries.plant_token(
         "forged token",
-        signed_with(&key_file("rsa_other.pem"), None, claims("6", json!({"note": "canary six"}))),
+        signed_with(
+            &key_file("rsa_other.pem"),
+            None,
+            claims("6", json!({"note": "canary six"})),
+        ),
     );
     let garbage = canaries.plant("garbage token", "canary-garbage-token");
     let other_cookie = canaries.plant("another cookie", "canary-other-cookie");
     let other_query = canaries.plant("another query parameter", "canary-other-query");
     let to = || Upgrade::to(gateway);
-    let mut first = to().bearer(&header).header("cookie", format!("sid={other_cookie}")).open().await;
+    let mut first = to()
+        .bearer(&header)
+        .header("cookie", format!("sid={other_cookie}"))
+        .open()
+        .await;
     let mut clients = vec![
-        to().target(format!("/ws?access_token={query}&x={other_query}")).open().await,
-        to().header("cookie", format!("access_token={cookie}")).open().await,
-        to().header("sec-websocket-protocol", format!("bearer, {protocol}")).open().await,
+        to().target(format!("/ws?access_token={query}&x={other_query}"))
+            .open()
+            .await,
+        to().header("cookie", format!("access_token={cookie}"))
+            .open()
+            .await,
+        to().header("sec-websocket-protocol", format!("bearer, {protocol}"))
+            .open()
+            .await,
     ];
     for client in &mut clients {
         client.round_trip().await;
     }
     for bad in [&expired, &forged, &garbage] {
         assert_eq!(to().bearer(bad).open().await.closed().await.code, 4401);
-        assert_eq!(to().target(format!("/ws?token={bad}")).open().await.closed().await.code, 4401);
+        assert_eq!(
+            to().target(format!("/ws?token={bad}"))
+                .open()
+                .await
+                .closed()
+                .await
+                .code,
+            4401
+        );
     }
     // Requests that fail before a token is looked at.
     gateway.get(&format!("/ws?token={query}")).await;
     gateway.get(&format!("/nothing?token={query}")).await;
 
-    let renewal = canaries.plant_token("in-band token", signed(claims("1", json!({"note": "canary seven"}))));
+    let renewal = canaries.plant_token(
+        "in-band token",
+        signed(claims("1", json!({"note": "canary seven"}))),
+    );
     for token in [&renewal, &forged, &garbage] {
-        first.ask(json!({"type": "auth", "token": token}).to_string()).await;
+        first
+            .ask(json!({"type": "auth", "token": token}).to_string())
+            .await;
     }
     let message = canaries.plant("message", "canary-message-payload");
-    first.send_json(&json!({"type": "chat", "payload": message})).await;
+    first
+        .send_json(&json!({"type": "chat", "payload": message}))
+        .await;
     let text = canaries.plant("text message", "canary-raw-text");
     first.send(text).await;
     let binary = canaries.plant("binary message", "canary-binary-message");
     first.send_binary(binary).await;
     let dead = canaries.plant("dead-lettered message", "canary-dead-letter");
-    first.send_json(&json!({"type": "refused", "payload": dead})).await;
+    first
+        .send_json(&json!({"type": "refused", "payload": dead}))
+        .await;
     let push = canaries.plant("push", "canary-push-payload");
     assert_eq!(gateway.publish(&["user:1"], json!({"text": push})).await, 1);
     assert!(first.text().await.contains("canary-push-payload"));
     let broken = canaries.plant("broken push", "canary-broken-push");
-    gateway.post_text("/internal/publish", &format!("{{\"subjects\":[\"a\"],\"payload\":\"{broken}")).await;
-    gateway.post_text("/internal/publish", &format!("{{\"subjects\":\"{broken}\",\"payload\":1}}")).await;
+    gateway
+        .post_text(
+            "/internal/publish",
+            &format!("{{\"subjects\":[\"a\"],\"payload\":\"{broken}"),
+        )
+        .await;
+    gateway
+        .post_text(
+            "/internal/publish",
+            &format!("{{\"subjects\":\"{broken}\",\"payload\":1}}"),
+        )
+        .await;
     let wrong_key = canaries.plant("wrong API key", "canary-wrong-key");
-    gateway.request(Method::GET, "/internal/connections", &[("x-api-key", &wrong_key)], Vec::new()).await;
+    gateway
+        .request(
+            Method::GET,
+            "/internal/connections",
+            &[("x-api-key", &wrong_key)],
+            Vec::new(),
+        )
+        .await;
     let body = json!({"api_key": wrong_key, "subjects": ["a"], "payload": 1}).to_string();
-    gateway.request(Method::POST, "/internal/publish", &[], body.into_bytes()).await;
+    gateway
+        .request(Method::POST, "/internal/publish", &[], body.into_bytes())
+        .await;
     webhook.wait_for_type("1", "message_received").await;
-    eventually("the dead letter", || (!gateway.dead_letters().is_empty()).then_some(())).await;
+    eventually("the dead letter", || {
+        (!gateway.dead_letters().is_empty()).then_some(())
+    })
+    .await;
     first.close(Some((1000, ""))).await;
     for client in clients {
         client.close(None).await;
@@ -120,7 +201,10 @@ async fn assert_silent(format: &str) {
         .env("LOG_FORMAT", format)
         .env("GATEWAY_API_KEY", KEY)
         .env("SYMFONY_WEBHOOK_SECRET", SECRET)
-        .set("stages.auth.token_sources", "[header, query, subprotocol, cookie]")
+        .set(
+            "stages.auth.token_sources",
+            "[header, query, subprotocol, cookie]",
+        )
         .set("stages.auth.jwt.leeway", 0)
         .start_in_any_format()
         .await;
@@ -149,18 +233,32 @@ async fn nothing_secret_is_in_text_logs_at_trace_nor_in_metrics() {
 async fn a_password_in_the_webhooks_url_is_not_logged() {
     let address = support::webhook::free_address().await;
     let gateway = Setup::default()
-        .env("SYMFONY_WEBHOOK_URL", format!("http://user:canary-password@{address}/?sig=canary-signature"))
+        .env(
+            "SYMFONY_WEBHOOK_URL",
+            format!("http://user:canary-password@{address}/?sig=canary-signature"),
+        )
         .env("LOG_LEVEL", "trace")
         .env("WEBHOOK_RETRY_ATTEMPTS", 2)
         .start()
         .await;
     Client::connect(&gateway, "42").await.close(None).await;
-    eventually("the dead letter", || (!gateway.dead_letters().is_empty()).then_some(())).await;
+    eventually("the dead letter", || {
+        (!gateway.dead_letters().is_empty()).then_some(())
+    })
+    .await;
     let letters = format!("{:?}", gateway.dead_letters());
-    for (place, text) in [("logs", gateway.stderr()), ("dead letters", letters), ("metrics", gateway.metrics().await)] {
+    for (place, text) in [
+        ("logs", gateway.stderr()),
+        ("dead letters", letters),
+        ("metrics", gateway.metrics().await),
+    ] {
         for canary in ["canary-password", "canary-signature"] {
             let line = text.lines().find(|line| line.contains(canary));
-            assert!(line.is_none(), "{canary} shows in the {place}: {}", line.unwrap_or_default());
+            assert!(
+                line.is_none(),
+                "{canary} shows in the {place}: {}",
+                line.unwrap_or_default()
+            );
         }
     }
 }
@@ -172,17 +270,35 @@ fn explain_and_check_print_no_secret() {
     let env = [
         ("GATEWAY_API_KEY", KEY),
         ("SYMFONY_WEBHOOK_SECRET", SECRET),
-        ("SYMFONY_WEBHOOK_URL", "http://user:canary-password@127.0.0.1:1/"),
+        (
+            "SYMFONY_WEBHOOK_URL",
+            "http://user:canary-password@127.0.0.1:1/",
+        ),
         ("JWT_PUBLIC_KEY_FILE", key_file.to_str().unwrap()),
         ("WEBHOOK_RETRY_ATTEMPTS", "banana"),
     ];
-    for (command, env) in [("explain", &env[..4]), ("check", &env[..4]), ("explain", &env), ("check", &env), ("run", &env)] {
+    for (command, env) in [
+        ("explain", &env[..4]),
+        ("check", &env[..4]),
+        ("explain", &env),
+        ("check", &env),
+        ("run", &env),
+    ] {
         let output = run(&[command, file.to_str().unwrap()], env);
-        let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap()).concat();
-        assert!(!text.is_empty() || command == "check", "{command} says something");
+        let text = [output.stdout, output.stderr]
+            .map(|bytes| String::from_utf8(bytes).unwrap())
+            .concat();
+        assert!(
+            !text.is_empty() || command == "check",
+            "{command} says something"
+        );
         for canary in [KEY, SECRET, "canary-password"] {
             let line = text.lines().find(|line| line.contains(canary));
-            assert!(line.is_none(), "{command} prints {canary}: {}", line.unwrap_or_default());
+            assert!(
+                line.is_none(),
+                "{command} prints {canary}: {}",
+                line.unwrap_or_default()
+            );
         }
     }
 }

@@ -1,5 +1,11 @@
 //! Stopping: what clients, the backend and the operator see of SIGTERM and SIGINT.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
+
 mod support;
 
 use std::time::{Duration, Instant};
@@ -25,7 +31,11 @@ async fn wait_until_draining(gateway: &Gateway) {
 #[tokio::test]
 async fn sigterm_closes_clients_with_1001_tells_the_backend_and_exits_0() {
     let webhook = Webhook::start().await;
-    let gateway = Setup::default().webhook(&webhook).set("server.drain_seconds", "1").start().await;
+    let gateway = Setup::default()
+        .webhook(&webhook)
+        .set("server.drain_seconds", "1")
+        .start()
+        .await;
     let mut clients = Vec::new();
     for user in 0..20 {
         let mut client = Client::connect(&gateway, &user.to_string()).await;
@@ -42,8 +52,14 @@ async fn sigterm_closes_clients_with_1001_tells_the_backend_and_exits_0() {
     assert_eq!(events.len(), 60, "all is delivered before the process ends");
     for user in 0..20 {
         let user = user.to_string();
-        let of_user: Vec<_> = events.iter().filter(|event| event["user_id"] == user.as_str()).collect();
-        let types: Vec<_> = of_user.iter().map(|event| event["type"].as_str().unwrap()).collect();
+        let of_user: Vec<_> = events
+            .iter()
+            .filter(|event| event["user_id"] == user.as_str())
+            .collect();
+        let types: Vec<_> = of_user
+            .iter()
+            .map(|event| event["type"].as_str().unwrap())
+            .collect();
         assert_eq!(types, ["connected", "message_received", "disconnected"]);
         assert_eq!(of_user[2]["close_code"], 1001);
     }
@@ -53,7 +69,11 @@ async fn sigterm_closes_clients_with_1001_tells_the_backend_and_exits_0() {
 #[tokio::test]
 async fn sigint_stops_as_sigterm_does() {
     let webhook = Webhook::start().await;
-    let gateway = Setup::default().webhook(&webhook).set("server.drain_seconds", "0.2").start().await;
+    let gateway = Setup::default()
+        .webhook(&webhook)
+        .set("server.drain_seconds", "0.2")
+        .start()
+        .await;
     let mut client = Client::connect(&gateway, "42").await;
     client.round_trip().await;
     gateway.signal("INT");
@@ -64,14 +84,20 @@ async fn sigint_stops_as_sigterm_does() {
 
 #[tokio::test]
 async fn an_idle_gateway_stops_at_once() {
-    let gateway = Setup::default().set("server.drain_seconds", "3000").start().await;
+    let gateway = Setup::default()
+        .set("server.drain_seconds", "3000")
+        .start()
+        .await;
     gateway.signal("TERM");
     assert_eq!(gateway.ended().await.code(), Some(0));
 }
 
 #[tokio::test]
 async fn while_draining_ready_is_503_and_no_new_socket_is_taken() {
-    let gateway = Setup::default().set("server.drain_seconds", "3000").start().await;
+    let gateway = Setup::default()
+        .set("server.drain_seconds", "3000")
+        .start()
+        .await;
     let mut first = Client::connect(&gateway, "1").await;
     let mut second = Client::connect(&gateway, "2").await;
     first.round_trip().await;
@@ -81,12 +107,27 @@ async fn while_draining_ready_is_503_and_no_new_socket_is_taken() {
     let ready = gateway.get("/ready").await;
     assert_eq!(ready.json()["ok"], false);
     assert_eq!(gateway.get("/health").await.status, 200, "it still lives");
-    assert!(Upgrade::to(&gateway).bearer(&token("3")).try_open().await.is_err());
+    assert!(
+        Upgrade::to(&gateway)
+            .bearer(&token("3"))
+            .try_open()
+            .await
+            .is_err()
+    );
     // Closes are spread over the drain time: of two connections one stays for half of it.
     let left = gateway.wait_for_connections(1).await;
     let user = left[0]["user_id"].as_str().unwrap();
-    assert_eq!(gateway.publish(&[&format!("user:{user}")], json!("still here")).await, 1);
-    let (stays, goes) = if user == "1" { (&mut first, &mut second) } else { (&mut second, &mut first) };
+    assert_eq!(
+        gateway
+            .publish(&[&format!("user:{user}")], json!("still here"))
+            .await,
+        1
+    );
+    let (stays, goes) = if user == "1" {
+        (&mut first, &mut second)
+    } else {
+        (&mut second, &mut first)
+    };
     assert_eq!(goes.closed().await.code, 1001);
     assert_eq!(stays.json().await["payload"], "still here");
     stays.round_trip().await;
@@ -123,13 +164,24 @@ async fn with_the_webhook_down_what_is_left_is_dead_lettered_and_the_exit_is_0()
             assert_eq!(letter["sink"], "webhook");
             serde_json::from_str::<Value>(letter["raw"].as_str().unwrap()).unwrap()
         });
-        let mut seqs: Vec<_> = events.filter(|e| e["user_id"] == user).map(|e| e["seq"].as_u64().unwrap()).collect();
+        let mut seqs: Vec<_> = events
+            .filter(|e| e["user_id"] == user)
+            .map(|e| e["seq"].as_u64().unwrap())
+            .collect();
         seqs.sort_unstable();
-        assert_eq!(seqs, (1..=12).collect::<Vec<_>>(), "every event of {user} is kept, each once");
+        assert_eq!(
+            seqs,
+            (1..=12).collect::<Vec<_>>(),
+            "every event of {user} is kept, each once"
+        );
     }
     let logs = gateway.logs();
     let stopped = logs.iter().find(|line| line["event"] == "stopped").unwrap();
-    assert_eq!((&stopped["dead_lettered"], &stopped["lost"]), (&json!(36), &json!(0)), "and the log says so: {stopped}");
+    assert_eq!(
+        (&stopped["dead_lettered"], &stopped["lost"]),
+        (&json!(36), &json!(0)),
+        "and the log says so: {stopped}"
+    );
 }
 
 #[tokio::test]
@@ -151,14 +203,21 @@ async fn events_under_delivery_when_the_signal_comes_are_delivered() {
     assert_eq!(client.closed().await.code, 1001);
     webhook.release();
     assert_eq!(gateway.ended().await.code(), Some(0));
-    let seqs: Vec<_> = webhook.events().iter().map(|event| event["seq"].as_u64().unwrap()).collect();
+    let seqs: Vec<_> = webhook
+        .events()
+        .iter()
+        .map(|event| event["seq"].as_u64().unwrap())
+        .collect();
     assert_eq!(seqs, (1..=102).collect::<Vec<_>>());
 }
 
 #[tokio::test]
 async fn a_second_signal_exits_1_at_once() {
     for (first, second) in [("TERM", "TERM"), ("INT", "TERM"), ("TERM", "INT")] {
-        let gateway = Setup::default().set("server.drain_seconds", "3000").start().await;
+        let gateway = Setup::default()
+            .set("server.drain_seconds", "3000")
+            .start()
+            .await;
         let mut one = Client::connect(&gateway, "1").await;
         let mut two = Client::connect(&gateway, "2").await;
         one.round_trip().await;
@@ -175,7 +234,11 @@ async fn a_second_signal_exits_1_at_once() {
 #[tokio::test]
 async fn a_client_that_ignores_the_close_frame_is_cut() {
     let webhook = Webhook::start().await;
-    let gateway = Setup::default().webhook(&webhook).set("server.drain_seconds", "0.1").start().await;
+    let gateway = Setup::default()
+        .webhook(&webhook)
+        .set("server.drain_seconds", "0.1")
+        .start()
+        .await;
     let mut raw = Raw::upgraded(&gateway, "42").await;
     webhook.wait_for(1).await;
     gateway.signal("TERM");
@@ -183,7 +246,10 @@ async fn a_client_that_ignores_the_close_frame_is_cut() {
     // It neither answers nor hangs up.
     assert_eq!(gateway.ended().await.code(), Some(0));
     let event = webhook.events().pop().unwrap();
-    assert_eq!((&event["type"], &event["close_code"]), (&json!("disconnected"), &json!(1001)));
+    assert_eq!(
+        (&event["type"], &event["close_code"]),
+        (&json!("disconnected"), &json!(1001))
+    );
 }
 
 #[tokio::test]
@@ -206,10 +272,52 @@ async fn hangup_does_not_end_the_process() {
     gateway.signal("HUP");
     client.round_trip().await;
     eventually("a word about the reload in the log", || {
-        gateway.logs().iter().any(|line| line["event"].as_str().is_some_and(|e| e.contains("reload"))).then_some(())
+        gateway
+            .logs()
+            .iter()
+            .any(|line| line["event"].as_str().is_some_and(|e| e.contains("reload")))
+            .then_some(())
     })
     .await;
     client.round_trip().await;
-    let answer = gateway.try_request(Method::GET, "/ready", &[], Vec::new()).await.unwrap();
+    let answer = gateway
+        .try_request(Method::GET, "/ready", &[], Vec::new())
+        .await
+        .unwrap();
     assert_eq!(answer.status, 200);
+}
+
+#[tokio::test]
+async fn with_a_full_buffer_even_what_waits_for_room_is_accounted_for() {
+    let webhook = Webhook::scripted(|_| Reply::Hold).await;
+    let gateway = Setup::default()
+        .webhook(&webhook)
+        .env("WEBHOOK_TIMEOUT_SECONDS", 600)
+        .set("events.webhook.buffer.max_events", 10)
+        .set("server.drain_seconds", "1")
+        .start()
+        .await;
+    let mut client = Client::connect(&gateway, "42").await;
+    for n in 0..50 {
+        client.send(format!("{{\"n\":{n}}}")).await;
+    }
+    // `connected` and nine messages fill the buffer; the tenth message has been read and waits.
+    gateway
+        .wait_for_metric("ws_messages_total", &[], 10.0)
+        .await;
+    gateway.signal("TERM");
+    assert_eq!(client.closed().await.code, 1001);
+    assert_eq!(gateway.ended().await.code(), Some(0));
+    let events = gateway.dead_letters();
+    let mut seqs: Vec<_> = events
+        .iter()
+        .map(|letter| serde_json::from_str::<Value>(letter["raw"].as_str().unwrap()).unwrap())
+        .map(|event| event["seq"].as_u64().unwrap())
+        .collect();
+    seqs.sort_unstable();
+    assert_eq!(
+        seqs,
+        (1..=12).collect::<Vec<_>>(),
+        "ten messages between connected and disconnected"
+    );
 }

@@ -62,7 +62,9 @@ impl Upgrade {
         }
         let stream = within("a TCP connection", socket.connect(self.address)).await?;
         stream.set_nodelay(true)?;
-        let uri: Uri = format!("ws://{}{}", self.address, self.target).parse().unwrap();
+        let uri: Uri = format!("ws://{}{}", self.address, self.target)
+            .parse()
+            .unwrap();
         let mut request = Request::builder()
             .uri(uri)
             .header("host", self.address.to_string())
@@ -128,7 +130,12 @@ impl Client {
     }
 
     pub async fn send(&mut self, text: impl Into<Utf8Bytes>) {
-        within("a message to be sent", self.stream.send(Frame::Text(text.into()))).await.unwrap();
+        within(
+            "a message to be sent",
+            self.stream.send(Frame::Text(text.into())),
+        )
+        .await
+        .unwrap();
     }
 
     pub async fn send_json(&mut self, value: &Value) {
@@ -136,20 +143,34 @@ impl Client {
     }
 
     pub async fn send_binary(&mut self, bytes: impl Into<Bytes>) {
-        within("a message to be sent", self.stream.send(Frame::Binary(bytes.into()))).await.unwrap();
+        within(
+            "a message to be sent",
+            self.stream.send(Frame::Binary(bytes.into())),
+        )
+        .await
+        .unwrap();
     }
 
     pub async fn send_frame(&mut self, frame: Frame) {
-        within("a frame to be sent", self.stream.send(frame)).await.unwrap();
+        within("a frame to be sent", self.stream.send(frame))
+            .await
+            .unwrap();
     }
 
     /// Queues a message without writing it out at once.
     pub async fn feed(&mut self, text: impl Into<Utf8Bytes>) {
-        within("a message to be sent", self.stream.feed(Frame::Text(text.into()))).await.unwrap();
+        within(
+            "a message to be sent",
+            self.stream.feed(Frame::Text(text.into())),
+        )
+        .await
+        .unwrap();
     }
 
     pub async fn flush(&mut self) {
-        within("messages to be sent", self.stream.flush()).await.unwrap();
+        within("messages to be sent", self.stream.flush())
+            .await
+            .unwrap();
     }
 
     /// The next frame of any kind, or the end.
@@ -239,7 +260,9 @@ impl Client {
     /// Resets the TCP connection.
     pub fn reset(self) {
         let stream = self.stream.into_inner();
-        socket2::SockRef::from(&stream).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+        socket2::SockRef::from(&stream)
+            .set_linger(Some(std::time::Duration::ZERO))
+            .unwrap();
     }
 
     /// Writes bytes behind the library's back.

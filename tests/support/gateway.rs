@@ -31,8 +31,10 @@ impl Default for Setup {
             ("WEBHOOK_RETRY_BASE_SECONDS", "0.02"),
             ("WS_RATE_LIMIT_PER_SEC", "0"),
         ];
-        let mut env: BTreeMap<String, String> =
-            env.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let mut env: BTreeMap<String, String> = env
+            .into_iter()
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
         let key = in_crate("tests/keys/rsa.pub.pem");
         env.insert("JWT_PUBLIC_KEY_FILE".into(), key.to_str().unwrap().into());
         Self {
@@ -76,7 +78,10 @@ impl Setup {
     /// Runs `pipelines/terminator.yaml` with a piece of its text replaced.
     pub fn edited(self, find: &str, replacement: &str) -> Self {
         let text = std::fs::read_to_string(in_crate("pipelines/terminator.yaml")).unwrap();
-        assert!(text.contains(find), "pipelines/terminator.yaml has no {find:?}");
+        assert!(
+            text.contains(find),
+            "pipelines/terminator.yaml has no {find:?}"
+        );
         let edited = text.replacen(find, replacement, 1);
         self.yaml(edited)
     }
@@ -93,7 +98,12 @@ impl Setup {
             None => in_crate("pipelines/terminator.yaml"),
         };
         let mut command = Command::new(env!("CARGO_BIN_EXE_wsgw"));
-        command.arg("run").arg(&file).env_clear().envs(&self.env).current_dir(directory.path());
+        command
+            .arg("run")
+            .arg(&file)
+            .env_clear()
+            .envs(&self.env)
+            .current_dir(directory.path());
         for set in &self.sets {
             command.arg("--set").arg(set);
         }
@@ -121,10 +131,15 @@ impl Setup {
         gateway.address = eventually("a line that says where it listens", || {
             gateway.assert_running();
             let stderr = gateway.stderr();
-            let line = stderr.lines().find(|line| line.contains("listening") && line.contains("public"))?;
+            let line = stderr
+                .lines()
+                .find(|line| line.contains("listening") && line.contains("public"))?;
             let port = line.split_once("127.0.0.1:")?.1;
             let digits = port.find(|c: char| !c.is_ascii_digit())?;
-            Some(SocketAddr::from(([127, 0, 0, 1], port[..digits].parse().ok()?)))
+            Some(SocketAddr::from((
+                [127, 0, 0, 1],
+                port[..digits].parse().ok()?,
+            )))
         })
         .await;
         eventually_ready(&gateway).await;
@@ -133,7 +148,10 @@ impl Setup {
 
     /// Starts the process and waits until it is ready.
     pub async fn start(self) -> Gateway {
-        let internal = self.sets.iter().any(|set| set.starts_with("server.internal_listen="));
+        let internal = self
+            .sets
+            .iter()
+            .any(|set| set.starts_with("server.internal_listen="));
         let mut gateway = self.spawn();
         gateway.address = gateway.listening("public").await;
         if internal {
@@ -206,7 +224,9 @@ impl Answer {
 
     /// A header as text; empty if it is not there.
     pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
     }
 }
 
@@ -220,7 +240,9 @@ impl Gateway {
         eventually(&format!("the {surface} listener"), || {
             self.assert_running();
             let logs = self.logs();
-            let line = logs.iter().find(|line| line["event"] == "listening" && line["surface"] == surface)?;
+            let line = logs
+                .iter()
+                .find(|line| line["event"] == "listening" && line["surface"] == surface)?;
             Some(line["address"].as_str()?.parse().unwrap())
         })
         .await
@@ -228,7 +250,11 @@ impl Gateway {
 
     fn assert_running(&self) {
         let ended = self.child.lock().unwrap().try_wait().unwrap();
-        assert!(ended.is_none(), "the gateway ended ({ended:?}): {}", self.stderr());
+        assert!(
+            ended.is_none(),
+            "the gateway ended ({ended:?}): {}",
+            self.stderr()
+        );
     }
 
     /// Everything written to standard error so far.
@@ -243,7 +269,10 @@ impl Gateway {
 
     /// The log lines so far; what is no JSON is left out.
     pub fn logs(&self) -> Vec<Value> {
-        self.stderr().lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+        self.stderr()
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect()
     }
 
     /// The directory the process runs in.
@@ -253,10 +282,14 @@ impl Gateway {
 
     /// The dead letters in the file so far.
     pub fn dead_letters(&self) -> Vec<Value> {
-        let text = std::fs::read_to_string(self.directory().join("wsgw-dead-letters.jsonl")).unwrap_or_default();
+        let text = std::fs::read_to_string(self.directory().join("wsgw-dead-letters.jsonl"))
+            .unwrap_or_default();
         // A last line without its end is still being written.
         let whole = text.rfind('\n').map_or("", |end| &text[..end]);
-        whole.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        whole
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     }
 
     /// The process id.
@@ -267,19 +300,33 @@ impl Gateway {
     /// Resident memory in bytes.
     pub fn resident_bytes(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .unwrap();
+        line.split_whitespace()
+            .nth(1)
+            .unwrap()
+            .parse::<u64>()
+            .unwrap()
+            * 1024
     }
 
     /// Sends a signal by its name, as `TERM`.
     pub fn signal(&self, name: &str) {
-        let sent = Command::new("sh").args(["-c", &format!("kill -{name} {}", self.pid())]).status().unwrap();
+        let sent = Command::new("sh")
+            .args(["-c", &format!("kill -{name} {}", self.pid())])
+            .status()
+            .unwrap();
         assert!(sent.success(), "kill -{name}");
     }
 
     /// Waits for the end of the process.
     pub async fn ended(&self) -> ExitStatus {
-        eventually("the gateway's end", || self.child.lock().unwrap().try_wait().unwrap()).await
+        eventually("the gateway's end", || {
+            self.child.lock().unwrap().try_wait().unwrap()
+        })
+        .await
     }
 
     /// Base URL of the internal API.
@@ -288,7 +335,13 @@ impl Gateway {
     }
 
     /// Sends any HTTP request to the internal API's address, without a key of its own accord.
-    pub async fn request(&self, method: Method, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> Answer {
+    pub async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> Answer {
         self.try_request(method, path, headers, body)
             .await
             .unwrap_or_else(|error| panic!("{path}: {error:?}; {}", self.stderr()))
@@ -302,14 +355,21 @@ impl Gateway {
         headers: &[(&str, &str)],
         body: Vec<u8>,
     ) -> reqwest::Result<Answer> {
-        let mut request = self.http.request(method, format!("{}{path}", self.api_url())).body(body);
+        let mut request = self
+            .http
+            .request(method, format!("{}{path}", self.api_url()))
+            .body(body);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         let response = within("an answer of the API", request.send()).await?;
         let (status, headers) = (response.status(), response.headers().clone());
         let text = within("the body of an answer", response.text()).await?;
-        Ok(Answer { status, headers, text })
+        Ok(Answer {
+            status,
+            headers,
+            text,
+        })
     }
 
     /// `GET` without a key.
@@ -319,7 +379,13 @@ impl Gateway {
 
     /// `GET` with the key.
     pub async fn get_with_key(&self, path: &str) -> Answer {
-        self.request(Method::GET, path, &[("x-api-key", &self.api_key)], Vec::new()).await
+        self.request(
+            Method::GET,
+            path,
+            &[("x-api-key", &self.api_key)],
+            Vec::new(),
+        )
+        .await
     }
 
     /// `POST` of JSON with the key.
@@ -329,13 +395,22 @@ impl Gateway {
 
     /// `POST` of any text with the key.
     pub async fn post_text(&self, path: &str, body: &str) -> Answer {
-        let headers = [("x-api-key", self.api_key.as_str()), ("content-type", "application/json")];
-        self.request(Method::POST, path, &headers, body.as_bytes().to_vec()).await
+        let headers = [
+            ("x-api-key", self.api_key.as_str()),
+            ("content-type", "application/json"),
+        ];
+        self.request(Method::POST, path, &headers, body.as_bytes().to_vec())
+            .await
     }
 
     /// Publishes and gives the count of `sent`.
     pub async fn publish(&self, subjects: &[&str], payload: Value) -> u64 {
-        let answer = self.post("/internal/publish", &json!({"subjects": subjects, "payload": payload})).await;
+        let answer = self
+            .post(
+                "/internal/publish",
+                &json!({"subjects": subjects, "payload": payload}),
+            )
+            .await;
         assert_eq!(answer.status, StatusCode::OK, "{answer:?}");
         answer.json()["sent"].as_u64().unwrap()
     }
@@ -396,13 +471,19 @@ fn sum(text: &str, name: &str, labels: &[&str]) -> f64 {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
-        let mut child = self.child.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut child = self
+            .child
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         let _ = child.kill();
         let _ = child.wait();
         if std::thread::panicking() {
             let lines: Vec<String> = self.stderr.text().lines().map(str::to_owned).collect();
             let last = lines.len().saturating_sub(30);
-            eprintln!("--- the gateway's last log lines\n{}", lines[last..].join("\n"));
+            eprintln!(
+                "--- the gateway's last log lines\n{}",
+                lines[last..].join("\n")
+            );
         }
     }
 }

@@ -10,6 +10,13 @@
 //! Nothing here sleeps to synchronise: [`eventually`] polls, with a deadline that only a hang reaches.
 
 #![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::needless_pass_by_value,
+    reason = "a test fails by panicking"
+)]
+#![allow(
     dead_code,
     missing_docs,
     unreachable_pub,
@@ -57,10 +64,10 @@ async fn poll_until<T>(what: String, patience: Duration, mut look: impl FnMut() 
 
 /// Awaits something that must not hang.
 pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(PATIENCE, future).await {
-        Ok(value) => value,
-        Err(_) => panic!("waited in vain for: {what}"),
-    }
+    let Ok(value) = tokio::time::timeout(PATIENCE, future).await else {
+        panic!("waited in vain for: {what}");
+    };
+    value
 }
 
 /// A path below the crate's root.

@@ -41,7 +41,9 @@ impl RawFrame {
 impl Raw {
     /// Connects, and sends nothing.
     pub async fn connect(address: SocketAddr) -> Self {
-        let stream = within("a TCP connection", TcpStream::connect(address)).await.unwrap();
+        let stream = within("a TCP connection", TcpStream::connect(address))
+            .await
+            .unwrap();
         stream.set_nodelay(true).unwrap();
         Self { stream }
     }
@@ -50,14 +52,17 @@ impl Raw {
     pub async fn upgraded(gateway: &Gateway, user: &str) -> Self {
         let mut raw = Self::connect(gateway.address).await;
         let token = super::token(user);
-        raw.write(upgrade_request(&format!("Authorization: Bearer {token}\r\n")).as_bytes()).await;
+        raw.write(upgrade_request(&format!("Authorization: Bearer {token}\r\n")).as_bytes())
+            .await;
         let head = raw.head().await;
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
         raw
     }
 
     pub async fn write(&mut self, bytes: &[u8]) {
-        within("bytes to be written", self.stream.write_all(bytes)).await.unwrap();
+        within("bytes to be written", self.stream.write_all(bytes))
+            .await
+            .unwrap();
     }
 
     /// Writes where the other side may have closed.
@@ -114,10 +119,14 @@ impl Raw {
     }
 
     /// Reads to the end and gives all bytes.
-    pub async fn to_end(&mut self) -> Vec<u8> {
+    pub async fn read_to_end(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
         // A reset is an end as well.
-        let _ = within("the end of the connection", self.stream.read_to_end(&mut bytes)).await;
+        let _ = within(
+            "the end of the connection",
+            self.stream.read_to_end(&mut bytes),
+        )
+        .await;
         bytes
     }
 
@@ -140,7 +149,12 @@ pub fn masked(first: u8, payload: &[u8]) -> Vec<u8> {
     let mask = [0x37, 0xfa, 0x21, 0x3d];
     let mut frame = head(first, 0x80, payload.len());
     frame.extend_from_slice(&mask);
-    frame.extend(payload.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    frame.extend(
+        payload
+            .iter()
+            .zip(mask.iter().cycle())
+            .map(|(byte, mask)| byte ^ mask),
+    );
     frame
 }
 
@@ -156,11 +170,11 @@ fn head(first: u8, mask_bit: u8, length: usize) -> Vec<u8> {
     match length {
         0..=125 => head.push(mask_bit | u8::try_from(length).unwrap()),
         126..=65_535 => {
-            head.push(mask_bit | 126);
+            head.push(mask_bit | 0x7e);
             head.extend_from_slice(&u16::try_from(length).unwrap().to_be_bytes());
         }
         _ => {
-            head.push(mask_bit | 127);
+            head.push(mask_bit | 0x7f);
             head.extend_from_slice(&u64::try_from(length).unwrap().to_be_bytes());
         }
     }

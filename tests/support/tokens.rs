@@ -10,12 +10,18 @@ use wsgw::stages::auth::JwtAlgorithm;
 
 /// Unix time in seconds.
 pub fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
 }
 
 /// Unix time in seconds with its fraction.
 pub fn now_exactly() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs_f64()
 }
 
 /// The bytes of a file in `tests/keys`.
@@ -35,7 +41,9 @@ pub fn signed(claims: Value) -> String {
 
 /// Claims signed by any key.
 pub fn signed_with(key: &[u8], algorithm: Option<JwtAlgorithm>, claims: Value) -> String {
-    let Value::Object(claims) = claims else { panic!("claims are an object") };
+    let Value::Object(claims) = claims else {
+        panic!("claims are an object")
+    };
     let key = SigningKey::from_bytes(key, algorithm).unwrap();
     sign_token(&key, &claims).unwrap()
 }
@@ -56,7 +64,10 @@ pub fn unsigned(header: &Value, claims: &Value) -> String {
 
 /// The claims of `token`, with others added or replaced.
 pub fn claims(user: &str, others: Value) -> Value {
-    let mut claims = Map::from_iter([("user_id".into(), json!(user)), ("exp".into(), json!(now() + 3600))]);
+    let mut claims = Map::from_iter([
+        ("user_id".into(), json!(user)),
+        ("exp".into(), json!(now() + 3600)),
+    ]);
     if let Value::Object(others) = others {
         claims.extend(others);
     }

@@ -60,12 +60,15 @@ impl Received {
     /// The event.
     #[track_caller]
     pub fn event(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error} in {:?}", self.body))
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error} in {:?}", self.body))
     }
 
     /// A header's text; empty if it is not there.
     pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+        self.headers
+            .get(name)
+            .map_or("", |value| value.to_str().unwrap())
     }
 
     /// The body as text.
@@ -74,7 +77,8 @@ impl Received {
     }
 
     fn delivered(&self) -> bool {
-        self.status.is_some_and(|status| (200..300).contains(&status))
+        self.status
+            .is_some_and(|status| (200..300).contains(&status))
     }
 }
 
@@ -108,7 +112,10 @@ impl Webhook {
     }
 
     /// The same at a given address.
-    pub async fn at(address: SocketAddr, script: impl Fn(&Received) -> Reply + Send + Sync + 'static) -> Self {
+    pub async fn at(
+        address: SocketAddr,
+        script: impl Fn(&Received) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
@@ -150,13 +157,21 @@ impl Webhook {
     pub fn delivered(&self) -> Vec<Received> {
         let mut seen = std::collections::HashSet::new();
         let mut received = self.received();
-        received.retain(|request| request.delivered() && seen.insert(request.event()["event_id"].to_string()));
+        received.retain(|request| {
+            request.delivered() && seen.insert(request.event()["event_id"].to_string())
+        });
         received
     }
 
     /// How many requests were answered by 2xx.
     pub fn delivered_count(&self) -> usize {
-        self.shared.received.lock().unwrap().iter().filter(|request| request.delivered()).count()
+        self.shared
+            .received
+            .lock()
+            .unwrap()
+            .iter()
+            .filter(|request| request.delivered())
+            .count()
     }
 
     /// The delivered events.
@@ -182,7 +197,9 @@ impl Webhook {
     /// Waits until at least so many events are delivered, and gives them.
     pub async fn wait_for(&self, count: usize) -> Vec<Value> {
         eventually(&format!("{count} delivered events"), || {
-            (self.delivered_count() >= count).then(|| self.events()).filter(|events| events.len() >= count)
+            (self.delivered_count() >= count)
+                .then(|| self.events())
+                .filter(|events| events.len() >= count)
         })
         .await
     }
@@ -218,7 +235,9 @@ impl Drop for Webhook {
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     let mut connections = tokio::task::JoinSet::new();
     loop {
-        let Ok((stream, _)) = listener.accept().await else { continue };
+        let Ok((stream, _)) = listener.accept().await else {
+            continue;
+        };
         stream.set_nodelay(true).unwrap();
         let connection = shared.connections.fetch_add(1, Ordering::SeqCst);
         connections.spawn(serve(stream, connection, Arc::clone(&shared)));
@@ -230,21 +249,27 @@ async fn serve(stream: TcpStream, connection: usize, shared: Arc<Shared>) {
     let service = service_fn(move |request: Request<Incoming>| {
         let (shared, socket) = (Arc::clone(&shared), Arc::clone(&socket));
         async move {
-            match answer(request, connection, &shared).await {
-                Some(response) => Ok(response),
-                None => {
-                    // With no time to linger, closing the socket resets it.
-                    socket2::SockRef::from(&socket).set_linger(Some(Duration::ZERO)).unwrap();
-                    Err(std::io::Error::other("reset by the script"))
-                }
-            }
+            let response = answer(request, connection, &shared).await;
+            response.ok_or_else(|| {
+                // With no time to linger, closing the socket resets it.
+                socket2::SockRef::from(&socket)
+                    .set_linger(Some(Duration::ZERO))
+                    .unwrap();
+                std::io::Error::other("reset by the script")
+            })
         }
     });
     // The client may go away at any time.
-    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+    let _ = http1::Builder::new()
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
 }
 
-async fn answer(request: Request<Incoming>, connection: usize, shared: &Shared) -> Option<Response<Full<Bytes>>> {
+async fn answer(
+    request: Request<Incoming>,
+    connection: usize,
+    shared: &Shared,
+) -> Option<Response<Full<Bytes>>> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.ok()?.to_bytes();
     let (index, mut reply) = {
@@ -277,7 +302,12 @@ async fn answer(request: Request<Incoming>, connection: usize, shared: &Shared) 
                 continue;
             }
             Reply::Hold => {
-                shared.released.subscribe().wait_for(|released| *released).await.ok()?;
+                shared
+                    .released
+                    .subscribe()
+                    .wait_for(|released| *released)
+                    .await
+                    .ok()?;
                 reply = Reply::Status(204);
                 continue;
             }
@@ -320,6 +350,8 @@ pub async fn free_address() -> SocketAddr {
 
 impl std::fmt::Debug for Webhook {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Webhook").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("Webhook")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
     }
 }
