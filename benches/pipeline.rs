@@ -3,6 +3,16 @@
 //! `cargo bench --bench pipeline`; the figures are in docs/performance.md. `six_stages` is the whole way from a
 //! frame's text to the event in a sink in memory: classify, six stages, serialise, buffer, schedule, deliver.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::too_many_lines,
+    clippy::float_cmp,
+    missing_docs,
+    reason = "a benchmark that cannot be set up fails by panicking"
+)]
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -53,7 +63,9 @@ fn six_stages() -> Config {
                 strategy: OrderingStrategy::Topic,
                 ..OrderingKeyConfig::default()
             }),
-            StageConfig::Trace(TraceConfig { strategy: Some(TracingStrategy::Propagate) }),
+            StageConfig::Trace(TraceConfig {
+                strategy: Some(TracingStrategy::Propagate),
+            }),
             StageConfig::FanOut(FanOutConfig {
                 events_mode: Some(EventsMode::None),
                 ..FanOutConfig::default()
@@ -64,7 +76,11 @@ fn six_stages() -> Config {
 }
 
 fn session() -> Arc<Session> {
-    let identity = Identity { user_id: "42".into(), subjects: vec!["user:42".into()], expires_at: None };
+    let identity = Identity {
+        user_id: "42".into(),
+        subjects: vec!["user:42".into()],
+        expires_at: None,
+    };
     Arc::new(Session::new(identity, None, TraceContext::default()))
 }
 
@@ -88,10 +104,16 @@ fn gateway(config: &Config, memory: Option<MemorySink>) -> (Generation, Metrics)
 }
 
 fn stack(c: &mut Criterion) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
     let mut group = c.benchmark_group("message");
     group.throughput(Throughput::Elements(1));
-    for (name, memory) in [("six_stages_no_sink", None), ("six_stages", Some(MemorySink::new(64)))] {
+    for (name, memory) in [
+        ("six_stages_no_sink", None),
+        ("six_stages", Some(MemorySink::new(64))),
+    ] {
         let config = six_stages();
         let (generation, metrics) = runtime.block_on(async { gateway(&config, memory) });
         let buffered = metrics.sink_buffer_events.with_label_values(&["memory"]);
@@ -99,7 +121,10 @@ fn stack(c: &mut Criterion) {
             b.iter_custom(|rounds| {
                 runtime.block_on(async {
                     let mut service = generation.messages.new_service(session());
-                    service.call(Message::connected()).await.expect("it connects");
+                    service
+                        .call(Message::connected())
+                        .await
+                        .expect("it connects");
                     let started = Instant::now();
                     for _ in 0..rounds {
                         let message = Message::text(CHAT, &generation.fields);
@@ -125,18 +150,28 @@ fn parts(c: &mut Criterion) {
     group.bench_function("classify", |b| b.iter(|| Message::text(CHAT, &fields)));
     let session = session();
     let message = Message::text(CHAT, &fields);
-    group.bench_function("serialise_event", |b| b.iter(|| Event::new(&session, &message, "trace_id")));
+    group.bench_function("serialise_event", |b| {
+        b.iter(|| Event::new(&session, &message, "trace_id"));
+    });
     group.bench_function("partition_key", |b| b.iter(|| partition("room:123/é", 64)));
     group.finish();
 }
 
 fn fan_out(c: &mut Criterion) {
     let metrics = Metrics::new().expect("the metrics register");
-    let backpressure = BackpressureConfig { per_conn_buffer: 1_000_000, global_buffer: 1_000_000_000, ..BackpressureConfig::default() };
+    let backpressure = BackpressureConfig {
+        per_conn_buffer: 1_000_000,
+        global_buffer: 1_000_000_000,
+        ..BackpressureConfig::default()
+    };
     let registry = Registry::new(backpressure, metrics);
     let sessions: Vec<_> = (0..1000)
         .map(|n| {
-            let identity = Identity { user_id: n.to_string(), subjects: vec!["room:1".into()], expires_at: None };
+            let identity = Identity {
+                user_id: n.to_string(),
+                subjects: vec!["room:1".into()],
+                expires_at: None,
+            };
             Arc::new(Session::new(identity, None, TraceContext::default()))
         })
         .collect();
@@ -145,7 +180,9 @@ fn fan_out(c: &mut Criterion) {
     }
     let payload = RawValue::from_string(r#"{"text":"hello"}"#.into()).expect("valid JSON");
     let mut group = c.benchmark_group("push");
-    group.throughput(Throughput::Elements(1000)).measurement_time(Duration::from_secs(3));
+    group
+        .throughput(Throughput::Elements(1000))
+        .measurement_time(Duration::from_secs(3));
     group.bench_function("queue_to_1000", |b| {
         b.iter_batched(
             || {

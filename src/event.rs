@@ -38,7 +38,7 @@ impl EventKind {
 /// One event: the facts that delivery needs, and its JSON.
 #[derive(Debug)]
 pub struct Event {
-    /// Unique and time-ordered (UUIDv7, RFC 9562); the same on every retry and in every sink.
+    /// Unique and time-ordered (`UUIDv7`, RFC 9562); the same on every retry and in every sink.
     pub id: Uuid,
     /// What happened.
     pub kind: EventKind,

@@ -42,12 +42,12 @@ impl OutboxLimits {
 pub enum Pushed {
     /// It waits in the outbox.
     Queued,
-    /// It waits, and the oldest one was lost for it.
-    QueuedDroppingOldest,
+    /// It waits, and so many of the oldest were lost for it.
+    QueuedDropping(u64),
     /// It was lost.
     Dropped,
-    /// The outbox was full and the connection is being closed with 4408.
-    Overflowed,
+    /// The outbox was full and the connection is being closed with 4408; so many are lost, this one among them.
+    Overflowed(u64),
     /// The connection is already closing.
     Closed,
 }
@@ -87,32 +87,34 @@ impl Outbox {
         if inner.closed || inner.close.is_some() {
             return Pushed::Closed;
         }
-        let full = inner.queue.len() >= config.per_conn_buffer
-            || (!inner.queue.is_empty() && inner.bytes + text.len() > config.per_conn_bytes)
-            || limits.waiting() >= config.global_buffer;
+        // An empty outbox takes one push whatever its size and whatever the others hold: its client reads, and
+        // must not lose pushes to those that do not. The total is bounded all the same, by one push a connection.
+        let full = !inner.queue.is_empty()
+            && (inner.queue.len() >= config.per_conn_buffer
+                || inner.bytes + text.len() > config.per_conn_bytes
+                || limits.waiting() >= config.global_buffer);
         let mut result = Pushed::Queued;
         if full {
             match (config.strategy, config.drop_policy) {
                 (BackpressureStrategy::Close, _) => {
                     inner.close = Some(Close::too_slow());
-                    inner.forget_all(limits);
+                    let lost = inner.forget_all(limits) as u64 + 1;
                     inner.wake();
-                    return Pushed::Overflowed;
+                    return Pushed::Overflowed(lost);
                 }
                 (BackpressureStrategy::Drop, DropPolicy::Newest) => return Pushed::Dropped,
                 (BackpressureStrategy::Drop, DropPolicy::Oldest) => {
-                    // An empty outbox can only be full by the gateway's total: there is nothing older to lose.
-                    if inner.queue.is_empty() {
-                        return Pushed::Dropped;
-                    }
-                    while inner.queue.len() >= config.per_conn_buffer
-                        || (!inner.queue.is_empty()
-                            && inner.bytes + text.len() > config.per_conn_bytes)
-                        || (result == Pushed::Queued && !inner.queue.is_empty())
+                    let mut lost = 0;
+                    while lost == 0
+                        || inner.queue.len() >= config.per_conn_buffer
+                        || inner.bytes + text.len() > config.per_conn_bytes
                     {
-                        inner.pop(limits);
-                        result = Pushed::QueuedDroppingOldest;
+                        if inner.pop(limits).is_none() {
+                            break;
+                        }
+                        lost += 1;
                     }
+                    result = Pushed::QueuedDropping(lost);
                 }
             }
         }
@@ -240,10 +242,7 @@ mod tests {
         for n in 1..=3 {
             assert_eq!(outbox.push(format!("{n}").into(), &limits), Pushed::Queued);
         }
-        assert_eq!(
-            outbox.push("4".into(), &limits),
-            Pushed::QueuedDroppingOldest
-        );
+        assert_eq!(outbox.push("4".into(), &limits), Pushed::QueuedDropping(1));
         assert_eq!(drain(&outbox, &limits), ["2", "3", "4"]);
         assert_eq!(limits.waiting(), 0);
     }
@@ -266,7 +265,7 @@ mod tests {
         for _ in 0..3 {
             outbox.push("x".into(), &limits);
         }
-        assert_eq!(outbox.push("x".into(), &limits), Pushed::Overflowed);
+        assert_eq!(outbox.push("x".into(), &limits), Pushed::Overflowed(4));
         assert_eq!(outbox.close_asked().map(|c| c.code), Some(4408));
         assert_eq!(outbox.push("x".into(), &limits), Pushed::Closed);
         assert_eq!(limits.waiting(), 0);
@@ -290,9 +289,15 @@ mod tests {
             }
         }
         assert_eq!(limits.waiting(), 5);
-        let c = Outbox::default();
-        assert_eq!(c.push("x".into(), &limits), Pushed::Dropped);
+        assert_eq!(b.push("x".into(), &limits), Pushed::QueuedDropping(1));
+        let reads = Outbox::default();
+        assert_eq!(
+            reads.push("x".into(), &limits),
+            Pushed::Queued,
+            "slow clients take nothing from it"
+        );
+        assert_eq!(reads.push("x".into(), &limits), Pushed::QueuedDropping(1));
         a.shut(&limits);
-        assert_eq!(c.push("x".into(), &limits), Pushed::Queued);
+        assert_eq!(reads.push("x".into(), &limits), Pushed::Queued);
     }
 }

@@ -56,6 +56,12 @@ impl Shared {
     }
 }
 
+/// What a stage that sees every event acts on.
+pub const ALL_EVENTS: &str = "connected, message_received, disconnected";
+
+/// What a stage that minds clients' messages alone acts on.
+pub const MESSAGES: &str = "message_received";
+
 /// What the stages are compiled with.
 #[derive(Debug)]
 pub struct Ingredients<'a> {
@@ -104,6 +110,12 @@ impl CompileError {
 
 /// A stage's settings, as far as compiling goes.
 pub trait Stage {
+    /// What of a connection the stage acts on, for `wsgw explain`.
+    fn acts_on(&self) -> &'static str;
+
+    /// What the stage does with it, in a few words.
+    fn does(&self) -> &'static str;
+
     /// Makes the stage's layers.
     ///
     /// # Errors

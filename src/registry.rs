@@ -176,17 +176,17 @@ impl Registry {
     }
 
     fn push(&self, session: &Session, text: Utf8Bytes) -> bool {
-        let (queued, lost) = match session.outbox().push(text, &self.limits) {
+        let (queued, lost, why) = match session.outbox().push(text, &self.limits) {
             Pushed::Queued => return true,
-            Pushed::QueuedDroppingOldest => (true, "oldest"),
-            Pushed::Dropped => (false, "newest"),
-            Pushed::Overflowed => (false, "overflow"),
-            Pushed::Closed => (false, "closed"),
+            Pushed::QueuedDropping(oldest) => (true, oldest, "oldest"),
+            Pushed::Dropped => (false, 1, "newest"),
+            Pushed::Overflowed(all) => (false, all, "overflow"),
+            Pushed::Closed => (false, 1, "closed"),
         };
         self.metrics
             .pushes_dropped_total
-            .with_label_values(&[lost])
-            .inc();
+            .with_label_values(&[why])
+            .inc_by(lost);
         queued
     }
 
@@ -272,8 +272,11 @@ impl Registry {
         }
     }
 
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "any bits of the hash choose a shard"
+    )]
     fn shard<'a, K: Hash + ?Sized, T>(&self, shards: &'a [T], key: &K) -> &'a T {
-        // Truncation is meant: only the low bits choose the shard.
         &shards[self.hasher.hash_one(key) as usize % SHARDS]
     }
 }

@@ -31,6 +31,7 @@ use crate::telemetry::metrics::Metrics;
 
 mod accept;
 mod connection;
+mod stages;
 mod upgrade;
 
 /// How long connections may take to end once they are closed, beyond what a client that ignores the close frame
@@ -166,7 +167,10 @@ impl Gateway {
             .build_info
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1);
-        metrics.config_info.with_label_values(&[&extras.config_hash]).set(1);
+        metrics
+            .config_info
+            .with_label_values(&[&extras.config_hash])
+            .set(1);
         metrics.config_last_reload_successful.set(1);
         let registry = Arc::new(Registry::new(config.backpressure.clone(), metrics.clone()));
         let deliveries = sinks::build(&config, &metrics, extras.memory)?;

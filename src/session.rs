@@ -68,7 +68,7 @@ impl Session {
         }
     }
 
-    /// The connection's id (UUIDv7).
+    /// The connection's id (`UUIDv7`).
     #[must_use]
     pub fn id(&self) -> Uuid {
         self.id

@@ -1,6 +1,16 @@
 //! The pipeline file as a user meets it: what `check` says about mistakes, which layer wins, and whether the
 //! generated files are fresh.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::too_many_lines,
+    clippy::float_cmp,
+    missing_docs,
+    reason = "a test fails by panicking, and reads best in one piece"
+)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

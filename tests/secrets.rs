@@ -2,8 +2,12 @@
 
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::panic,
-    reason = "a test fails by panicking"
+    clippy::too_many_lines,
+    clippy::float_cmp,
+    missing_docs,
+    reason = "a test fails by panicking, and reads best in one piece"
 )]
 
 mod support;

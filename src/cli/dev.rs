@@ -130,7 +130,11 @@ fn welcome(args: &DevArgs, gateway: &DevGateway) -> Result<(), ExitCode> {
 
 /// Opens an address in the browser; a machine without one still has the banner.
 fn open(url: &str) {
-    let opener = if cfg!(target_os = "macos") { "open" } else { "xdg-open" };
+    let opener = if cfg!(target_os = "macos") {
+        "open"
+    } else {
+        "xdg-open"
+    };
     let started = Command::new(opener)
         .arg(url)
         .stdin(Stdio::null())
@@ -169,9 +173,12 @@ impl Banner<'_> {
     }
 
     fn render(&self, color: bool) -> String {
-        let paint = |code: &str, text: &str| match color {
-            true => format!("\u{1b}[{code}m{text}\u{1b}[0m"),
-            false => text.to_owned(),
+        let paint = |code: &str, text: &str| {
+            if color {
+                format!("\u{1b}[{code}m{text}\u{1b}[0m")
+            } else {
+                text.to_owned()
+            }
         };
         let (host, token, key, user) = (self.host(), self.token, self.api_key, self.user);
         let push = serde_json::json!({
@@ -183,7 +190,13 @@ impl Banner<'_> {
         let rows = [
             ("Page", paint("1;36", &self.page())),
             ("WebSocket", paint("36", &format!("ws://{host}/ws"))),
-            ("Token", format!("{token}\n             {}", paint("2", &format!("user {user}, good for 24 hours")))),
+            (
+                "Token",
+                format!(
+                    "{token}\n             {}",
+                    paint("2", &format!("user {user}, good for 24 hours"))
+                ),
+            ),
             ("", String::new()),
             ("Listen", format!("websocat 'ws://{host}/ws?token={token}'")),
             ("", String::new()),
@@ -250,7 +263,7 @@ mod tests {
     fn commands_survive_odd_users_and_addresses() {
         assert!(banner("0.0.0.0:9000", "demo").contains("http://localhost:9000/"));
         assert!(banner("[::1]:9000", "demo").contains("ws://[::1]:9000/ws"));
-        assert!(banner("127.0.0.1:1", "o'neil").contains(r#"user:o'\''neil"#));
+        assert!(banner("127.0.0.1:1", "o'neil").contains(r"user:o'\''neil"));
     }
 
     #[test]
@@ -261,6 +274,9 @@ mod tests {
             reason: ErrorKind::AddrInUse.into(),
         });
         let text = explained(&error, "127.0.0.1:8000");
-        assert!(text.contains("127.0.0.1:8000: the port is taken") && text.contains("--listen 127.0.0.1:0"));
+        assert!(
+            text.contains("127.0.0.1:8000: the port is taken")
+                && text.contains("--listen 127.0.0.1:0")
+        );
     }
 }

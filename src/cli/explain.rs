@@ -51,14 +51,10 @@ fn explain(name: &str, loaded: &Loaded, out: &mut dyn Write) -> io::Result<()> {
     writeln!(out, "{name}: mode {mode}, config {}\n", loaded.hash)?;
     writeln!(out, "stages, in the order a message meets them:")?;
     for (index, stage) in config.stages.iter().enumerate() {
-        let (kinds, does) = describe(stage);
-        writeln!(
-            out,
-            "  {}. {:<13} {:<44} {does}",
-            index + 1,
-            stage.name(),
-            kinds
-        )?;
+        let settings = stage.settings();
+        let (number, name) = (index + 1, stage.name());
+        let (acts_on, does) = (settings.acts_on(), settings.does());
+        writeln!(out, "  {number}. {name:<13} {acts_on:<44} {does}")?;
     }
     writeln!(out, "\nsinks:")?;
     sinks(config, out)?;
@@ -83,25 +79,6 @@ fn explain(name: &str, loaded: &Loaded, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "  {text:<width$}   ({origin})")?;
     }
     Ok(())
-}
-
-/// Says which event kinds a stage acts on, and what it does with them.
-fn describe(stage: &StageConfig) -> (&'static str, &'static str) {
-    const ALL: &str = "connected, message_received, disconnected";
-    match stage {
-        StageConfig::Auth(_) => (
-            "the upgrade, message_received of type auth",
-            "admits by token",
-        ),
-        StageConfig::PingFilter(_) => (
-            "message_received",
-            "answers ping and heartbeat, publishes neither",
-        ),
-        StageConfig::RateLimit(_) => ("message_received", "refuses what comes too fast"),
-        StageConfig::OrderingKey(_) => ("message_received", "names the key that keeps its order"),
-        StageConfig::Trace(_) => (ALL, "adds trace context"),
-        StageConfig::FanOut(_) => (ALL, "hands the event to the sinks"),
-    }
 }
 
 fn sinks(config: &Config, out: &mut dyn Write) -> io::Result<()> {

@@ -41,7 +41,10 @@ pub(super) fn run(file: Option<PathBuf>, overrides: &Overrides) -> ExitCode {
             Err(error) => return fail(&error),
         };
         let hash = loaded.hash;
-        let extras = Extras { config_hash: hash.clone(), ..Extras::default() };
+        let extras = Extras {
+            config_hash: hash.clone(),
+            ..Extras::default()
+        };
         match Gateway::start(loaded.config, extras).await {
             Ok(gateway) => {
                 tracing::info!(

@@ -450,10 +450,8 @@ mod tests {
         let mut text = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
         for level in 1..12 {
             let previous = level - 1;
-            text.push_str(&format!(
-                "a{level}: &a{level} [{}]\n",
-                vec![format!("*a{previous}"); 10].join(", ")
-            ));
+            let aliases = vec![format!("*a{previous}"); 10].join(", ");
+            text = format!("{text}a{level}: &a{level} [{aliases}]\n");
         }
         assert_eq!(codes(&text), ["too_large"]);
         assert_eq!(codes(&"[".repeat(500)), ["too_large"]);

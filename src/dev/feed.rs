@@ -9,9 +9,9 @@ use std::sync::Arc;
 use futures_util::{Stream, stream};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use uuid::Uuid;
+use warp::Reply as _;
 use warp::reply::Response;
 use warp::sse::{self, Event as SseEvent};
-use warp::Reply as _;
 
 use crate::event::Event;
 use crate::sinks::memory::MemorySink;
@@ -34,7 +34,10 @@ pub(super) fn response(events: &MemorySink, steps: &Tap) -> Response {
     sse::reply(sse::keep_alive().stream(stream(events, steps))).into_response()
 }
 
-fn stream(events: &MemorySink, steps: &Tap) -> impl Stream<Item = Result<SseEvent, Infallible>> + Send + Sync + use<> {
+fn stream(
+    events: &MemorySink,
+    steps: &Tap,
+) -> impl Stream<Item = Result<SseEvent, Infallible>> + Send + Sync + use<> {
     // Subscribed before the backlog is copied: an event in between comes twice rather than never.
     let (live, steps) = (events.subscribe(), steps.subscribe());
     let backlog = VecDeque::from(events.recent());
@@ -81,7 +84,9 @@ impl Feed {
 
 fn told(name: &'static str, json: &[u8]) -> SseEvent {
     // Events are JSON text on one line, which the framing relies on.
-    SseEvent::default().event(name).data(String::from_utf8_lossy(json))
+    SseEvent::default()
+        .event(name)
+        .data(String::from_utf8_lossy(json))
 }
 
 fn missed(what: &'static str, count: u64) -> SseEvent {
@@ -117,7 +122,11 @@ mod tests {
         }
         assert!(texts[0].contains("event:live"), "{}", texts[0]);
         assert!(texts[1].contains("event:missed"), "{}", texts[1]);
-        assert!(texts[1].contains(r#"{"what":"steps","count":3}"#), "{}", texts[1]);
+        assert!(
+            texts[1].contains(r#"{"what":"steps","count":3}"#),
+            "{}",
+            texts[1]
+        );
         assert!(texts[2].contains(r#""stage":"d""#) && texts[3].contains(r#""stage":"e""#));
     }
 

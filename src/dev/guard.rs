@@ -57,7 +57,10 @@ pub(super) fn check_host(headers: &HeaderMap) -> Result<(), Problem> {
 
 /// Refuses what another site's page asks for; a program that is no browser says nothing about that.
 pub(super) fn check_site(headers: &HeaderMap) -> Result<(), Problem> {
-    match headers.get("sec-fetch-site").map(http::HeaderValue::as_bytes) {
+    match headers
+        .get("sec-fetch-site")
+        .map(http::HeaderValue::as_bytes)
+    {
         None | Some(b"same-origin" | b"none") => Ok(()),
         Some(_) => Err(Problem::new(
             StatusCode::FORBIDDEN,
@@ -76,7 +79,14 @@ mod tests {
 
     #[test]
     fn only_names_of_this_machine_are_served() {
-        for ok in ["localhost", "LOCALHOST:8000", "127.0.0.1:1", "[::1]:8000", "[::1]", "127.0.0.2"] {
+        for ok in [
+            "localhost",
+            "LOCALHOST:8000",
+            "127.0.0.1:1",
+            "[::1]:8000",
+            "[::1]",
+            "127.0.0.2",
+        ] {
             assert!(host(ok), "{ok}");
         }
         for bad in [
@@ -103,7 +113,13 @@ mod tests {
         for local in ["127.0.0.1:8000", "[::1]:0", "localhost:8000"] {
             assert!(is_local(local), "{local}");
         }
-        for open in ["0.0.0.0:8000", "[::]:8000", "192.168.0.2:1", "box:8000", "localhost"] {
+        for open in [
+            "0.0.0.0:8000",
+            "[::]:8000",
+            "192.168.0.2:1",
+            "box:8000",
+            "localhost",
+        ] {
             assert!(!is_local(open), "{open}");
         }
     }

@@ -110,9 +110,7 @@ impl Site {
     /// The routes, to be served beside the API.
     pub(super) fn into_pages(self) -> Pages {
         let site = Arc::new(self);
-        let query = warp::query::raw()
-            .or(warp::any().map(String::new))
-            .unify();
+        let query = warp::query::raw().or(warp::any().map(String::new)).unify();
         warp::path::full()
             .and(warp::method())
             .and(warp::header::headers_cloned())
@@ -180,7 +178,10 @@ impl Site {
         let now = crate::session::unix_now();
         let token = self.keys.token(&request, now).map_err(|error| {
             tracing::error!(event = "dev_token_failed", %error);
-            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the token could not be signed")
+            Problem::new(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "the token could not be signed",
+            )
         })?;
         Ok(json_answer(&json!({"token": token, "user": request.user})))
     }
@@ -251,10 +252,15 @@ fn secured(mut response: Response) -> Response {
         (http::header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (http::header::REFERRER_POLICY, "no-referrer"),
         (http::header::X_FRAME_OPTIONS, "DENY"),
-        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+        (
+            HeaderName::from_static("cross-origin-resource-policy"),
+            "same-origin",
+        ),
     ];
     for (name, value) in HEADERS {
-        response.headers_mut().insert(name, HeaderValue::from_static(value));
+        response
+            .headers_mut()
+            .insert(name, HeaderValue::from_static(value));
     }
     response
 }

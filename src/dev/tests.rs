@@ -20,7 +20,14 @@ fn the_pipeline_is_valid_and_takes_the_throw_away_keys() {
     let names: Vec<_> = loaded.config.stages.iter().map(StageConfig::name).collect();
     assert_eq!(
         names,
-        ["auth", "ping_filter", "rate_limit", "ordering_key", "trace", "fan_out"]
+        [
+            "auth",
+            "ping_filter",
+            "rate_limit",
+            "ordering_key",
+            "trace",
+            "fan_out"
+        ]
     );
     let StageConfig::Auth(auth) = &loaded.config.stages[0] else {
         panic!("auth comes first");
@@ -48,8 +55,17 @@ fn every_start_has_other_keys() {
 fn the_page_needs_nothing_from_elsewhere() {
     for text in PAGE {
         let text = text.replace("http://www.w3.org/2000/svg", "");
-        assert!(!text.contains("http://") && !text.contains("https://"), "{text}");
-        assert!(!text.contains(" style=") && !text.contains("onclick"), "refused by the policy");
-        assert!(!text.contains("innerHTML"), "what clients send must stay text");
+        assert!(
+            !text.contains("http://") && !text.contains("https://"),
+            "{text}"
+        );
+        assert!(
+            !text.contains(" style=") && !text.contains("onclick"),
+            "refused by the policy"
+        );
+        assert!(
+            !text.contains("innerHTML"),
+            "what clients send must stay text"
+        );
     }
 }

@@ -36,7 +36,11 @@ fn one_message() -> StageConfig {
     })
 }
 
-fn compiled(config: Config, memory: Option<MemorySink>, shared: &Shared) -> Result<Generation, CompileError> {
+fn compiled(
+    config: Config,
+    memory: Option<MemorySink>,
+    shared: &Shared,
+) -> Result<Generation, CompileError> {
     let metrics = Metrics::new().unwrap();
     let deliveries = sinks::build(&config, &metrics, memory).unwrap();
     let config = Arc::new(config);
@@ -57,14 +61,21 @@ fn compiled(config: Config, memory: Option<MemorySink>, shared: &Shared) -> Resu
 /// What becomes of the same message sent twice.
 async fn twice(stages: Vec<StageConfig>, text: &str) -> Vec<String> {
     let generation = compiled(config(stages), None, &Shared::default()).unwrap();
-    let mut stack = generation.messages.new_service(Session::for_tests("1", &[]));
+    let mut stack = generation
+        .messages
+        .new_service(Session::for_tests("1", &[]));
     let mut outcomes = Vec::new();
     for _ in 0..2 {
-        outcomes.push(match stack.call(Message::text(text.to_owned(), &generation.fields)).await {
-            Ok(Outcome::Published) => "published".to_owned(),
-            Ok(Outcome::Reply(reply)) => reply.to_string(),
-            Err(error) => error.to_string(),
-        });
+        outcomes.push(
+            match stack
+                .call(Message::text(text.to_owned(), &generation.fields))
+                .await
+            {
+                Ok(Outcome::Published) => "published".to_owned(),
+                Ok(Outcome::Reply(reply)) => reply.to_string(),
+                Err(error) => error.to_string(),
+            },
+        );
     }
     outcomes
 }
@@ -72,10 +83,19 @@ async fn twice(stages: Vec<StageConfig>, text: &str) -> Vec<String> {
 #[tokio::test]
 async fn order_in_the_file_is_the_order_of_meeting() {
     let ping = || StageConfig::PingFilter(PingFilterConfig {});
-    let (sent, pong) = (r#"{"type":"ping"}"#, r#"{"type":"pong"}"#);
-    assert_eq!(twice(vec![ping(), one_message(), fan_out()], sent).await, [pong, pong]);
-    assert_eq!(twice(vec![one_message(), ping(), fan_out()], sent).await, [pong, "rate limited"]);
-    assert_eq!(twice(vec![one_message(), fan_out()], "{}").await, ["published", "rate limited"]);
+    let (text, pong) = (r#"{"type":"ping"}"#, r#"{"type":"pong"}"#);
+    assert_eq!(
+        twice(vec![ping(), one_message(), fan_out()], text).await,
+        [pong, pong]
+    );
+    assert_eq!(
+        twice(vec![one_message(), ping(), fan_out()], text).await,
+        [pong, "rate limited"]
+    );
+    assert_eq!(
+        twice(vec![one_message(), fan_out()], "{}").await,
+        ["published", "rate limited"]
+    );
 }
 
 #[tokio::test]
@@ -84,12 +104,22 @@ async fn every_event_passes_the_stages_and_reaches_the_sink() {
     let mut events = memory.subscribe();
     let stages = vec![StageConfig::Trace(TraceConfig::default()), fan_out()];
     let generation = compiled(config(stages), Some(memory), &Shared::default()).unwrap();
-    let mut stack = generation.messages.new_service(Session::for_tests("1", &[]));
+    let mut stack = generation
+        .messages
+        .new_service(Session::for_tests("1", &[]));
     let text = r#"{"trace_id":"t"}"#;
-    for message in [Message::connected(), Message::text(text, &generation.fields), Message::disconnected(1000, "")] {
+    for message in [
+        Message::connected(),
+        Message::text(text, &generation.fields),
+        Message::disconnected(1000, ""),
+    ] {
         stack.call(message).await.unwrap();
     }
-    for (seq, kind) in [(1, "connected"), (2, "message_received"), (3, "disconnected")] {
+    for (seq, kind) in [
+        (1, "connected"),
+        (2, "message_received"),
+        (3, "disconnected"),
+    ] {
         let event = events.recv().await.unwrap();
         assert_eq!((event.seq, event.kind.as_str()), (seq, kind));
         assert_eq!(event.trace_id.as_deref(), (seq == 2).then_some("t"));
@@ -98,7 +128,12 @@ async fn every_event_passes_the_stages_and_reaches_the_sink() {
 
 #[tokio::test]
 async fn a_stack_without_fan_out_at_its_end_does_not_compile() {
-    for stages in [vec![], vec![one_message()], vec![fan_out(), one_message()], vec![fan_out(), fan_out()]] {
+    for stages in [
+        vec![],
+        vec![one_message()],
+        vec![fan_out(), one_message()],
+        vec![fan_out(), fan_out()],
+    ] {
         let error = compiled(config(stages), None, &Shared::default()).unwrap_err();
         assert!(matches!(error, CompileError::NoFanOut), "{error}");
     }
@@ -108,9 +143,17 @@ async fn a_stack_without_fan_out_at_its_end_does_not_compile() {
 async fn a_setting_that_names_nothing_is_named() {
     let mut auth = AuthConfig::default();
     auth.jwt.public_key_file = "/nonexistent/key.pem".into();
-    let error = compiled(config(vec![StageConfig::Auth(auth), fan_out()]), None, &Shared::default()).unwrap_err();
+    let error = compiled(
+        config(vec![StageConfig::Auth(auth), fan_out()]),
+        None,
+        &Shared::default(),
+    )
+    .unwrap_err();
     let text = error.to_string();
-    assert!(text.contains("stages.auth.jwt") && text.contains("/nonexistent/key.pem"), "{text}");
+    assert!(
+        text.contains("stages.auth.jwt") && text.contains("/nonexistent/key.pem"),
+        "{text}"
+    );
 }
 
 #[tokio::test]

@@ -17,17 +17,15 @@ use tokio::time::{Instant, Sleep, timeout_at};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message as Frame, Utf8Bytes};
-use tower_service::Service;
 
+use super::stages::Stages;
+use super::{Places, State};
 use crate::close::{self, Answer, Close, code};
 use crate::jwt::unix_seconds;
 use crate::message::Message;
 use crate::outbox::Registered;
-use crate::pipeline::Generation;
 use crate::presence::Sign;
-use crate::server::{Places, State};
 use crate::session::{Session, unix_now};
-use crate::svc::{BoxMessageService, MessageFuture, MessageResult, NewService, Outcome};
 
 /// How long a client has to answer a close frame, and a dying connection to take what is still written to it.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -50,10 +48,7 @@ pub(super) struct Connection<S> {
     stream: WebSocketStream<S>,
     session: Arc<Session>,
     state: Arc<State>,
-    generation: Arc<Generation>,
-    stack: BoxMessageService,
-    in_stages: Option<MessageFuture>,
-    announced: bool,
+    stages: Stages,
     unflushed: bool,
     heartbeat: Heartbeat,
     next_ping: Instant,
@@ -80,10 +75,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         state: Arc<State>,
         places: Places,
     ) -> Self {
-        let generation = state.current.load_full();
-        let mut stack = generation.messages.new_service(Arc::clone(&session));
-        let in_stages = Some(stack.call(Message::connected()));
-        let server = &generation.config.server;
+        let stages = Stages::enter(Arc::clone(&session), Arc::clone(&state));
+        let server = &stages.generation().config.server;
         let heartbeat = Heartbeat {
             interval: Duration::from_secs_f64(server.ping_interval_seconds),
             timeout: Duration::from_secs_f64(server.pong_timeout_seconds),
@@ -95,10 +88,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             stream,
             session,
             state,
-            generation,
-            stack,
-            in_stages,
-            announced: false,
+            stages,
             unflushed: false,
             heartbeat,
             next_ping,
@@ -117,9 +107,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let end = poll_fn(|cx| self.poll_open(cx)).await;
         // Boxed, so that the room for a connection's end is taken when it ends, and not while it is idle.
         let (code, reason) = Box::pin(self.close(end)).await;
-        self.state.registry.unregister(&self.session);
-        self.state.presence.load().disconnected(&self.session);
-        Box::pin(self.retire(code, &reason)).await;
+        let Self {
+            stream,
+            session,
+            state,
+            stages,
+            _places: places,
+            ..
+        } = *self;
+        // The last event may have to wait for room in a buffer; the file descriptor need not.
+        drop(stream);
+        state.registry.unregister(&session);
+        state.presence.load().disconnected(&session);
+        state.metrics.disconnects_total.inc();
+        state.metrics.connections.dec();
+        state.count_close(code);
+        tracing::info!(
+            event = "ws_disconnected",
+            connection_id = %session.id(),
+            user_id = %session.user_id(),
+            close_code = code,
+        );
+        Box::pin(stages.leave(code, reason)).await;
+        drop(places);
     }
 
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<End> {
@@ -150,7 +160,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                     };
                 }
             }
-            if self.in_stages.is_some() {
+            if self.stages.busy() {
                 return Poll::Pending;
             }
             match ready!(Pin::new(&mut self.stream).poll_next(cx)) {
@@ -177,52 +187,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
 
     /// Lets the message in the stages go on, and does what becomes of it.
     fn poll_stages(&mut self, cx: &mut Context<'_>) -> Option<End> {
-        let future = self.in_stages.as_mut()?;
-        let Poll::Ready(result) = Pin::new(future).poll(cx) else {
-            return None;
-        };
-        self.in_stages = None;
-        let first = !self.announced;
-        match self.settle(result) {
-            None => {
-                self.announced = true;
-                None
-            }
-            Some(Answer::Reply(text)) if !first => self.send(text),
-            // The backend was not told of the connection, so it must not stay.
-            Some(Answer::Reply(_)) => Some(End::Ours {
-                close: Close::new(code::TRY_AGAIN, "try again later"),
-                broken: false,
-            }),
-            Some(Answer::Close(close)) => Some(End::Ours {
+        match self.stages.poll(cx)? {
+            Answer::Reply(text) => self.send(text),
+            Answer::Close(close) => Some(End::Ours {
                 close,
                 broken: false,
             }),
         }
     }
 
-    fn settle(&self, result: MessageResult) -> Option<Answer> {
-        match result {
-            Ok(Outcome::Published) => None,
-            Ok(Outcome::Reply(text)) => Some(Answer::Reply(text)),
-            Err(error) => {
-                let answer = close::answer(&error);
-                if matches!(&answer, Answer::Close(close) if close.code == code::INTERNAL) {
-                    tracing::error!(
-                        event = "ws_stage_failed",
-                        connection_id = %self.session.id(),
-                        %error,
-                    );
-                }
-                Some(answer)
-            }
-        }
-    }
-
     /// Takes a frame from the client.
     fn take(&mut self, frame: Frame) -> Option<End> {
         let message = match frame {
-            Frame::Text(text) => Message::text(text, &self.generation.fields),
+            Frame::Text(text) => Message::text(text, self.stages.fields()),
             Frame::Binary(bytes) => Message::binary(&bytes),
             Frame::Pong(_) => {
                 self.session.seen(unix_now());
@@ -257,21 +234,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             _ => Sign::Message,
         };
         self.state.presence.load().heard(&self.session, sign);
-        self.follow_reload();
-        self.in_stages = Some(self.stack.call(message));
+        self.stages.take(message);
         None
-    }
-
-    /// Changes to the newest generation's stack; done between messages, so that each meets exactly one.
-    fn follow_reload(&mut self) {
-        let current = self.state.current.load();
-        if current.number != self.generation.number {
-            self.generation = Arc::clone(&current);
-            self.stack = self
-                .generation
-                .messages
-                .new_service(Arc::clone(&self.session));
-        }
     }
 
     fn send(&mut self, text: Utf8Bytes) -> Option<End> {
@@ -337,7 +301,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                         broken: false,
                     });
                 }
-                if self.in_stages.is_some() {
+                if self.stages.busy() {
                     // The pong may lie unread behind a message that waits for a full buffer.
                     self.pong_due = Some(now + self.heartbeat.timeout);
                 } else {
@@ -424,34 +388,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             }
         }
     }
-
-    /// Lets the message in the stages finish, then sends the connection's last event.
-    async fn retire(&mut self, code: u16, reason: &str) {
-        let Self { session, state, .. } = &*self;
-        tracing::info!(
-            event = "ws_disconnected",
-            connection_id = %session.id(),
-            user_id = %session.user_id(),
-            close_code = code,
-        );
-        state.metrics.disconnects_total.inc();
-        state.metrics.connections.dec();
-        state.count_close(code);
-        if let Some(future) = self.in_stages.take() {
-            let published = future.await.is_ok();
-            self.announced |= published;
-        }
-        if self.announced {
-            self.follow_reload();
-            if let Err(error) = self.stack.call(Message::disconnected(code, reason)).await {
-                tracing::error!(
-                    event = "ws_stage_failed",
-                    connection_id = %self.session.id(),
-                    %error,
-                );
-            }
-        }
-    }
 }
 
 /// Closes a socket that was never admitted.
@@ -515,6 +451,9 @@ mod tests {
     #[test]
     fn an_idle_connection_holds_no_room_for_its_end() {
         let future = future_of(Connection::serve);
-        assert!(future <= 128, "the task of an idle connection takes {future} bytes");
+        assert!(
+            future <= 128,
+            "the task of an idle connection takes {future} bytes"
+        );
     }
 }

@@ -86,7 +86,10 @@ pub(super) async fn upgrade(
         .observe(started.elapsed().as_secs_f64());
     let upgrading = hyper::upgrade::on(request);
     let max_message_bytes = server.max_message_bytes;
-    let places = Places { _of_all: place, _of_address: address_place };
+    let places = Places {
+        _of_all: place,
+        _of_address: address_place,
+    };
     state.tasks.spawn({
         let state = Arc::clone(&state);
         async move { open(state, upgrading, admitted, max_message_bytes, places).await }

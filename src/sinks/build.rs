@@ -49,7 +49,9 @@ pub fn build(
         sinks.push((settings, sink));
     }
     if config.events.stdout.enabled {
-        let sink = StdoutSink::start().map_err(SinkError::Stdout)?.into_service();
+        let sink = StdoutSink::start()
+            .map_err(SinkError::Stdout)?
+            .into_service();
         sinks.push((local("stdout"), sink));
     }
     if let Some(memory) = memory {

@@ -189,10 +189,7 @@ impl Webhook {
                     .with_no_client_auth(),
             )
         };
-        let connector = tls
-            .https_or_http()
-            .enable_http1()
-            .wrap_connector(connector);
+        let connector = tls.https_or_http().enable_http1().wrap_connector(connector);
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_max_idle_per_host(config.concurrency)
@@ -233,7 +230,12 @@ impl Webhook {
         let response = match tokio::time::timeout_at(deadline, sent).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) if timed_out(&error) => return Err(self.timed_out()),
-            Ok(Err(error)) => return Err(failed(connection_failure(&error).to_owned(), Retry::Backoff)),
+            Ok(Err(error)) => {
+                return Err(failed(
+                    connection_failure(&error).to_owned(),
+                    Retry::Backoff,
+                ));
+            }
             Err(_) => return Err(self.timed_out()),
         };
         let result = judge(&response);

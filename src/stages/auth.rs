@@ -18,9 +18,7 @@ use crate::jwt::{AuthError, Claims, Verifier, find_token, unix_seconds};
 use crate::message::{FieldId, Message};
 use crate::pipeline::{Claimed, CompileError, Handshake, Ingredients, Stage, StageLayers};
 use crate::session::Session;
-use crate::svc::{
-    BoxError, HandshakeLayer, MessageLayer, MessageResult, NewService, Outcome, MessageFuture,
-};
+use crate::svc::{BoxError, HandshakeLayer, MessageFuture, MessageLayer, NewService, Outcome};
 
 /// Settings of the `auth` stage.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -144,6 +142,14 @@ pub enum JwtAlgorithm {
 }
 
 impl Stage for AuthConfig {
+    fn acts_on(&self) -> &'static str {
+        "the upgrade, message_received of type auth"
+    }
+
+    fn does(&self) -> &'static str {
+        "admits by token"
+    }
+
     fn layers(&self, with: &mut Ingredients<'_>) -> Result<StageLayers, CompileError> {
         let verifier = Verifier::new(self).map_err(|error| {
             CompileError::setting("stages.auth.jwt", format!("cannot be used: {error}"))
@@ -170,7 +176,7 @@ struct AuthLayer {
 }
 
 impl AuthLayer {
-    fn refused(&self, error: &AuthError, address: Option<std::net::IpAddr>) {
+    fn refused(&self, error: AuthError, address: Option<std::net::IpAddr>) {
         self.failures.with_label_values(&[error.reason()]).inc();
         tracing::info!(
             event = "ws_auth_failed",
@@ -241,7 +247,7 @@ where
                     inner.call(handshake).await
                 }
                 Err(error) => {
-                    settings.refused(&error, handshake.address);
+                    settings.refused(error, handshake.address);
                     Err(error.into())
                 }
             }
@@ -287,29 +293,24 @@ where
         }
         let (settings, session) = (&self.settings, &self.session);
         let Some(token) = message.scalar(settings.token) else {
-            return MessageFuture::ready(renew(settings, session, Err(AuthError::Missing)));
+            return MessageFuture::ready(Ok(renew(settings, session, Err(AuthError::Missing))));
         };
         let now = unix_seconds(SystemTime::now());
-        match settings.verifier.verify_now(&token, now) {
-            Some(verified) => MessageFuture::ready(renew(settings, session, verified)),
-            None => {
-                let (settings, session) = (settings.clone(), Arc::clone(session));
-                let token = token.into_owned();
-                MessageFuture::waiting(async move {
-                    let verified = settings.verifier.verify(&token, now).await;
-                    renew(&settings, &session, verified)
-                })
-            }
+        if let Some(verified) = settings.verifier.verify_now(&token, now) {
+            MessageFuture::ready(Ok(renew(settings, session, verified)))
+        } else {
+            let (settings, session) = (settings.clone(), Arc::clone(session));
+            let token = token.into_owned();
+            MessageFuture::waiting(async move {
+                let verified = settings.verifier.verify(&token, now).await;
+                Ok(renew(&settings, &session, verified))
+            })
         }
     }
 }
 
 /// Moves the connection's end if the token is the same user's; a refused one leaves everything as it was.
-fn renew(
-    settings: &AuthLayer,
-    session: &Session,
-    verified: Result<Claims, AuthError>,
-) -> MessageResult {
+fn renew(settings: &AuthLayer, session: &Session, verified: Result<Claims, AuthError>) -> Outcome {
     let verified = verified.and_then(|claims| {
         if claims.user_id == **session.user_id() {
             Ok(claims)
@@ -323,9 +324,9 @@ fn renew(
             r#"{"type":"auth_ok"}"#
         }
         Err(error) => {
-            settings.refused(&error, session.address());
+            settings.refused(error, session.address());
             r#"{"type":"auth_error"}"#
         }
     };
-    Ok(Outcome::Reply(Utf8Bytes::from_static(reply)))
+    Outcome::Reply(Utf8Bytes::from_static(reply))
 }

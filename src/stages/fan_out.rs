@@ -11,7 +11,7 @@ use tower_service::Service;
 use crate::config::{Config, Mode};
 use crate::event::{Event, EventKind};
 use crate::message::Message;
-use crate::pipeline::{CompileError, Ingredients, Stage, StageLayers};
+use crate::pipeline::{ALL_EVENTS, CompileError, Ingredients, Stage, StageLayers};
 use crate::session::Session;
 use crate::sinks::delivery::{Delivery, Slot};
 use crate::svc::probe::Probe;
@@ -57,6 +57,14 @@ impl FanOutConfig {
 }
 
 impl Stage for FanOutConfig {
+    fn acts_on(&self) -> &'static str {
+        ALL_EVENTS
+    }
+
+    fn does(&self) -> &'static str {
+        "hands the event to the sinks"
+    }
+
     /// `fan_out` is the bottom of the stack and stands below no other stage.
     fn layers(&self, _: &mut Ingredients<'_>) -> Result<StageLayers, CompileError> {
         Err(CompileError::NoFanOut)

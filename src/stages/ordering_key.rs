@@ -13,7 +13,7 @@ use tower_service::Service;
 
 use crate::event::EventKind;
 use crate::message::{FieldId, Message, Ordering, TYPE};
-use crate::pipeline::{CompileError, Ingredients, Stage, StageLayers};
+use crate::pipeline::{CompileError, Ingredients, MESSAGES, Stage, StageLayers};
 use crate::session::Session;
 use crate::svc::{BoxError, MessageLayer, NewService, Outcome};
 
@@ -27,7 +27,7 @@ pub struct OrderingKeyConfig {
     pub topic_field: String,
     /// With `subject`: what stands in where the message names none.
     pub subject_source: SubjectSource,
-    /// Whether the key is appended to the Redis stream and the RabbitMQ routing key.
+    /// Whether the key is appended to the Redis stream and the `RabbitMQ` routing key.
     pub partition_mode: PartitionMode,
     /// Characters of the appended key at most; a longer one becomes its SHA-1 in hex. 0: no limit.
     pub partition_max_len: usize,
@@ -78,6 +78,14 @@ pub enum PartitionMode {
 }
 
 impl Stage for OrderingKeyConfig {
+    fn acts_on(&self) -> &'static str {
+        MESSAGES
+    }
+
+    fn does(&self) -> &'static str {
+        "names the key that keeps its order"
+    }
+
     fn layers(&self, with: &mut Ingredients<'_>) -> Result<StageLayers, CompileError> {
         let finder = match self.strategy {
             OrderingStrategy::None => return Ok(StageLayers::none()),

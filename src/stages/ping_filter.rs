@@ -9,8 +9,8 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::message::Message;
-use crate::pipeline::{CompileError, Ingredients, Stage, StageLayers};
-use crate::svc::{BoxError, MessageLayer, NewService, Outcome, MessageFuture};
+use crate::pipeline::{CompileError, Ingredients, MESSAGES, Stage, StageLayers};
+use crate::svc::{BoxError, MessageFuture, MessageLayer, NewService, Outcome};
 
 /// Settings of the `ping_filter` stage; it has none.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
@@ -18,6 +18,14 @@ use crate::svc::{BoxError, MessageLayer, NewService, Outcome, MessageFuture};
 pub struct PingFilterConfig {}
 
 impl Stage for PingFilterConfig {
+    fn acts_on(&self) -> &'static str {
+        MESSAGES
+    }
+
+    fn does(&self) -> &'static str {
+        "answers ping and heartbeat, publishes neither"
+    }
+
     fn layers(&self, _: &mut Ingredients<'_>) -> Result<StageLayers, CompileError> {
         Ok(StageLayers::messages(MessageLayer::new(PingFilterLayer)))
     }

@@ -19,9 +19,9 @@ use tower_service::Service;
 
 use crate::event::EventKind;
 use crate::message::Message;
-use crate::pipeline::{CompileError, Ingredients, Stage, StageLayers};
+use crate::pipeline::{CompileError, Ingredients, MESSAGES, Stage, StageLayers};
 use crate::session::Session;
-use crate::svc::{BoxError, MessageLayer, NewService, Outcome, MessageFuture};
+use crate::svc::{BoxError, MessageFuture, MessageLayer, NewService, Outcome};
 
 /// Settings of the `rate_limit` stage.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -63,6 +63,14 @@ pub enum RateLimitScope {
 pub struct RateLimited;
 
 impl Stage for RateLimitConfig {
+    fn acts_on(&self) -> &'static str {
+        MESSAGES
+    }
+
+    fn does(&self) -> &'static str {
+        "refuses what comes too fast"
+    }
+
     fn layers(&self, with: &mut Ingredients<'_>) -> Result<StageLayers, CompileError> {
         if self.per_second <= 0.0 {
             return Ok(StageLayers::none());

@@ -13,7 +13,7 @@ use tower_service::Service;
 
 use crate::config::TracingStrategy;
 use crate::message::{FieldId, Message, TraceContext};
-use crate::pipeline::{CompileError, Handshake, Ingredients, Stage, StageLayers};
+use crate::pipeline::{ALL_EVENTS, CompileError, Handshake, Ingredients, Stage, StageLayers};
 use crate::session::Session;
 use crate::svc::{BoxError, HandshakeLayer, MessageLayer, NewService, Outcome};
 
@@ -26,6 +26,14 @@ pub struct TraceConfig {
 }
 
 impl Stage for TraceConfig {
+    fn acts_on(&self) -> &'static str {
+        ALL_EVENTS
+    }
+
+    fn does(&self) -> &'static str {
+        "adds trace context"
+    }
+
     fn layers(&self, with: &mut Ingredients<'_>) -> Result<StageLayers, CompileError> {
         let tracing = &with.config.tracing;
         let header = HeaderName::try_from(tracing.header_name.as_str())
@@ -98,7 +106,9 @@ impl<S: Service<Handshake>> Service<Handshake> for Trace<S> {
     }
 
     fn call(&mut self, mut handshake: Handshake) -> S::Future {
-        handshake.trace = self.settings.of_upgrade(&handshake.headers, handshake.query.as_deref());
+        handshake.trace = self
+            .settings
+            .of_upgrade(&handshake.headers, handshake.query.as_deref());
         self.inner.call(handshake)
     }
 }
@@ -247,7 +257,12 @@ mod tests {
         let found = layer.of_upgrade(&headers, Some(&query));
         assert_eq!(found.traceparent.as_deref(), Some(PARENT));
         assert_eq!(found.trace_id.as_deref(), Some("h1"));
-        assert!(layer.of_upgrade(&HeaderMap::new(), None).traceparent.is_none());
+        assert!(
+            layer
+                .of_upgrade(&HeaderMap::new(), None)
+                .traceparent
+                .is_none()
+        );
     }
 
     fn upgrade(traceparent: &str) -> TraceContext {

@@ -85,7 +85,7 @@ metrics! {
     webhook_publish_total: IntCounter = "webhook_publish_total";
     /// Events that finally could not be delivered to the webhook.
     webhook_publish_failed_total: IntCounter = "webhook_publish_failed_total";
-    /// Dead letters that were moved back to RabbitMQ.
+    /// Dead letters that were moved back to `RabbitMQ`.
     rabbitmq_replay_total: IntCounter = "rabbitmq_replay_total";
     /// Calls of the replay API.
     replay_api_requests_total: IntCounter = "replay_api_requests_total";

@@ -449,8 +449,9 @@ async fn dropping_stops_the_tasks_and_counts_what_is_lost() {
         sink(move |_| {
             let held = Arc::clone(&held);
             async move {
-                let _held = held;
-                std::future::pending().await
+                std::future::pending::<()>().await;
+                drop(held);
+                Ok(())
             }
         }),
     );

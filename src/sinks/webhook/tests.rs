@@ -68,16 +68,13 @@ impl Backend {
         (backend, address)
     }
 
-    async fn answer(
-        &self,
-        request: http::Request<Incoming>,
-    ) -> Result<http::Response<Body>, std::io::Error> {
+    async fn answer(&self, request: Request<Incoming>) -> Result<Response<Body>, std::io::Error> {
         let (parts, body) = request.into_parts();
         let body = body.collect().await.unwrap().to_bytes();
         self.requests.lock().push((parts, body));
         let answer = self.answers.lock().pop_front();
         let full = |bytes: Vec<u8>| Full::from(bytes).map_err(|e| match e {}).boxed();
-        let mut response = http::Response::new(full(Vec::new()));
+        let mut response = Response::new(full(Vec::new()));
         match answer.unwrap_or(Answer::Status(200)) {
             Answer::Status(status) => *response.status_mut() = status.try_into().unwrap(),
             Answer::RetryAfter(status, value) => {
