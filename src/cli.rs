@@ -55,6 +55,12 @@ enum Command {
         /// Pipeline files.
         #[arg(required = true)]
         files: Vec<PathBuf>,
+        /// The Symfony bundle's `snoke_ws.yaml`, to compare each pipeline file with.
+        ///
+        /// Reports what contradicts the gateway: modes, paths, prefixes, secrets set on one side only.
+        /// `%env(NAME)%` is taken from the environment; a value that is not known there is not compared.
+        #[arg(long, value_name = "FILE")]
+        symfony: Option<PathBuf>,
         /// How problems are printed.
         #[arg(long, value_enum, default_value_t = Format::Text)]
         format: Format,
@@ -111,6 +117,7 @@ pub fn main() -> ExitCode {
         Command::Run { file, overriding } => run::run(file, &overriding.overrides()),
         Command::Check {
             files,
+            symfony,
             format,
             deny_warnings,
             overriding,
@@ -120,7 +127,18 @@ pub fn main() -> ExitCode {
                 Format::Json => check::Format::Json,
             };
             let (overrides, color) = (overriding.overrides(), std::io::stdout().is_terminal());
-            printed(|out| check::run_check(&files, format, deny_warnings, &overrides, color, out))
+            let symfony = symfony.as_deref();
+            printed(|out| {
+                check::run_check(
+                    &files,
+                    symfony,
+                    format,
+                    deny_warnings,
+                    &overrides,
+                    color,
+                    out,
+                )
+            })
         }
         Command::Schema => printed(schema::run),
         Command::Explain { file, overriding } => {

@@ -11,6 +11,7 @@
 //! | [`layers`] | defaults, file, environment, flags into one |
 //! | [`validate`] | the result against the schema's shapes ([`shape`], [`coerce`]) |
 //! | [`semantics`] | what the types cannot say |
+//! | [`symfony`] | the settings against those of the Symfony bundle |
 //! | [`diagnostic`] | every problem with its place, its code ([`codes`]) and a hint, secrets masked ([`excerpt`]) |
 
 pub mod codes;
@@ -30,6 +31,7 @@ mod secret;
 pub mod semantics;
 pub mod shape;
 pub mod suggest;
+pub mod symfony;
 mod syntax;
 pub mod validate;
 pub mod yaml;
@@ -41,3 +43,4 @@ pub use origins::{Origin, Origins, Setting};
 pub use overrides::Overrides;
 pub use secret::Secret;
 pub use shape::document_schema;
+pub use symfony::Symfony;

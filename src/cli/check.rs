@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use crate::config::{self, Diagnostic, LoadError, Overrides, Severity};
+use crate::config::{self, Diagnostic, LoadError, Overrides, Severity, Symfony};
 
 /// How problems are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -17,24 +17,76 @@ pub enum Format {
 
 /// Checks `files`, prints what it finds to `out` and gives the exit code.
 ///
-/// The code is 0 if all are valid, 1 if one has errors (or warnings, with `deny_warnings`), 2 if one cannot be
-/// read. `color` paints the text form.
+/// With `symfony`, the Symfony bundle's file, each valid file is also compared with it. The code is 0 if all are
+/// valid, 1 if one has errors (or warnings, with `deny_warnings`), 2 if one cannot be read. `color` paints the
+/// text form.
 ///
 /// # Errors
 ///
 /// Fails if `out` does.
 pub fn run_check(
     files: &[PathBuf],
+    symfony: Option<&Path>,
     format: Format,
     deny_warnings: bool,
     overrides: &Overrides,
     color: bool,
     out: &mut dyn Write,
 ) -> io::Result<u8> {
-    let mut code = 0;
-    let mut all = Vec::new();
+    let mut report = Report {
+        format,
+        deny_warnings,
+        color,
+        out,
+        code: 0,
+        all: Vec::new(),
+    };
+    let symfony = match symfony {
+        Some(path) => match Symfony::load(path, &overrides.env) {
+            Ok(symfony) => Some(symfony),
+            Err(error) => {
+                report.fail(path, error)?;
+                None
+            }
+        },
+        None => None,
+    };
     for file in files {
-        let (problems, readable) = problems(file, overrides);
+        let name = file.display().to_string();
+        match config::load(file, overrides) {
+            Ok(loaded) => {
+                let compared = symfony
+                    .as_ref()
+                    .map(|symfony| (symfony.name(), symfony.compare(&name, &loaded)));
+                report.add(&name, loaded.warnings)?;
+                if let Some((symfony, problems)) = compared.filter(|(_, found)| !found.is_empty()) {
+                    report.add(&format!("{symfony} against {name}"), problems)?;
+                }
+            }
+            Err(error) => {
+                report.fail(file, error)?;
+                if let Some(symfony) = &symfony {
+                    report.note(&format!("{}: not compared with {name}", symfony.name()))?;
+                }
+            }
+        }
+    }
+    report.finish()
+}
+
+/// What is printed, and what the exit code will be.
+struct Report<'a> {
+    format: Format,
+    deny_warnings: bool,
+    color: bool,
+    out: &'a mut dyn Write,
+    code: u8,
+    all: Vec<Diagnostic>,
+}
+
+impl Report<'_> {
+    /// Reports `problems` of what `name` calls, which could be read.
+    fn add(&mut self, name: &str, problems: Vec<Diagnostic>) -> io::Result<()> {
         let count = |severity| {
             problems
                 .iter()
@@ -42,49 +94,58 @@ pub fn run_check(
                 .count()
         };
         let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
-        code = code.max(match (readable, errors, warnings) {
-            (false, ..) => 2,
-            (true, 1.., _) => 1,
-            (true, 0, 1..) if deny_warnings => 1,
-            _ => 0,
-        });
-        if format == Format::Text {
+        if errors > 0 || warnings > 0 && self.deny_warnings {
+            self.code = self.code.max(1);
+        }
+        if self.format == Format::Text {
             for problem in &problems {
-                writeln!(out, "{}", problem.render(color))?;
+                writeln!(self.out, "{}", problem.render(self.color))?;
             }
-            writeln!(out, "{}", summary(file, errors, warnings))?;
+            writeln!(self.out, "{}", summary(name, errors, warnings))?;
         }
-        all.extend(problems);
+        self.all.extend(problems);
+        Ok(())
     }
-    if format == Format::Json {
-        serde_json::to_writer_pretty(&mut *out, &all)?;
-        writeln!(out)?;
+
+    /// Reports that `file` cannot be used.
+    fn fail(&mut self, file: &Path, error: LoadError) -> io::Result<()> {
+        let problems = match error {
+            LoadError::Invalid(problems) => problems,
+            LoadError::Unreadable { path, reason } => {
+                self.code = super::USAGE;
+                vec![Diagnostic {
+                    file: path,
+                    line: 1,
+                    column: 1,
+                    severity: Severity::Error,
+                    code: "unreadable_file",
+                    message: format!("the file cannot be read: {reason}"),
+                    hint: None,
+                    excerpt: None,
+                }]
+            }
+        };
+        self.add(&file.display().to_string(), problems)
     }
-    Ok(code)
+
+    /// Tells people something that is no problem.
+    fn note(&mut self, text: &str) -> io::Result<()> {
+        if self.format == Format::Text {
+            writeln!(self.out, "{text}")?;
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> io::Result<u8> {
+        if self.format == Format::Json {
+            serde_json::to_writer_pretty(&mut *self.out, &self.all)?;
+            writeln!(self.out)?;
+        }
+        Ok(self.code)
+    }
 }
 
-/// Gives everything wrong with `file`, and whether it could be read at all.
-fn problems(file: &Path, overrides: &Overrides) -> (Vec<Diagnostic>, bool) {
-    match config::load(file, overrides) {
-        Ok(loaded) => (loaded.warnings, true),
-        Err(LoadError::Invalid(problems)) => (problems, true),
-        Err(LoadError::Unreadable { path, reason }) => {
-            let problem = Diagnostic {
-                file: path,
-                line: 1,
-                column: 1,
-                severity: Severity::Error,
-                code: "unreadable_file",
-                message: format!("the file cannot be read: {reason}"),
-                hint: None,
-                excerpt: None,
-            };
-            (vec![problem], false)
-        }
-    }
-}
-
-fn summary(file: &Path, errors: usize, warnings: usize) -> String {
+fn summary(name: &str, errors: usize, warnings: usize) -> String {
     let count = |number: usize, word: &str| match number {
         0 => None,
         1 => Some(format!("1 {word}")),
@@ -95,11 +156,10 @@ fn summary(file: &Path, errors: usize, warnings: usize) -> String {
         .flatten()
         .collect();
     let counts = counts.join(", ");
-    let file = file.display();
     match (errors, warnings) {
-        (0, 0) => format!("{file}: ok"),
-        (0, _) => format!("{file}: ok, {counts}"),
-        _ => format!("{file}: {counts}"),
+        (0, 0) => format!("{name}: ok"),
+        (0, _) => format!("{name}: ok, {counts}"),
+        _ => format!("{name}: {counts}"),
     }
 }
 
@@ -114,6 +174,7 @@ mod tests {
         let mut out = Vec::new();
         let code = run_check(
             &[file],
+            None,
             format,
             deny_warnings,
             &Overrides::default(),
@@ -172,6 +233,7 @@ mod tests {
         let mut out = Vec::new();
         let code = run_check(
             &["no/such.yaml".into()],
+            None,
             Format::Json,
             false,
             &Overrides::default(),

@@ -34,7 +34,8 @@ const fn code(
     }
 }
 
-/// All codes: first those about the text, then about keys and values, then about their meaning.
+/// All codes: first those about the text, then about keys and values, then about their meaning, then about
+/// the Symfony bundle's side.
 pub const TABLE: &[Code] = &[
     code(
         "unreadable_file",
@@ -336,6 +337,72 @@ pub const TABLE: &[Code] = &[
         "The value is not a name an HTTP header can have.",
         "Use letters, digits and `-`, as in `X-Trace-Id`.",
     ),
+    code(
+        "symfony_no_root",
+        Error,
+        "The file given by `--symfony` has no settings of the bundle at its top level.",
+        "Name the bundle's `config/packages/snoke_ws.yaml`; what stands below `when@…` is not compared.",
+    ),
+    code(
+        "symfony_mode",
+        Error,
+        "The bundle and the gateway are set to different modes.",
+        "Give both the same `mode`, for instance by WS_MODE.",
+    ),
+    code(
+        "symfony_transport",
+        Error,
+        "The bundle pushes to a broker that the gateway does not read from: it takes pushes only by HTTP.",
+        "Set the bundle's `transport.type` to `http`.",
+    ),
+    code(
+        "symfony_publish_path",
+        Error,
+        "The bundle pushes to a path that is not the gateway's.",
+        "Set the bundle's `transport.http.publish_path` to `/internal/publish`.",
+    ),
+    code(
+        "symfony_base_url",
+        Warning,
+        "The bundle pushes to the port of the WebSocket listener, and `server.internal_listen` moved the API to another.",
+        "Name the port of `server.internal_listen` in the bundle's `transport.http.base_url`.",
+    ),
+    code(
+        "symfony_api_key",
+        Error,
+        "The API key is set on one side only, or the two sides have different ones.",
+        "Give the bundle's `transport.http.api_key` and the gateway's `server.api_key` the same value.",
+    ),
+    code(
+        "symfony_events",
+        Error,
+        "The bundle waits for events that the gateway does not send that way, or the gateway sends what the bundle does not take.",
+        "Let the bundle's `events.type` and the gateway's `events_mode` name the same way.",
+    ),
+    code(
+        "symfony_webhook_path",
+        Error,
+        "The gateway posts events to another path than the bundle's.",
+        "Let the path of `events.webhook.url` be the bundle's `events.webhook.path`.",
+    ),
+    code(
+        "symfony_webhook_secret",
+        Error,
+        "The webhook's secret is set on one side only, or the two sides have different ones.",
+        "Give both the same `events.webhook.secret`, for instance by SYMFONY_WEBHOOK_SECRET.",
+    ),
+    code(
+        "symfony_user_prefix",
+        Error,
+        "The two sides make a user's subject with different prefixes, so that pushes to users reach nobody.",
+        "Give both the same `subjects.user_prefix`.",
+    ),
+    code(
+        "symfony_trace_field",
+        Warning,
+        "The bundle looks for trace context in a field that the gateway's events do not have.",
+        "Give both the same `tracing.trace_id_field`; the bundle's `tracing.traceparent_field` must be `traceparent`.",
+    ),
 ];
 
 /// Gives the severity of the code `name`; one that the table lacks counts as an error.
@@ -364,8 +431,21 @@ pub fn render() -> String {
             code.name, code.severity, code.meaning, code.action
         );
     }
+    page.push_str(SYMFONY);
     page
 }
+
+/// What the page says about `check --symfony`.
+const SYMFONY: &str = "\n## Comparing with the Symfony bundle\n\n\
+    `wsgw check --symfony config/packages/snoke_ws.yaml pipelines/terminator.yaml` also compares each pipeline \
+    file with the bundle's; the codes that begin with `symfony_` come from there, with places in the bundle's file.\n\n\
+    - Only the top-level `snoke_ws` is compared. Sections below `when@prod` and the like are not.\n\
+    - `%env(NAME)%` is taken from the environment of `check`, also with the processors `string`, `trim`, `bool`, \
+    `int` and `default`. A variable that is unset there, another processor or a `%parameter%` makes a value \
+    unknown, and what is unknown is not compared. Symfony's `.env` files are not read.\n\
+    - The transport's settings are compared where `transport.type` is `http`, the webhook's where `events.type` is \
+    `webhook`. A missing secret or API key counts as empty; any other missing key is not compared.\n\
+    - Keys that the gateway has nothing to do with are Symfony's business.\n";
 
 #[cfg(test)]
 mod tests {

@@ -79,7 +79,7 @@ impl KeyNames {
                 None => lines.push(line.to_owned()),
             }
         }
-        lines
+        lines.into_iter().map(hide_login).collect()
     }
 
     /// Finds where a line's secret value begins, if it has one worth hiding.
@@ -116,7 +116,18 @@ impl KeyNames {
     }
 }
 
-/// Tells whether a value is one `${NAME}` or `${NAME:-}`, which reveals nothing.
+/// Masks what stands before the `@` of a URL, which is a user's name and password.
+fn hide_login(line: String) -> String {
+    let Some(start) = line.find("://").map(|at| at + 3) else {
+        return line;
+    };
+    match line[start..].rfind('@') {
+        Some(end) => format!("{}***{}", &line[..start], &line[start + end..]),
+        None => line,
+    }
+}
+
+/// Tells whether a value is one `${NAME}`, `${NAME:-}` or Symfony's `%env(NAME)%`, which reveal nothing.
 fn is_only_variable(value: &str) -> bool {
     // In quotes, ` #` begins no comment and what follows is part of the value.
     let quoted = value.starts_with(['"', '\'']);
@@ -128,12 +139,31 @@ fn is_only_variable(value: &str) -> bool {
         .trim()
         .trim_end_matches(['}', ' ', ',']);
     let value = value.trim_matches(['"', '\'']).trim_end_matches('}');
+    let symfony = value
+        .strip_prefix("%env(")
+        .and_then(|value| value.strip_suffix(")%"));
+    if let Some(expression) = symfony {
+        return is_only_env(expression);
+    }
     value
         .strip_prefix("${")
         .map(|name| name.strip_suffix(":-").unwrap_or(name))
         .is_some_and(|name| {
             !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
         })
+}
+
+/// Tells whether what stands in `%env(…)%` is a variable with at most processors that take no text of their own.
+fn is_only_env(expression: &str) -> bool {
+    let mut parts = expression.rsplit(':');
+    let is_name = parts.next().is_some_and(|name| {
+        !name.is_empty()
+            && name
+                .chars()
+                .all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
+    });
+    is_name
+        && parts.all(|part| matches!(part, "" | "string" | "trim" | "default" | "file" | "base64"))
 }
 
 #[cfg(test)]
@@ -194,10 +224,24 @@ mod tests {
             "listen: 0.0.0.0:8000",
             "api_key: \"${GATEWAY_API_KEY:-}\"",
             "- auth: { jwt: { public_key: \"${JWT_PUBLIC_KEY}\" } }",
+            "secret: '%env(SYMFONY_WEBHOOK_SECRET)%'",
+            "secret: '%env(string:default::WS_2)%'",
         ] {
             assert_eq!(masked(line), line);
         }
         assert_eq!(masked("api_key: \"${X:-hunter2}\""), "api_key: ***");
         assert_eq!(masked("api_key: \"${X} #hunter2\""), "api_key: ***");
+        assert_eq!(masked("secret: '%env(hunter2)%'"), "secret: ***");
+        assert_eq!(masked("secret: '%env(default:hunter2:X)%'"), "secret: ***");
+        assert_eq!(masked("secret: '%env(X)%hunter2'"), "secret: ***");
+    }
+
+    #[test]
+    fn logins_in_urls_are_hidden() {
+        assert_eq!(
+            masked("listen: http://me:p@ss@host:1/a"),
+            "listen: http://***@host:1/a"
+        );
+        assert_eq!(masked("listen: http://host:1/a"), "listen: http://host:1/a");
     }
 }

@@ -9,6 +9,7 @@ use serde_json::Value as Json;
 
 use super::diagnostic::{Diagnostic, Severity};
 use super::document::{KeyPath, Mark, Node, Value};
+use super::excerpt::KeyNames;
 use super::layers::Layers;
 use super::model::{Config, Document};
 use super::origins::Origins;
@@ -64,9 +65,14 @@ fn list(diagnostics: &[Diagnostic]) -> String {
 /// [`LoadError::Unreadable`] if there is no such file or it is not UTF-8, [`LoadError::Invalid`] with every
 /// problem found if it has errors.
 pub fn load(path: &Path, overrides: &Overrides) -> Result<Loaded, LoadError> {
-    let name = path.display().to_string();
+    let text = read(path)?;
+    load_str(&path.display().to_string(), &text, overrides)
+}
+
+/// Reads the text of the file at `path`, or says why it cannot be read.
+pub(super) fn read(path: &Path) -> Result<String, LoadError> {
     let unreadable = |reason: String| LoadError::Unreadable {
-        path: name.clone(),
+        path: path.display().to_string(),
         reason,
     };
     if path.is_dir() {
@@ -79,12 +85,11 @@ pub fn load(path: &Path, overrides: &Overrides) -> Result<Loaded, LoadError> {
             _ => error.to_string(),
         })
     })?;
-    let text = String::from_utf8(bytes).map_err(|error| {
+    String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = valid.split(|byte| *byte == b'\n').count();
         unreadable(format!("it is not UTF-8 text (line {line})"))
-    })?;
-    load_str(&name, &text, overrides)
+    })
 }
 
 /// Loads `text` as the content of a file called `name`.
@@ -106,7 +111,7 @@ pub fn load_str(name: &str, text: &str, overrides: &Overrides) -> Result<Loaded,
     } else if problems.is_empty() {
         problems.push(empty());
     }
-    let diagnostics = locate(name, text, &shape, problems);
+    let diagnostics = locate(name, text, &shape.key_names(), problems);
     match outcome {
         Some((config, origins, hash))
             if diagnostics
@@ -251,13 +256,16 @@ fn reveal(shape: &Shape, masked: &mut Json, plain: &Json) {
 }
 
 /// Ties problems to the file's name and lines, in the file's order.
-fn locate(name: &str, text: &str, shape: &Shape, mut problems: Vec<Problem>) -> Vec<Diagnostic> {
+pub(super) fn locate(
+    name: &str,
+    text: &str,
+    names: &KeyNames,
+    mut problems: Vec<Problem>,
+) -> Vec<Diagnostic> {
     if problems.is_empty() {
         return Vec::new();
     }
-    let lines = shape
-        .key_names()
-        .mask(text.strip_prefix('\u{feff}').unwrap_or(text));
+    let lines = names.mask(text.strip_prefix('\u{feff}').unwrap_or(text));
     problems.sort_by_key(|problem| problem.at);
     problems.dedup();
     problems
