@@ -1,5 +1,13 @@
 //! `check --symfony`: the gateway's side against the Symfony bundle's, and what is said where they contradict.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    missing_docs,
+    reason = "a test fails by panicking"
+)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

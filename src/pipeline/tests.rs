@@ -83,14 +83,14 @@ async fn twice(stages: Vec<StageConfig>, text: &str) -> Vec<String> {
 #[tokio::test]
 async fn order_in_the_file_is_the_order_of_meeting() {
     let ping = || StageConfig::PingFilter(PingFilterConfig {});
-    let (text, pong) = (r#"{"type":"ping"}"#, r#"{"type":"pong"}"#);
+    let (ask, answer) = (r#"{"type":"ping"}"#, r#"{"type":"pong"}"#);
     assert_eq!(
-        twice(vec![ping(), one_message(), fan_out()], text).await,
-        [pong, pong]
+        twice(vec![ping(), one_message(), fan_out()], ask).await,
+        [answer, answer]
     );
     assert_eq!(
-        twice(vec![one_message(), ping(), fan_out()], text).await,
-        [pong, "rate limited"]
+        twice(vec![one_message(), ping(), fan_out()], ask).await,
+        [answer, "rate limited"]
     );
     assert_eq!(
         twice(vec![one_message(), fan_out()], "{}").await,

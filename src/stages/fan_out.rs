@@ -201,7 +201,8 @@ impl Service<Message> for FanOut {
     }
 }
 
-/// Waits for room in every buffer, holding none of them up with an event that another has no room for yet.
+/// Waits for room in one buffer after the other, always in the sinks' order, so that two waiting events cannot
+/// hold what the other needs.
 async fn wait(settings: Arc<Settings>, session: Arc<Session>, event: Arc<Event>) -> MessageResult {
     let bytes = event.json.len();
     let mut slots = Vec::with_capacity(settings.deliveries.len());
