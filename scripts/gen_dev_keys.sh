@@ -37,7 +37,7 @@ while (($#)); do
             ;;
         --)
             shift
-            (($# <= 1)) && [[ -z $dir ]] || fail 'only one directory can be given, see --help' 2
+            if (( $# > 1 )) || [[ -n $dir ]]; then fail 'only one directory can be given, see --help' 2; fi
             dir=${1-}
             break
             ;;
