@@ -23,8 +23,9 @@ use tower_service::Service;
 use wsgw::config::{BackpressureConfig, Config, Secret, TracingStrategy};
 use wsgw::event::Event;
 use wsgw::jwt::generate_dev_key;
+use wsgw::kept::Kept;
 use wsgw::message::{FieldSet, Message, TraceContext};
-use wsgw::pipeline::{Generation, Ingredients, Shared, compile};
+use wsgw::pipeline::{Generation, Ingredients, compile};
 use wsgw::registry::Registry;
 use wsgw::session::{Identity, Session};
 use wsgw::sinks;
@@ -92,7 +93,7 @@ fn gateway(config: &Config, memory: Option<MemorySink>) -> (Generation, Metrics)
         Arc::new(config.clone()),
         Ingredients {
             config,
-            shared: &Shared::default(),
+            shared: &Kept::default(),
             metrics: &metrics,
             deliveries: &deliveries,
             fields: &mut FieldSet::default(),

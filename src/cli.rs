@@ -146,7 +146,7 @@ pub fn main() -> ExitCode {
             printed(|out| explain::run_explain(&file, &overrides, color, out))
         }
         Command::Dev(args) => dev::run(&args),
-        Command::Token(args) => match token::make_token(&args, crate::session::unix_now()) {
+        Command::Token(args) => match token::make_token(&args, crate::clock::unix_now()) {
             Ok(token) => printed(|out| writeln!(out, "{token}").map(|()| 0)),
             Err(error) => fail(&error),
         },

@@ -1,12 +1,16 @@
 //! The one table from errors to what the outside sees: WebSocket close codes, HTTP statuses, replies.
+//!
+//! Stands at every exit of the data path: nothing else in the gateway names a close code.
 
 use std::borrow::Cow;
 use std::time::Duration;
 
 use http::StatusCode;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
 use crate::jwt::AuthError;
+use crate::registry::TooManyOfUser;
 use crate::stages::fan_out::Overloaded;
 use crate::stages::rate_limit::RateLimited;
 use crate::svc::BoxError;
@@ -72,6 +76,18 @@ impl Close {
         Self::new(code::GOING_AWAY, "gateway stopping")
     }
 
+    /// The gateway cannot take the connection now.
+    #[must_use]
+    pub fn try_again() -> Self {
+        Self::new(code::TRY_AGAIN, "try again later")
+    }
+
+    /// Something broke inside the gateway.
+    #[must_use]
+    pub fn internal() -> Self {
+        Self::new(code::INTERNAL, "internal error")
+    }
+
     /// The client reads too slowly.
     #[must_use]
     pub fn too_slow() -> Self {
@@ -91,6 +107,65 @@ impl Close {
             code::DISCONNECTED,
             reason.map_or(Cow::Borrowed("disconnected by the backend"), Cow::Owned),
         )
+    }
+
+    /// Whether nobody planned for what ends the connection, so that it is worth a log line.
+    #[must_use]
+    pub fn is_internal(&self) -> bool {
+        self.code == code::INTERNAL
+    }
+}
+
+impl From<TooManyOfUser> for Close {
+    fn from(too_many: TooManyOfUser) -> Self {
+        Self::new(code::TRY_AGAIN, too_many.to_string())
+    }
+}
+
+/// How a connection ended, as the backend and the metrics hear of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// The close code that either side sent, or [`code::NONE`] or [`code::LOST`].
+    pub code: u16,
+    /// The peer's reason, or empty.
+    pub reason: String,
+}
+
+impl Ended {
+    /// The connection was lost without a word.
+    #[must_use]
+    pub fn lost() -> Self {
+        Self {
+            code: code::LOST,
+            reason: String::new(),
+        }
+    }
+
+    /// The peer closed; its frame may have had no code.
+    #[must_use]
+    pub fn by_peer(frame: Option<CloseFrame>) -> Self {
+        frame.map_or(
+            Self {
+                code: code::NONE,
+                reason: String::new(),
+            },
+            |frame| Self {
+                code: frame.code.into(),
+                reason: frame.reason.to_string(),
+            },
+        )
+    }
+
+    /// The code as a metric's label; a client's own inventions share one.
+    #[must_use]
+    pub fn label(&self) -> Cow<'static, str> {
+        match self.code {
+            code::NORMAL..=code::TRY_AGAIN
+            | code::UNAUTHORISED
+            | code::DISCONNECTED
+            | code::TOO_SLOW => Cow::Owned(self.code.to_string()),
+            _ => Cow::Borrowed("other"),
+        }
     }
 }
 
@@ -113,8 +188,8 @@ pub fn answer(error: &BoxError) -> Answer {
         Some(Overloaded::Reject) => {
             Answer::Reply(Utf8Bytes::from_static(r#"{"type":"overloaded"}"#))
         }
-        Some(Overloaded::Close) => Answer::Close(Close::new(code::TRY_AGAIN, "try again later")),
-        None => Answer::Close(Close::new(code::INTERNAL, "internal error")),
+        Some(Overloaded::Close) => Answer::Close(Close::try_again()),
+        None => Answer::Close(Close::internal()),
     }
 }
 
@@ -186,7 +261,7 @@ pub fn admission(error: &BoxError) -> Close {
             Close::new(code::UNAUTHORISED, refused.to_string())
         }
         Some(unavailable) => Close::new(code::TRY_AGAIN, unavailable.to_string()),
-        None => Close::new(code::INTERNAL, "internal error"),
+        None => Close::internal(),
     }
 }
 

@@ -3,17 +3,16 @@
 //! Stands between the configuration and the connections. The stack is folded from the YAML's last stage to its
 //! first, so that the first one listed is the first one met.
 
-use std::any::Any;
 use std::sync::Arc;
 
 use crate::config::Config;
+use crate::kept::Kept;
 use crate::message::{FieldSet, TooManyFields};
 use crate::sinks::delivery::Delivery;
 use crate::stages::StageConfig;
 use crate::svc::probe::{Probe, Tap};
 use crate::svc::{BoxHandshakeService, HandshakeLayer, MessageLayer, NewMessageService};
 use crate::telemetry::metrics::Metrics;
-use parking_lot::Mutex;
 
 mod handshake;
 
@@ -35,27 +34,6 @@ pub struct Generation {
     pub fields: Arc<FieldSet>,
 }
 
-/// State that outlives a generation: one value of each type, made by the first generation that asks.
-#[derive(Debug, Default)]
-pub struct Shared {
-    kept: Mutex<Vec<Arc<dyn Any + Send + Sync>>>,
-}
-
-impl Shared {
-    /// The one value of its type.
-    pub fn keep<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Arc<T> {
-        let mut kept = self.kept.lock();
-        for value in kept.iter() {
-            if let Ok(found) = Arc::clone(value).downcast::<T>() {
-                return found;
-            }
-        }
-        let value = Arc::new(make());
-        kept.push(Arc::clone(&value) as Arc<dyn Any + Send + Sync>);
-        value
-    }
-}
-
 /// What a stage that sees every event acts on.
 pub const ALL_EVENTS: &str = "connected, message_received, disconnected";
 
@@ -68,7 +46,7 @@ pub struct Ingredients<'a> {
     /// The whole configuration.
     pub config: &'a Config,
     /// State that outlives a generation.
-    pub shared: &'a Shared,
+    pub shared: &'a Kept,
     /// The gateway's metrics.
     pub metrics: &'a Metrics,
     /// The sinks that get events.

@@ -15,10 +15,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::{ApiSettings, ApiState, Pages, Phase, Readiness};
-use crate::close::{Close, code};
+use crate::close::Close;
 use crate::config::{Config, PresenceStrategy};
+use crate::kept::Kept;
 use crate::message::FieldSet;
-use crate::pipeline::{CompileError, Generation, Ingredients, Shared, compile};
+use crate::pipeline::{CompileError, Generation, Ingredients, compile};
 use crate::presence::Presence;
 use crate::presence::memory::MemoryPresence;
 use crate::registry::{AddressPlace, Registry};
@@ -115,22 +116,6 @@ impl State {
     fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }
-
-    /// Counts a close under its code; a client's own inventions share one label.
-    fn count_close(&self, code: u16) {
-        let text;
-        let label = match code {
-            code::NORMAL..=code::TRY_AGAIN
-            | code::UNAUTHORISED
-            | code::DISCONNECTED
-            | code::TOO_SLOW => {
-                text = code.to_string();
-                text.as_str()
-            }
-            _ => "other",
-        };
-        self.metrics.closes_total.with_label_values(&[label]).inc();
-    }
 }
 
 /// A running gateway.
@@ -175,7 +160,7 @@ impl Gateway {
         let registry = Arc::new(Registry::new(config.backpressure.clone(), metrics.clone()));
         let deliveries = sinks::build(&config, &metrics, extras.memory)?;
         let config = Arc::new(config);
-        let shared = Shared::default();
+        let shared = Kept::default();
         let generation = compile(
             1,
             Arc::clone(&config),

@@ -9,10 +9,10 @@ use clap::Args;
 
 use super::run::{Signals, serve};
 use super::{fail, printed};
+use crate::clock::unix_now;
 use crate::config::{LogFormat, LoggingConfig};
 use crate::dev::{DevError, DevGateway, DevOptions, PIPELINE, TokenRequest};
 use crate::server::StartError;
-use crate::session::unix_now;
 use crate::telemetry::logs;
 
 /// How to start the development gateway.

@@ -175,7 +175,7 @@ impl Site {
 
     fn token(&self, query: &str) -> Result<Response, Problem> {
         let request = token_request(query)?;
-        let now = crate::session::unix_now();
+        let now = crate::clock::unix_now();
         let token = self.keys.token(&request, now).map_err(|error| {
             tracing::error!(event = "dev_token_failed", %error);
             Problem::new(

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use futures_util::future::{self, BoxFuture, FutureExt};
 
 use super::{Entry, Page, Presence, Query, Sign};
+use crate::clock::unix_now;
 use crate::config::{PresenceConfig, PresenceStrategy};
 use crate::registry::Registry;
-use crate::session::{Session, unix_now};
+use crate::session::Session;
 use crate::svc::BoxError;
 
 /// Presence in this gateway's memory.

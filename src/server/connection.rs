@@ -8,7 +8,7 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use futures_util::{Sink, Stream};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -20,12 +20,12 @@ use tokio_tungstenite::tungstenite::{Error as WsError, Message as Frame, Utf8Byt
 
 use super::stages::Stages;
 use super::{Places, State};
-use crate::close::{self, Answer, Close, code};
-use crate::jwt::unix_seconds;
+use crate::clock::{numeric_date, unix_now};
+use crate::close::{self, Answer, Close, Ended};
 use crate::message::Message;
 use crate::outbox::Registered;
 use crate::presence::Sign;
-use crate::session::{Session, unix_now};
+use crate::session::Session;
 
 /// How long a client has to answer a close frame, and a dying connection to take what is still written to it.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -63,9 +63,18 @@ enum End {
     /// The gateway closes it; after a broken frame the stream cannot be parsed any further.
     Ours { close: Close, broken: bool },
     /// The client closed it.
-    Theirs { code: u16, reason: String },
+    Theirs(Ended),
     /// It was lost.
     Lost,
+}
+
+impl From<Close> for End {
+    fn from(close: Close) -> Self {
+        Self::Ours {
+            close,
+            broken: false,
+        }
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
@@ -106,7 +115,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     pub(super) async fn serve(mut self: Box<Self>) {
         let end = poll_fn(|cx| self.poll_open(cx)).await;
         // Boxed, so that the room for a connection's end is taken when it ends, and not while it is idle.
-        let (code, reason) = Box::pin(self.close(end)).await;
+        let ended = Box::pin(self.close(end)).await;
         let Self {
             stream,
             session,
@@ -121,14 +130,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         state.presence.load().disconnected(&session);
         state.metrics.disconnects_total.inc();
         state.metrics.connections.dec();
-        state.count_close(code);
+        state
+            .metrics
+            .closes_total
+            .with_label_values(&[&*ended.label()])
+            .inc();
         tracing::info!(
             event = "ws_disconnected",
             connection_id = %session.id(),
             user_id = %session.user_id(),
-            close_code = code,
+            close_code = ended.code,
         );
-        Box::pin(stages.leave(code, reason)).await;
+        Box::pin(stages.leave(&ended)).await;
         drop(places);
     }
 
@@ -142,20 +155,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             }
             match self.poll_write(cx) {
                 Poll::Ready(Ok(None)) => {}
-                Poll::Ready(Ok(Some(close))) => {
-                    return Poll::Ready(End::Ours {
-                        close,
-                        broken: false,
-                    });
-                }
+                Poll::Ready(Ok(Some(close))) => return Poll::Ready(close.into()),
                 Poll::Ready(Err(_)) => return Poll::Ready(End::Lost),
                 // Reading on would only pile up answers that cannot be written.
                 Poll::Pending => {
                     return match self.session.outbox().register_for_close(cx.waker()) {
-                        Some(close) => Poll::Ready(End::Ours {
-                            close,
-                            broken: false,
-                        }),
+                        Some(close) => Poll::Ready(close.into()),
                         None => Poll::Pending,
                     };
                 }
@@ -189,10 +194,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     fn poll_stages(&mut self, cx: &mut Context<'_>) -> Option<End> {
         match self.stages.poll(cx)? {
             Answer::Reply(text) => self.send(text),
-            Answer::Close(close) => Some(End::Ours {
-                close,
-                broken: false,
-            }),
+            Answer::Close(close) => Some(close.into()),
         }
     }
 
@@ -213,18 +215,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 self.unflushed = true;
                 return None;
             }
-            Frame::Close(frame) => {
-                return Some(match frame {
-                    Some(frame) => End::Theirs {
-                        code: frame.code.into(),
-                        reason: frame.reason.to_string(),
-                    },
-                    None => End::Theirs {
-                        code: code::NONE,
-                        reason: String::new(),
-                    },
-                });
-            }
+            Frame::Close(frame) => return Some(End::Theirs(Ended::by_peer(frame))),
             Frame::Frame(_) => return None,
         };
         self.state.metrics.messages_total.inc();
@@ -288,18 +279,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 .expires_at()
                 .is_some_and(|at| until(at).is_zero())
             {
-                return Some(End::Ours {
-                    close: Close::expired(),
-                    broken: false,
-                });
+                return Some(Close::expired().into());
             }
             if self.pong_due.is_some_and(|due| due <= now) {
                 if self.unflushed {
                     // The ping itself may not have left: the client does not read.
-                    return Some(End::Ours {
-                        close: Close::too_slow(),
-                        broken: false,
-                    });
+                    return Some(Close::too_slow().into());
                 }
                 if self.stages.busy() {
                     // The pong may lie unread behind a message that waits for a full buffer.
@@ -338,28 +323,31 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         self.alarm.as_mut().reset(at);
     }
 
-    /// Ends the connection on the wire; gives the close code and the peer's reason for the backend.
-    async fn close(&mut self, end: End) -> (u16, String) {
+    /// Ends the connection on the wire; says how it ended, for the backend.
+    async fn close(&mut self, end: End) -> Ended {
         let deadline = Instant::now() + CLOSE_TIMEOUT;
-        let told = match end {
-            End::Lost => (code::LOST, String::new()),
-            End::Theirs { code, reason } => {
+        let ended = match end {
+            End::Lost => Ended::lost(),
+            End::Theirs(ended) => {
                 // The library has the answer ready; the client may be gone already.
                 let _ = timeout_at(
                     deadline,
                     poll_fn(|cx| Pin::new(&mut self.stream).poll_flush(cx)),
                 )
                 .await;
-                (code, reason)
+                ended
             }
             End::Ours { close, broken } => {
                 let reason = timeout_at(deadline, self.close_handshake(&close, broken)).await;
-                (close.code, reason.unwrap_or_default())
+                Ended {
+                    code: close.code,
+                    reason: reason.unwrap_or_default(),
+                }
             }
         };
         // The client must not wait for the end of TCP until the backend has room for the last event.
         let _ = self.stream.get_mut().shutdown().await;
-        told
+        ended
     }
 
     /// Sends what still waits and the close frame, then reads to the peer's; returns the peer's reason.
@@ -436,7 +424,7 @@ async fn discard<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut S) {
 
 /// The time left to a moment in Unix seconds; a year for whatever lies further off.
 fn until(unix: f64) -> Duration {
-    let left = (unix - unix_seconds(SystemTime::now())).clamp(0.0, 31_536_000.0);
+    let left = (unix - numeric_date()).clamp(0.0, 31_536_000.0);
     Duration::try_from_secs_f64(left).unwrap_or_default()
 }
 

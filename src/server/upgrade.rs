@@ -24,7 +24,7 @@ use warp::reply::Response;
 use super::connection::{Connection, turn_away};
 use super::{Places, State};
 use crate::api::Problem;
-use crate::close::{self, Close, Refused, code};
+use crate::close::{self, Close, Refused};
 use crate::jwt::offers_bearer;
 use crate::message::TraceContext;
 use crate::pipeline::{Generation, Handshake};
@@ -68,18 +68,14 @@ pub(super) async fn upgrade(
         trace: TraceContext::default(),
     };
     let admitted = generation.handshake.clone().oneshot(handshake).await;
-    let admitted =
-        admitted
-            .map_err(|error| close::admission(&error))
-            .and_then(|session| {
-                match state
-                    .registry
-                    .register(&session, server.max_connections_per_user)
-                {
-                    Ok(()) => Ok(session),
-                    Err(too_many) => Err(Close::new(code::TRY_AGAIN, too_many.to_string())),
-                }
-            });
+    let admitted = admitted
+        .map_err(|error| close::admission(&error))
+        .and_then(|session| {
+            state
+                .registry
+                .register(&session, server.max_connections_per_user)?;
+            Ok(session)
+        });
     state
         .metrics
         .handshake_duration_seconds
