@@ -11,8 +11,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use futures_util::future;
-use http::header::ALLOW;
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use serde::Serialize;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
@@ -38,6 +37,7 @@ mod tests;
 pub use connections::{DEFAULT_LIMIT, MAX_LIMIT};
 pub use key::API_KEY_HEADER;
 pub use problem::{PROBLEM_JSON, Problem};
+pub(crate) use problem::{answer, json};
 pub use push::MAX_SUBJECTS;
 pub use readiness::{Phase, Readiness, Report};
 pub use route::{ROUTES, Route, Verb};
@@ -232,9 +232,7 @@ impl Call {
         }
         let verb = self.target.route().ok_or_else(Problem::not_found)?.verb;
         if !verb.allows(&self.method) {
-            let detail = format!("this path takes {}", verb.allow());
-            return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
-                .with_header(ALLOW, HeaderValue::from_static(verb.allow())));
+            return Err(Problem::method_not_allowed(verb.allow()));
         }
         if !self.target.is_internal() {
             return Ok(Vec::new());
@@ -256,7 +254,7 @@ impl Call {
     async fn act(&mut self, state: &ApiState, body: &[u8]) -> Result<Response, Problem> {
         let parameters = std::mem::take(&mut self.query);
         match &self.target {
-            Target::Health => Ok(problem::json(StatusCode::OK, &Alive { ok: true })),
+            Target::Health => Ok(json(StatusCode::OK, &Alive { ok: true })),
             Target::Ready => Ok(readiness::ready(&state.readiness)),
             Target::Metrics => metrics(state),
             Target::Publish => push::publish(&state.registry, body),
@@ -281,14 +279,7 @@ fn metrics(state: &ApiState) -> Result<Response, Problem> {
     state.metrics.outbox_waiting.set(waiting);
     let text = state.metrics.encode().map_err(|error| {
         tracing::error!(event = "metrics_failed", %error, "metrics could not be written");
-        Problem::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "the metrics could not be written",
-        )
+        Problem::internal("the metrics could not be written")
     })?;
-    Ok(problem::answer(
-        StatusCode::OK,
-        "text/plain; version=0.0.4",
-        text,
-    ))
+    Ok(answer(StatusCode::OK, "text/plain; version=0.0.4", text))
 }
