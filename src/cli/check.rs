@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 use crate::config::{self, Diagnostic, LoadError, Overrides, Severity, Symfony};
 
 /// How problems are printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Format {
-    /// For people: place, message, source line, hint.
+    /// For people.
     #[default]
     Text,
-    /// For programs: one JSON list.
+    /// A list of objects.
     Json,
 }
 

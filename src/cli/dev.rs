@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use clap::Args;
 
-use super::run::{Signals, serve};
+use super::run::{on_runtime, serve};
 use super::{fail, printed};
 use crate::clock::unix_now;
 use crate::config::{LogFormat, LoggingConfig};
@@ -50,18 +50,7 @@ pub(super) fn run(args: &DevArgs) -> ExitCode {
     if let Err(error) = logs::start(&logging) {
         return fail(&format_args!("--log-level: {error}"));
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-    {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(&error),
-    };
-    runtime.block_on(async {
-        let signals = match Signals::listen() {
-            Ok(signals) => signals,
-            Err(error) => return fail(&error),
-        };
+    on_runtime(async |signals| {
         let options = DevOptions {
             listen: args.listen.clone(),
             user: args.user.clone(),

@@ -5,11 +5,11 @@
 
 use super::document::{KeyPath, Mark, Node};
 use super::layers::{Layer, Layers};
-use super::model::{Config, Mode};
+use super::model::Config;
 use super::problem::Problem;
 use super::validate::Checked;
 use crate::stages::StageConfig;
-use crate::stages::auth::{AuthConfig, JwtAlgorithm, TokenSource};
+use crate::stages::auth::{AuthConfig, TokenSource};
 use crate::stages::fan_out::EventsMode;
 use crate::stages::ordering_key::{OrderingStrategy, PartitionMode};
 
@@ -264,11 +264,9 @@ impl Review<'_> {
             }
             _ => {}
         }
-        let hmac = matches!(
-            jwt.algorithm,
-            JwtAlgorithm::Hs256 | JwtAlgorithm::Hs384 | JwtAlgorithm::Hs512
-        );
-        if hmac && (jwt.public_key.reveal().contains("-----BEGIN") || !jwt.jwks_url.is_empty()) {
+        if jwt.algorithm.is_symmetric()
+            && (jwt.public_key.reveal().contains("-----BEGIN") || !jwt.jwks_url.is_empty())
+        {
             let what = if jwt.jwks_url.is_empty() {
                 "a PEM public key"
             } else {
@@ -294,16 +292,10 @@ impl Review<'_> {
 
     fn events(&mut self) {
         let config = self.config;
-        let Some(fan_out) = config.stages.iter().find_map(|stage| match stage {
-            StageConfig::FanOut(fan_out) => Some(fan_out),
-            _ => None,
-        }) else {
+        let Some(fan_out) = config.fan_out() else {
             return;
         };
-        let mode = fan_out.events_mode.unwrap_or(match config.mode {
-            Mode::Terminator => EventsMode::Webhook,
-            Mode::Core => EventsMode::Broker,
-        });
+        let mode = config.events_mode();
         let path = "stages.fan_out.events_mode";
         let implied = if fan_out.events_mode.is_none() {
             " (which the mode implies)"
@@ -315,7 +307,7 @@ impl Review<'_> {
         {
             return;
         }
-        if matches!(mode, EventsMode::Broker | EventsMode::Both) {
+        if mode.has_broker() {
             let name = if mode == EventsMode::Both {
                 "both"
             } else {
@@ -330,7 +322,7 @@ impl Review<'_> {
         }
         let webhook = &config.events.webhook;
         let url = KeyPath::setting("events.webhook.url");
-        if matches!(mode, EventsMode::Webhook | EventsMode::Both) && !self.is_poisoned(&url) {
+        if mode.has_webhook() && !self.is_poisoned(&url) {
             if webhook.url.is_empty() && !config.events.stdout.enabled {
                 // Without the key in the file, the stage that selects the sink is the nearest place.
                 let place = if self.root.find(&url).is_some() {
