@@ -88,19 +88,15 @@ fn session() -> Arc<Session> {
 fn gateway(config: &Config, memory: Option<MemorySink>) -> (Generation, Metrics) {
     let metrics = Metrics::new().expect("the metrics register");
     let deliveries = sinks::build(config, &metrics, memory).expect("the sinks can be made");
-    let generation = compile(
-        1,
-        Arc::new(config.clone()),
-        Ingredients {
-            config,
-            shared: &Kept::default(),
-            metrics: &metrics,
-            deliveries: &deliveries,
-            fields: &mut FieldSet::default(),
-            tap: None,
-        },
-    )
-    .expect("the pipeline compiles");
+    let ingredients = Ingredients {
+        config: &Arc::new(config.clone()),
+        shared: &Kept::default(),
+        metrics: &metrics,
+        deliveries: &deliveries,
+        fields: FieldSet::default(),
+        tap: None,
+    };
+    let generation = compile(1, ingredients).expect("the pipeline compiles");
     (generation, metrics)
 }
 

@@ -44,7 +44,7 @@ pub const MESSAGES: &str = "message_received";
 #[derive(Debug)]
 pub struct Ingredients<'a> {
     /// The whole configuration.
-    pub config: &'a Config,
+    pub config: &'a Arc<Config>,
     /// State that outlives a generation.
     pub shared: &'a Kept,
     /// The gateway's metrics.
@@ -52,7 +52,7 @@ pub struct Ingredients<'a> {
     /// The sinks that get events.
     pub deliveries: &'a [Arc<Delivery>],
     /// The message fields that stages ask for.
-    pub fields: &'a mut FieldSet,
+    pub fields: FieldSet,
     /// Where each message's way through the stages is told, in `wsgw dev`.
     pub tap: Option<Tap>,
 }
@@ -138,11 +138,8 @@ impl StageLayers {
 ///
 /// # Errors
 /// When a stage's settings name something that is not there, or the stages do not end with `fan_out`.
-pub fn compile(
-    number: u64,
-    config: Arc<Config>,
-    mut with: Ingredients<'_>,
-) -> Result<Generation, CompileError> {
+pub fn compile(number: u64, mut with: Ingredients<'_>) -> Result<Generation, CompileError> {
+    let config = Arc::clone(with.config);
     let Some((StageConfig::FanOut(fan_out), above)) = config.stages.split_last() else {
         return Err(CompileError::NoFanOut);
     };
@@ -162,7 +159,7 @@ pub fn compile(
         number,
         handshake,
         messages,
-        fields: Arc::new(with.fields.clone()),
+        fields: Arc::new(with.fields),
         config,
     })
 }

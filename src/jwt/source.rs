@@ -20,14 +20,6 @@ pub struct FoundToken {
     pub source: TokenSource,
 }
 
-impl FoundToken {
-    /// Returns whether the token came as a subprotocol, so that the answer must name `bearer`.
-    #[must_use]
-    pub fn by_subprotocol(&self) -> bool {
-        self.source == TokenSource::Subprotocol
-    }
-}
-
 impl fmt::Debug for FoundToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FoundToken")

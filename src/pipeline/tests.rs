@@ -44,18 +44,15 @@ fn compiled(
     let metrics = Metrics::new().unwrap();
     let deliveries = sinks::build(&config, &metrics, memory).unwrap();
     let config = Arc::new(config);
-    compile(
-        1,
-        Arc::clone(&config),
-        Ingredients {
-            config: &config,
-            shared,
-            metrics: &metrics,
-            deliveries: &deliveries,
-            fields: &mut FieldSet::default(),
-            tap: None,
-        },
-    )
+    let ingredients = Ingredients {
+        config: &config,
+        shared,
+        metrics: &metrics,
+        deliveries: &deliveries,
+        fields: FieldSet::default(),
+        tap: None,
+    };
+    compile(1, ingredients)
 }
 
 /// What becomes of the same message sent twice.

@@ -20,7 +20,7 @@ use tokio_tungstenite::tungstenite::{Error as WsError, Message as Frame, Utf8Byt
 
 use super::stages::Stages;
 use super::{Places, State};
-use crate::clock::{numeric_date, unix_now};
+use crate::clock::{numeric_date, seconds, unix_now};
 use crate::close::{self, Answer, Close, Ended};
 use crate::message::Message;
 use crate::outbox::Registered;
@@ -87,8 +87,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let stages = Stages::enter(Arc::clone(&session), Arc::clone(&state));
         let server = &stages.generation().config.server;
         let heartbeat = Heartbeat {
-            interval: Duration::from_secs_f64(server.ping_interval_seconds),
-            timeout: Duration::from_secs_f64(server.pong_timeout_seconds),
+            interval: seconds(server.ping_interval_seconds),
+            timeout: seconds(server.pong_timeout_seconds),
         };
         // Connections that came together must not be pinged together for ever after.
         let first = heartbeat.interval.mul_f64(rand::random_range(0.5..=1.0));
@@ -127,7 +127,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         // The last event may have to wait for room in a buffer; the file descriptor need not.
         drop(stream);
         state.registry.unregister(&session);
-        state.presence.load().disconnected(&session);
+        state.in_force.load().presence.disconnected(&session);
         state.metrics.disconnects_total.inc();
         state.metrics.connections.dec();
         state
@@ -224,7 +224,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             Some("ping" | "heartbeat") => Sign::Beat,
             _ => Sign::Message,
         };
-        self.state.presence.load().heard(&self.session, sign);
+        self.state
+            .in_force
+            .load()
+            .presence
+            .heard(&self.session, sign);
         self.stages.take(message);
         None
     }
@@ -424,8 +428,7 @@ async fn discard<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut S) {
 
 /// The time left to a moment in Unix seconds; a year for whatever lies further off.
 fn until(unix: f64) -> Duration {
-    let left = (unix - numeric_date()).clamp(0.0, 31_536_000.0);
-    Duration::try_from_secs_f64(left).unwrap_or_default()
+    seconds(unix - numeric_date())
 }
 
 #[cfg(test)]

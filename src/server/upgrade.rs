@@ -117,7 +117,7 @@ async fn open(
                 connection_id = %session.id(),
                 user_id = %session.user_id(),
             );
-            state.presence.load().connected(&session);
+            state.in_force.load().presence.connected(&session);
             let tasks = state.tasks.clone();
             // A task of its own, so that what the handshake needed does not stay for the connection's life.
             tasks.spawn(Box::new(Connection::new(stream, session, state, places)).serve());

@@ -34,7 +34,7 @@ use url::Url;
 use self::signature::Signer;
 use super::delivery::RetryPolicy;
 use super::{Batch, DeliveryError, Retry};
-use crate::clock::unix_now;
+use crate::clock::{seconds, unix_now};
 use crate::config::{BufferConfig, Secret};
 use crate::event::Event;
 use crate::svc::BoxSink;
@@ -109,11 +109,6 @@ impl WebhookConfig {
             max: seconds(self.retry_max_seconds),
         }
     }
-}
-
-/// A duration of seconds that validation has bounded.
-fn seconds(seconds: f64) -> Duration {
-    Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO)
 }
 
 /// Which signature headers a webhook carries.
