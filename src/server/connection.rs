@@ -54,6 +54,8 @@ pub(super) struct Connection<S> {
     next_ping: Instant,
     pong_due: Option<Instant>,
     alarm: Pin<Box<Sleep>>,
+    /// The token's end that the alarm is set by.
+    alarm_expiry: Option<f64>,
     _places: Places,
 }
 
@@ -103,6 +105,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             next_ping,
             pong_due: None,
             alarm: Box::pin(tokio::time::sleep_until(next_ping)),
+            alarm_expiry: None,
             _places: places,
         };
         connection.set_alarm();
@@ -236,7 +239,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     fn send(&mut self, text: Utf8Bytes) -> Option<End> {
         self.unflushed = true;
         // A renewed token moves the end of the connection, and is answered like any other control message.
-        self.set_alarm();
+        if self.session.expires_at() != self.alarm_expiry {
+            self.set_alarm();
+        }
         match Pin::new(&mut self.stream).start_send(Frame::Text(text)) {
             Ok(()) => None,
             Err(_) => Some(End::Lost),
@@ -321,7 +326,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         if let Some(due) = self.pong_due {
             at = at.min(due);
         }
-        if let Some(expires_at) = self.session.expires_at() {
+        self.alarm_expiry = self.session.expires_at();
+        if let Some(expires_at) = self.alarm_expiry {
             at = at.min(Instant::now() + until(expires_at));
         }
         self.alarm.as_mut().reset(at);
