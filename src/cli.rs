@@ -1,4 +1,6 @@
 //! The command line: what each command is called, what it takes, and the exit codes of the process.
+//!
+//! Stands around everything: a command loads what it needs from `config` and runs a gateway or prints a text.
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};

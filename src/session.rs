@@ -1,4 +1,6 @@
 //! Sessions: one admitted connection, as the stages, the registry and the API know it.
+//!
+//! Stands for the connection wherever its task is not: made by the handshake stack, dropped after `disconnected`.
 
 use std::any::Any;
 use std::net::IpAddr;

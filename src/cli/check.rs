@@ -1,4 +1,6 @@
 //! `wsgw check`: validates pipeline files without starting anything.
+//!
+//! Stands beside the data path: loading and comparing are done by `config`, this prints what they find.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};

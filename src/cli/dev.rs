@@ -1,4 +1,6 @@
 //! `wsgw dev`: a gateway that needs nothing, and says at once how to use it.
+//!
+//! Stands around `dev`, as `run` stands around `server`.
 
 use std::fmt::Write as _;
 use std::io::{ErrorKind, IsTerminal as _, Write as _};

@@ -1,4 +1,6 @@
 //! `wsgw explain`: prints the compiled stack and every effective value with where it came from.
+//!
+//! Stands beside the data path: it shows the settings that `pipeline` would compile.
 
 use std::borrow::Cow;
 use std::io::{self, Write};

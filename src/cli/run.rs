@@ -1,4 +1,6 @@
 //! `wsgw run`: serves a pipeline until it is told to stop.
+//!
+//! Stands around `server`: it loads, logs, starts, and turns signals into a stop.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

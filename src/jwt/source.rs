@@ -1,4 +1,6 @@
 //! Takes the token out of an upgrade request.
+//!
+//! Stands first: `auth` asks it before there is anything to verify.
 
 use std::borrow::Cow;
 use std::fmt;

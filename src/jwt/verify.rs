@@ -1,4 +1,6 @@
 //! Decides whether a token admits its bearer.
+//!
+//! Stands at the entry of `jwt`: the `auth` stage asks it at the upgrade and at each renewal.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,4 +1,6 @@
 //! Presence in this gateway's memory: a view of the registry, so that it costs a connection nothing more.
+//!
+//! Stands between the API and the registry, which holds all that is listed.
 
 use std::sync::Arc;
 

@@ -1,4 +1,6 @@
 //! Starts the deliveries that a configuration asks for.
+//!
+//! Stands between the configuration and `fan_out`, which gets the deliveries.
 
 use std::sync::Arc;
 use std::time::Duration;

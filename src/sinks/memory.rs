@@ -1,4 +1,6 @@
 //! Keeps the latest events in memory: for `wsgw dev`, and for tests that look at what was published.
+//!
+//! Stands behind a delivery like any sink.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -1,4 +1,6 @@
 //! Admits connections by their token, and lets a client renew it in-band.
+//!
+//! Stands first in both stacks: nothing below it meets a client that nobody has admitted.
 
 use std::future::Future;
 use std::pin::Pin;

@@ -1,4 +1,6 @@
 //! Makes the event and hands it to the sinks; always the last stage.
+//!
+//! Stands between the other stages and the deliveries of the sinks.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};

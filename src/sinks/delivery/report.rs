@@ -1,4 +1,6 @@
 //! What a delivery tells the operator: metrics by handles taken once, and logs that a dead backend cannot flood.
+//!
+//! Stands beside the schedule and the workers, which tell it of every try.
 
 use std::time::Duration;
 
