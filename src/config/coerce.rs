@@ -10,7 +10,7 @@ use super::suggest::nearest;
 
 /// What is wrong with a value; the caller adds which value and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Complaint {
+pub(super) struct Complaint {
     /// The code of the problem.
     pub code: &'static str,
     /// What is wrong, to be read after the path.

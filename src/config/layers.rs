@@ -18,7 +18,7 @@ const FILE: &str = "file";
 
 /// Which layer a value came from.
 #[derive(Debug, Clone, Copy)]
-pub enum Layer<'a> {
+pub(super) enum Layer<'a> {
     /// The built-in defaults.
     Defaults,
     /// The file.
@@ -29,7 +29,7 @@ pub enum Layer<'a> {
 
 /// The merged layers, with the way back from each value to its layer.
 #[derive(Debug)]
-pub struct Layers<'a> {
+pub(super) struct Layers<'a> {
     file: &'a Node,
     overrides: &'a [Override],
     names: HashMap<Tag, String>,
@@ -58,7 +58,7 @@ impl<'a> Layers<'a> {
     /// # Errors
     ///
     /// Fails if figment does, which takes defaults that cannot be serialised.
-    pub fn merge(file: &'a Node, overrides: &'a [Override]) -> Result<Self, Box<Error>> {
+    pub(super) fn merge(file: &'a Node, overrides: &'a [Override]) -> Result<Self, Box<Error>> {
         let mut defaults = Merged::serialize(Config::default()).map_err(Box::new)?;
         if let Merged::Dict(_, dict) = &mut defaults {
             // An empty list would replace nothing, but a map by place must not meet a list.
@@ -101,7 +101,7 @@ impl<'a> Layers<'a> {
 
     /// Tells which layer `value`, a part of [`Layers::merged`], came from.
     #[must_use]
-    pub fn layer(&self, value: &Merged) -> Layer<'a> {
+    pub(super) fn layer(&self, value: &Merged) -> Layer<'a> {
         match self.names.get(&value.tag()).map(String::as_str) {
             Some(FILE) => Layer::File,
             Some(name) => match name
@@ -118,7 +118,7 @@ impl<'a> Layers<'a> {
 
     /// Tells which layer gives the setting at `path`, and names the variable or flag it came from, if any.
     #[must_use]
-    pub fn trace(&self, path: &KeyPath) -> (Layer<'a>, String) {
+    pub(super) fn trace(&self, path: &KeyPath) -> (Layer<'a>, String) {
         let mut value = &self.merged;
         for (depth, segment) in path.segments().iter().enumerate().skip(1) {
             let key = if depth == 2 && path.segments()[1] == "stages" {
@@ -143,7 +143,7 @@ impl<'a> Layers<'a> {
 
     /// Finds the value at `path` as its layer wrote it.
     #[must_use]
-    pub fn node(&self, layer: Layer<'a>, path: &KeyPath) -> Option<&'a Node> {
+    pub(super) fn node(&self, layer: Layer<'a>, path: &KeyPath) -> Option<&'a Node> {
         match layer {
             Layer::Defaults => None,
             Layer::File => self.file.find(path).map(|(_, node)| node),

@@ -34,7 +34,7 @@ impl Overrides {
 
 /// Who set a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Setter {
+pub(super) enum Setter {
     /// The variable of this name.
     Env(String),
     /// The `--set` flag with this path.
@@ -44,7 +44,7 @@ pub enum Setter {
 impl Setter {
     /// Names the setter as in "(from …)".
     #[must_use]
-    pub fn describe(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         match self {
             Self::Env(name) => format!("environment variable {name}"),
             Self::Flag(path) => format!("--set {path}"),
@@ -54,7 +54,7 @@ impl Setter {
 
 /// One value that overrides the file.
 #[derive(Debug, Clone)]
-pub struct Override {
+pub(super) struct Override {
     /// Who set it.
     pub setter: Setter,
     /// What it sets.
@@ -66,7 +66,7 @@ pub struct Override {
 const PREFIX: &str = "wsgw__";
 
 /// Turns the texts of `overrides` into values for `root`, the lowest precedence first.
-pub fn resolve(
+pub(super) fn resolve(
     overrides: &Overrides,
     document: &Shape,
     root: &Node,

@@ -17,7 +17,7 @@ mod addresses;
 mod secrets;
 
 /// Reports everything about `config` that cannot work or surprises.
-pub fn check(
+pub(super) fn check(
     config: &Config,
     root: &Node,
     layers: &Layers<'_>,

@@ -4,7 +4,10 @@
 
 /// Gives the candidate most like `text`, if one is like it at all.
 #[must_use]
-pub fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(super) fn nearest<'a>(
+    text: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
     let plain = |text: &str| text.to_lowercase().replace(['-', ' '], "_");
     let text = plain(text);
     if text.is_empty() {

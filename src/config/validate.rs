@@ -15,7 +15,7 @@ use super::suggest::nearest;
 
 /// What validation found.
 #[derive(Debug, Default)]
-pub struct Checked {
+pub(super) struct Checked {
     /// The document, with what is wrong left out.
     pub document: Json,
     /// Paths whose values are wrong; checks of meaning keep silent about them.
@@ -25,7 +25,7 @@ pub struct Checked {
 }
 
 /// Checks `layers` over the file `root` against `document`, the shape of a whole file.
-pub fn check(
+pub(super) fn check(
     document: &Shape,
     root: &Node,
     layers: &Layers<'_>,
