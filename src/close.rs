@@ -3,12 +3,13 @@
 //! Stands at every exit of the data path: nothing else in the gateway names a close code.
 
 use std::borrow::Cow;
-use std::time::Duration;
 
-use http::StatusCode;
+use http::header::{CONNECTION, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE};
+use http::{HeaderValue, StatusCode};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
+use crate::api::Problem;
 use crate::jwt::AuthError;
 use crate::registry::TooManyOfUser;
 use crate::stages::fan_out::Overloaded;
@@ -45,6 +46,9 @@ pub mod code {
 
 /// Bytes a close reason may have (RFC 6455 section 5.5: a control frame carries 125, two of them the code).
 const MAX_REASON: usize = 123;
+
+/// Seconds after which a client that found the gateway full or stopping may try again.
+const RETRY_AFTER_SECONDS: u64 = 5;
 
 /// How the gateway ends a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -234,20 +238,31 @@ impl Refused {
         }
     }
 
-    /// The HTTP status, and the time after which a retry makes sense.
-    #[must_use]
-    pub fn status(&self) -> (StatusCode, Option<Duration>) {
+    fn status(&self) -> StatusCode {
         match self {
-            Self::Origin => (StatusCode::FORBIDDEN, None),
-            Self::TooManyConnections | Self::Draining => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                Some(Duration::from_secs(5)),
-            ),
-            Self::TooManyFromAddress => {
-                (StatusCode::TOO_MANY_REQUESTS, Some(Duration::from_secs(5)))
+            Self::Origin => StatusCode::FORBIDDEN,
+            Self::TooManyConnections | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TooManyFromAddress => StatusCode::TOO_MANY_REQUESTS,
+            Self::NotAnUpgrade | Self::Version => StatusCode::UPGRADE_REQUIRED,
+            Self::Key => StatusCode::BAD_REQUEST,
+        }
+    }
+}
+
+impl From<&Refused> for Problem {
+    fn from(refused: &Refused) -> Self {
+        let status = refused.status();
+        let problem = Self::new(status, refused.to_string());
+        match status {
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
+                problem.with_header(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS))
             }
-            Self::NotAnUpgrade | Self::Version => (StatusCode::UPGRADE_REQUIRED, None),
-            Self::Key => (StatusCode::BAD_REQUEST, None),
+            // A 426 must say what to upgrade to (RFC 9110 section 15.5.22), and RFC 6455 section 4.4 the version.
+            StatusCode::UPGRADE_REQUIRED => problem
+                .with_header(CONNECTION, HeaderValue::from_static("Upgrade"))
+                .with_header(UPGRADE, HeaderValue::from_static("websocket"))
+                .with_header(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13")),
+            _ => problem,
         }
     }
 }

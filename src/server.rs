@@ -126,7 +126,6 @@ pub struct Gateway {
     deliveries: Vec<Arc<Delivery>>,
     listening: CancellationToken,
     address: SocketAddr,
-    internal_address: Option<SocketAddr>,
 }
 
 /// What became of the events that were buffered when the gateway stopped.
@@ -187,7 +186,6 @@ impl Gateway {
             "" => None,
             address => Some(bind("server.internal_listen", address).await?),
         };
-        let internal_address = internal.as_ref().map(|(_, address)| *address);
         let listening = CancellationToken::new();
         let serve = |socket, surface| {
             let listener = accept::Listener {
@@ -209,7 +207,6 @@ impl Gateway {
             deliveries,
             listening,
             address,
-            internal_address,
         })
     }
 
@@ -217,12 +214,6 @@ impl Gateway {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
-    }
-
-    /// The internal listener's address, where it has one of its own.
-    #[must_use]
-    pub fn internal_address(&self) -> Option<SocketAddr> {
-        self.internal_address
     }
 
     /// Stops: turns unready, closes the clients with 1001 spread over the drain time, tells the backend of each,

@@ -79,11 +79,7 @@ impl<'a> Layers<'a> {
         for (index, over) in overrides.iter().enumerate() {
             let mut value = to_merged(&over.node, &over.path);
             for (depth, segment) in over.path.segments().iter().enumerate().skip(1).rev() {
-                let key = if depth == 2 && over.path.segments()[1] == "stages" {
-                    place(segment)
-                } else {
-                    segment.clone()
-                };
+                let key = merged_key(&over.path, depth, segment);
                 value = Merged::from(Dict::from([(key, value)]));
             }
             figment = figment.merge(provider(&index.to_string(), value));
@@ -121,11 +117,7 @@ impl<'a> Layers<'a> {
     pub(super) fn trace(&self, path: &KeyPath) -> (Layer<'a>, String) {
         let mut value = &self.merged;
         for (depth, segment) in path.segments().iter().enumerate().skip(1) {
-            let key = if depth == 2 && path.segments()[1] == "stages" {
-                place(segment)
-            } else {
-                segment.clone()
-            };
+            let key = merged_key(path, depth, segment);
             match value {
                 Merged::Dict(_, dict) => match dict.get(&key) {
                     Some(child) => value = child,
@@ -181,6 +173,14 @@ fn provenance_used(node: &Node, layer: Layer<'_>) -> String {
         [] => String::new(),
         [one] => format!(" (from environment variable {one})"),
         several => format!(" (from environment variables {})", several.join(", ")),
+    }
+}
+
+/// Names the step of `path` at `depth` as the merged settings do.
+fn merged_key(path: &KeyPath, depth: usize, segment: &str) -> String {
+    match path.segments() {
+        [_, list, ..] if depth == 2 && list == "stages" => place(segment),
+        _ => segment.to_owned(),
     }
 }
 

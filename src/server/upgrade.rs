@@ -276,21 +276,7 @@ fn refuse(state: &State, refused: &Refused) -> Response {
         .upgrades_refused_total
         .with_label_values(&[refused.label()])
         .inc();
-    let (status, retry_after) = refused.status();
-    let mut problem = Problem::new(status, refused.to_string());
-    if let Some(after) = retry_after {
-        problem = problem.with_header(header::RETRY_AFTER, HeaderValue::from(after.as_secs()));
-    }
-    if status == StatusCode::UPGRADE_REQUIRED {
-        problem = problem
-            .with_header(header::CONNECTION, HeaderValue::from_static("Upgrade"))
-            .with_header(header::UPGRADE, HeaderValue::from_static("websocket"))
-            .with_header(
-                header::SEC_WEBSOCKET_VERSION,
-                HeaderValue::from_static("13"),
-            );
-    }
-    problem.into_response()
+    Problem::from(refused).into_response()
 }
 
 #[cfg(test)]
