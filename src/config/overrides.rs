@@ -6,7 +6,7 @@ use super::EnvVars;
 use super::document::{KeyPath, Node, Value};
 use super::problem::Problem;
 use super::shape::{Field, Kind, Shape};
-use super::suggest::nearest;
+use super::suggest::{nearest, quoted_list};
 use super::yaml;
 
 /// What overrides a file, as the process received it.
@@ -291,13 +291,7 @@ impl Resolver<'_> {
         } else if known.is_empty() {
             None
         } else {
-            Some(format!(
-                "known here: {}",
-                names
-                    .map(|name| format!("`{name}`"))
-                    .collect::<Vec<_>>()
-                    .join(", ")
-            ))
+            Some(format!("known here: {}", quoted_list(names)))
         };
         let shown = if segment.is_empty() {
             format!("an empty name between two `{separator}`")

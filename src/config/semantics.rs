@@ -7,6 +7,7 @@ use super::document::{KeyPath, Mark, Node};
 use super::layers::{Layer, Layers};
 use super::model::Config;
 use super::problem::Problem;
+use super::suggest::{nearest, quoted_list};
 use super::validate::Checked;
 use crate::stages::StageConfig;
 use crate::stages::auth::{AuthConfig, TokenSource};
@@ -274,11 +275,7 @@ impl Review<'_> {
                 );
             }
             [_, second, ..] => {
-                let listed = set
-                    .iter()
-                    .map(|key| format!("`{key}`"))
-                    .collect::<Vec<_>>()
-                    .join(", ");
+                let listed = quoted_list(set.iter().copied());
                 self.say(
                     "auth_with_several_keys",
                     &format!("stages.auth.jwt.{second}"),
@@ -389,7 +386,7 @@ impl Review<'_> {
         let valid = tracing_subscriber::EnvFilter::try_new(level).is_ok();
         if stray.is_some() || !valid {
             let word = stray.unwrap_or(level);
-            let hint = match super::suggest::nearest(word, LEVELS) {
+            let hint = match nearest(word, LEVELS) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => "write a level (`error`, `warn`, `info`, `debug`, `trace`, `off`) or a filter such as `info,wsgw::sinks=debug`".into(),
             };
