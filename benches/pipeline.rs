@@ -23,8 +23,9 @@ use tower_service::Service;
 use wsgw::config::{BackpressureConfig, Config, Secret, TracingStrategy};
 use wsgw::event::Event;
 use wsgw::jwt::generate_dev_key;
+use wsgw::kept::Kept;
 use wsgw::message::{FieldSet, Message, TraceContext};
-use wsgw::pipeline::{Generation, Ingredients, Shared, compile};
+use wsgw::pipeline::{Generation, Ingredients, compile};
 use wsgw::registry::Registry;
 use wsgw::session::{Identity, Session};
 use wsgw::sinks;
@@ -87,19 +88,15 @@ fn session() -> Arc<Session> {
 fn gateway(config: &Config, memory: Option<MemorySink>) -> (Generation, Metrics) {
     let metrics = Metrics::new().expect("the metrics register");
     let deliveries = sinks::build(config, &metrics, memory).expect("the sinks can be made");
-    let generation = compile(
-        1,
-        Arc::new(config.clone()),
-        Ingredients {
-            config,
-            shared: &Shared::default(),
-            metrics: &metrics,
-            deliveries: &deliveries,
-            fields: &mut FieldSet::default(),
-            tap: None,
-        },
-    )
-    .expect("the pipeline compiles");
+    let ingredients = Ingredients {
+        config: &Arc::new(config.clone()),
+        shared: &Kept::default(),
+        metrics: &metrics,
+        deliveries: &deliveries,
+        fields: FieldSet::default(),
+        tap: None,
+    };
+    let generation = compile(1, ingredients).expect("the pipeline compiles");
     (generation, metrics)
 }
 

@@ -11,14 +11,13 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use futures_util::future;
-use http::header::ALLOW;
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use serde::Serialize;
 use warp::filters::BoxedFilter;
 use warp::reply::Response;
 use warp::{Filter, Reply};
 
-use crate::config::Secret;
+use crate::config::Config;
 use crate::presence::Presence;
 use crate::registry::Registry;
 use crate::telemetry::metrics::Metrics;
@@ -38,6 +37,7 @@ mod tests;
 pub use connections::{DEFAULT_LIMIT, MAX_LIMIT};
 pub use key::API_KEY_HEADER;
 pub use problem::{PROBLEM_JSON, Problem};
+pub(crate) use problem::{answer, json};
 pub use push::MAX_SUBJECTS;
 pub use readiness::{Phase, Readiness, Report};
 pub use route::{ROUTES, Route, Verb};
@@ -52,23 +52,21 @@ pub type Pages = BoxedFilter<(Response,)>;
 /// The label of calls below `/internal` that no route takes.
 const NO_ROUTE: &str = "unknown";
 
-/// The settings that a reload may change.
-#[derive(Debug, Clone, Default)]
-pub struct ApiSettings {
-    /// The key for `/internal/*`; empty: every call is refused.
-    pub key: Secret,
-    /// Largest body taken, in bytes.
-    pub max_body_bytes: usize,
+/// What the API and the connections go by; a reload replaces it whole.
+#[derive(Clone)]
+pub struct InForce {
+    /// The settings.
+    pub config: Arc<Config>,
+    /// Where presence is kept.
+    pub presence: Arc<dyn Presence>,
 }
 
 /// What the API acts on.
 pub struct ApiState {
     registry: Arc<Registry>,
-    // Twice an `Arc`, since what is swapped must be `Sized`.
-    presence: ArcSwap<Arc<dyn Presence>>,
+    in_force: Arc<ArcSwap<InForce>>,
     metrics: Metrics,
     readiness: Arc<Readiness>,
-    settings: ArcSwap<ApiSettings>,
     denied: DeniedLog,
 }
 
@@ -77,29 +75,17 @@ impl ApiState {
     #[must_use]
     pub fn new(
         registry: Arc<Registry>,
-        presence: Arc<dyn Presence>,
+        in_force: Arc<ArcSwap<InForce>>,
         metrics: Metrics,
         readiness: Arc<Readiness>,
-        settings: ApiSettings,
     ) -> Self {
         Self {
             registry,
-            presence: ArcSwap::from_pointee(presence),
+            in_force,
             metrics,
             readiness,
-            settings: ArcSwap::from_pointee(settings),
             denied: DeniedLog::default(),
         }
-    }
-
-    /// Replaces the settings; the next call goes by the new ones.
-    pub fn set_settings(&self, settings: ApiSettings) {
-        self.settings.store(Arc::new(settings));
-    }
-
-    /// Replaces the presence store; the next call reads the new one.
-    pub fn set_presence(&self, presence: Arc<dyn Presence>) {
-        self.presence.store(Arc::new(presence));
     }
 
     /// What `/ready` reports.
@@ -112,7 +98,6 @@ impl ApiState {
 impl std::fmt::Debug for ApiState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ApiState")
-            .field("settings", &self.settings.load())
             .field("readiness", &self.readiness)
             .finish_non_exhaustive()
     }
@@ -130,22 +115,18 @@ pub enum Surface {
 }
 
 /// Answers every request of a listener that is no WebSocket upgrade.
+///
+/// The API's own paths come before the pages', so that a page cannot hide one.
 pub fn routes(
     state: Arc<ApiState>,
     surface: Surface,
+    pages: Option<Pages>,
 ) -> impl Filter<Extract = (impl Reply,), Error = Infallible> + Clone + Send + Sync + 'static {
-    let no_pages = warp::any().and_then(async || Err::<Response, _>(warp::reject::not_found()));
-    routes_with(state, surface, no_pages.boxed())
-}
-
-/// Answers every request of a listener that is no WebSocket upgrade, with pages beside the API.
-///
-/// The API's own paths come first, so that a page cannot hide one.
-pub fn routes_with(
-    state: Arc<ApiState>,
-    surface: Surface,
-    pages: Pages,
-) -> impl Filter<Extract = (impl Reply,), Error = Infallible> + Clone + Send + Sync + 'static {
+    let pages = pages.unwrap_or_else(|| {
+        warp::any()
+            .and_then(async || Err(warp::reject::not_found()))
+            .boxed()
+    });
     let served = warp::any().and_then(move || {
         future::ready(match surface {
             Surface::All | Surface::Internal => Ok(()),
@@ -222,33 +203,32 @@ impl Call {
         state: &ApiState,
         template: &'static str,
     ) -> Result<Vec<u8>, Problem> {
-        let settings = state.settings.load_full();
+        let in_force = state.in_force.load_full();
+        let server = &in_force.config.server;
         let deny = |denied: Denied| {
             state.denied.note(denied, template);
             Problem::from(denied)
         };
-        if self.target.is_internal() && !key::is_configured(&settings.key) {
+        if self.target.is_internal() && !key::is_configured(&server.api_key) {
             return Err(deny(Denied::NotConfigured));
         }
         let verb = self.target.route().ok_or_else(Problem::not_found)?.verb;
         if !verb.allows(&self.method) {
-            let detail = format!("this path takes {}", verb.allow());
-            return Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
-                .with_header(ALLOW, HeaderValue::from_static(verb.allow())));
+            return Err(Problem::method_not_allowed(verb.allow()));
         }
         if !self.target.is_internal() {
             return Ok(Vec::new());
         }
-        let looked = key::in_headers(&self.headers, &settings.key).map_err(deny)?;
+        let looked = key::in_headers(&self.headers, &server.api_key).map_err(deny)?;
         if looked == Looked::Granted && verb == Verb::Read {
             return Ok(Vec::new());
         }
         let body = self
             .body
-            .read(settings.max_body_bytes, body::PATIENCE)
+            .read(server.max_body_bytes, body::PATIENCE)
             .await?;
         if looked == Looked::InBody {
-            key::in_body(&body, &settings.key).map_err(deny)?;
+            key::in_body(&body, &server.api_key).map_err(deny)?;
         }
         Ok(body)
     }
@@ -256,19 +236,19 @@ impl Call {
     async fn act(&mut self, state: &ApiState, body: &[u8]) -> Result<Response, Problem> {
         let parameters = std::mem::take(&mut self.query);
         match &self.target {
-            Target::Health => Ok(problem::json(StatusCode::OK, &Alive { ok: true })),
+            Target::Health => Ok(json(StatusCode::OK, &Alive { ok: true })),
             Target::Ready => Ok(readiness::ready(&state.readiness)),
             Target::Metrics => metrics(state),
             Target::Publish => push::publish(&state.registry, body),
             Target::Disconnect => disconnect::disconnect(&state.registry, body),
             Target::Connections => {
                 let query = connections::query(parameters)?;
-                connections::list(&**state.presence.load_full(), query).await
+                connections::list(&*state.in_force.load_full().presence, query).await
             }
             Target::UserConnections(segment) => {
                 let mut query = connections::query(parameters)?;
                 query.user_id = Some(connections::user_id(segment)?);
-                connections::list(&**state.presence.load_full(), query).await
+                connections::list(&*state.in_force.load_full().presence, query).await
             }
             Target::UnknownInternal => Err(Problem::not_found()),
         }
@@ -281,14 +261,7 @@ fn metrics(state: &ApiState) -> Result<Response, Problem> {
     state.metrics.outbox_waiting.set(waiting);
     let text = state.metrics.encode().map_err(|error| {
         tracing::error!(event = "metrics_failed", %error, "metrics could not be written");
-        Problem::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "the metrics could not be written",
-        )
+        Problem::internal("the metrics could not be written")
     })?;
-    Ok(problem::answer(
-        StatusCode::OK,
-        "text/plain; version=0.0.4",
-        text,
-    ))
+    Ok(answer(StatusCode::OK, "text/plain; version=0.0.4", text))
 }

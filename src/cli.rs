@@ -1,10 +1,12 @@
 //! The command line: what each command is called, what it takes, and the exit codes of the process.
+//!
+//! Stands around everything: a command loads what it needs from `config` and runs a gateway or prints a text.
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
 
 use crate::config::{self, LoadError, Loaded, Overrides};
 
@@ -62,8 +64,8 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         symfony: Option<PathBuf>,
         /// How problems are printed.
-        #[arg(long, value_enum, default_value_t = Format::Text)]
-        format: Format,
+        #[arg(long, value_enum, default_value_t)]
+        format: check::Format,
         /// Exits 1 on warnings too.
         #[arg(long)]
         deny_warnings: bool,
@@ -101,15 +103,6 @@ impl Overriding {
     }
 }
 
-/// How `check` prints problems.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// For people.
-    Text,
-    /// A list of objects.
-    Json,
-}
-
 /// Runs the command line of the process.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -122,10 +115,6 @@ pub fn main() -> ExitCode {
             deny_warnings,
             overriding,
         } => {
-            let format = match format {
-                Format::Text => check::Format::Text,
-                Format::Json => check::Format::Json,
-            };
             let (overrides, color) = (overriding.overrides(), std::io::stdout().is_terminal());
             let symfony = symfony.as_deref();
             printed(|out| {
@@ -146,7 +135,7 @@ pub fn main() -> ExitCode {
             printed(|out| explain::run_explain(&file, &overrides, color, out))
         }
         Command::Dev(args) => dev::run(&args),
-        Command::Token(args) => match token::make_token(&args, crate::session::unix_now()) {
+        Command::Token(args) => match token::make_token(&args, crate::clock::unix_now()) {
             Ok(token) => printed(|out| writeln!(out, "{token}").map(|()| 0)),
             Err(error) => fail(&error),
         },

@@ -1,12 +1,17 @@
 //! The one table from errors to what the outside sees: WebSocket close codes, HTTP statuses, replies.
+//!
+//! Stands at every exit of the data path: nothing else in the gateway names a close code.
 
 use std::borrow::Cow;
-use std::time::Duration;
 
-use http::StatusCode;
+use http::header::{CONNECTION, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE};
+use http::{HeaderValue, StatusCode};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
+use crate::api::Problem;
 use crate::jwt::AuthError;
+use crate::registry::TooManyOfUser;
 use crate::stages::fan_out::Overloaded;
 use crate::stages::rate_limit::RateLimited;
 use crate::svc::BoxError;
@@ -42,6 +47,9 @@ pub mod code {
 /// Bytes a close reason may have (RFC 6455 section 5.5: a control frame carries 125, two of them the code).
 const MAX_REASON: usize = 123;
 
+/// Seconds after which a client that found the gateway full or stopping may try again.
+const RETRY_AFTER_SECONDS: u64 = 5;
+
 /// How the gateway ends a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Close {
@@ -72,6 +80,18 @@ impl Close {
         Self::new(code::GOING_AWAY, "gateway stopping")
     }
 
+    /// The gateway cannot take the connection now.
+    #[must_use]
+    pub fn try_again() -> Self {
+        Self::new(code::TRY_AGAIN, "try again later")
+    }
+
+    /// Something broke inside the gateway.
+    #[must_use]
+    pub fn internal() -> Self {
+        Self::new(code::INTERNAL, "internal error")
+    }
+
     /// The client reads too slowly.
     #[must_use]
     pub fn too_slow() -> Self {
@@ -91,6 +111,65 @@ impl Close {
             code::DISCONNECTED,
             reason.map_or(Cow::Borrowed("disconnected by the backend"), Cow::Owned),
         )
+    }
+
+    /// Whether nobody planned for what ends the connection, so that it is worth a log line.
+    #[must_use]
+    pub fn is_internal(&self) -> bool {
+        self.code == code::INTERNAL
+    }
+}
+
+impl From<TooManyOfUser> for Close {
+    fn from(too_many: TooManyOfUser) -> Self {
+        Self::new(code::TRY_AGAIN, too_many.to_string())
+    }
+}
+
+/// How a connection ended, as the backend and the metrics hear of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// The close code that either side sent, or [`code::NONE`] or [`code::LOST`].
+    pub code: u16,
+    /// The peer's reason, or empty.
+    pub reason: String,
+}
+
+impl Ended {
+    /// The connection was lost without a word.
+    #[must_use]
+    pub fn lost() -> Self {
+        Self {
+            code: code::LOST,
+            reason: String::new(),
+        }
+    }
+
+    /// The peer closed; its frame may have had no code.
+    #[must_use]
+    pub fn by_peer(frame: Option<CloseFrame>) -> Self {
+        frame.map_or(
+            Self {
+                code: code::NONE,
+                reason: String::new(),
+            },
+            |frame| Self {
+                code: frame.code.into(),
+                reason: frame.reason.to_string(),
+            },
+        )
+    }
+
+    /// The code as a metric's label; a client's own inventions share one.
+    #[must_use]
+    pub fn label(&self) -> Cow<'static, str> {
+        match self.code {
+            code::NORMAL..=code::TRY_AGAIN
+            | code::UNAUTHORISED
+            | code::DISCONNECTED
+            | code::TOO_SLOW => Cow::Owned(self.code.to_string()),
+            _ => Cow::Borrowed("other"),
+        }
     }
 }
 
@@ -113,8 +192,8 @@ pub fn answer(error: &BoxError) -> Answer {
         Some(Overloaded::Reject) => {
             Answer::Reply(Utf8Bytes::from_static(r#"{"type":"overloaded"}"#))
         }
-        Some(Overloaded::Close) => Answer::Close(Close::new(code::TRY_AGAIN, "try again later")),
-        None => Answer::Close(Close::new(code::INTERNAL, "internal error")),
+        Some(Overloaded::Close) => Answer::Close(Close::try_again()),
+        None => Answer::Close(Close::internal()),
     }
 }
 
@@ -159,20 +238,31 @@ impl Refused {
         }
     }
 
-    /// The HTTP status, and the time after which a retry makes sense.
-    #[must_use]
-    pub fn status(&self) -> (StatusCode, Option<Duration>) {
+    fn status(&self) -> StatusCode {
         match self {
-            Self::Origin => (StatusCode::FORBIDDEN, None),
-            Self::TooManyConnections | Self::Draining => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                Some(Duration::from_secs(5)),
-            ),
-            Self::TooManyFromAddress => {
-                (StatusCode::TOO_MANY_REQUESTS, Some(Duration::from_secs(5)))
+            Self::Origin => StatusCode::FORBIDDEN,
+            Self::TooManyConnections | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TooManyFromAddress => StatusCode::TOO_MANY_REQUESTS,
+            Self::NotAnUpgrade | Self::Version => StatusCode::UPGRADE_REQUIRED,
+            Self::Key => StatusCode::BAD_REQUEST,
+        }
+    }
+}
+
+impl From<&Refused> for Problem {
+    fn from(refused: &Refused) -> Self {
+        let status = refused.status();
+        let problem = Self::new(status, refused.to_string());
+        match status {
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
+                problem.with_header(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS))
             }
-            Self::NotAnUpgrade | Self::Version => (StatusCode::UPGRADE_REQUIRED, None),
-            Self::Key => (StatusCode::BAD_REQUEST, None),
+            // A 426 must say what to upgrade to (RFC 9110 section 15.5.22), and RFC 6455 section 4.4 the version.
+            StatusCode::UPGRADE_REQUIRED => problem
+                .with_header(CONNECTION, HeaderValue::from_static("Upgrade"))
+                .with_header(UPGRADE, HeaderValue::from_static("websocket"))
+                .with_header(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13")),
+            _ => problem,
         }
     }
 }
@@ -186,7 +276,7 @@ pub fn admission(error: &BoxError) -> Close {
             Close::new(code::UNAUTHORISED, refused.to_string())
         }
         Some(unavailable) => Close::new(code::TRY_AGAIN, unavailable.to_string()),
-        None => Close::new(code::INTERNAL, "internal error"),
+        None => Close::internal(),
     }
 }
 

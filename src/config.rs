@@ -5,36 +5,36 @@
 //!
 //! | module | does |
 //! |---|---|
-//! | [`yaml`] | text to a tree of values that know their places; `syntax` explains what is not YAML |
-//! | [`expand`] | `${NAME}` in the tree's values |
-//! | [`overrides`] | `WSGW__` variables and `--set` flags to paths into the tree |
-//! | [`layers`] | defaults, file, environment, flags into one |
-//! | [`validate`] | the result against the schema's shapes ([`shape`], [`coerce`]) |
-//! | [`semantics`] | what the types cannot say |
-//! | [`symfony`] | the settings against those of the Symfony bundle |
-//! | [`diagnostic`] | every problem with its place, its code ([`codes`]) and a hint, secrets masked ([`excerpt`]) |
+//! | `yaml` | text to a tree of values that know their places; `syntax` explains what is not YAML |
+//! | `expand` | `${NAME}` in the tree's values |
+//! | `overrides` | `WSGW__` variables and `--set` flags to paths into the tree |
+//! | `layers` | defaults, file, environment, flags into one |
+//! | `validate` | the result against the schema's shapes ([`shape`], `coerce`) |
+//! | `semantics` | what the types cannot say |
+//! | `symfony` | the settings against those of the Symfony bundle |
+//! | `diagnostic` | every problem with its place, its code ([`codes`]) and a hint, secrets masked (`excerpt`) |
 
 pub mod codes;
-pub mod coerce;
-pub mod diagnostic;
-pub mod document;
-pub mod excerpt;
-pub mod expand;
-pub mod layers;
+mod coerce;
+mod diagnostic;
+mod document;
+mod excerpt;
+mod expand;
+mod layers;
 mod load;
-pub mod model;
-pub mod origins;
-pub mod overrides;
-pub mod problem;
+mod model;
+mod origins;
+mod overrides;
+mod problem;
 pub mod reference;
 mod secret;
-pub mod semantics;
+mod semantics;
 pub mod shape;
-pub mod suggest;
-pub mod symfony;
+mod suggest;
+mod symfony;
 mod syntax;
-pub mod validate;
-pub mod yaml;
+mod validate;
+mod yaml;
 
 pub use diagnostic::{Diagnostic, Severity};
 pub use load::{LoadError, Loaded, load, load_str};

@@ -17,7 +17,7 @@ use tokio::sync::broadcast;
 
 use crate::config::{self, EnvVars, LoadError, Loaded, Overrides};
 use crate::jwt::SignError;
-use crate::server::{Extras, Gateway, StartError, Stopped};
+use crate::server::{Extras, Gateway, StartError};
 use crate::sinks::memory::MemorySink;
 
 mod feed;
@@ -132,11 +132,6 @@ impl DevGateway {
     /// When the cryptographic library fails.
     pub fn token(&self, request: &TokenRequest, now: u64) -> Result<String, SignError> {
         self.keys.token(request, now)
-    }
-
-    /// Stops the gateway as `wsgw run` does, with a short drain.
-    pub async fn stop(self) -> Stopped {
-        self.gateway.stop().await
     }
 
     /// The gateway itself.

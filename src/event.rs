@@ -93,54 +93,8 @@ fn encode(
     out.extend_from_slice(kind.as_str().as_bytes());
     out.extend_from_slice(b"\",");
     out.extend_from_slice(session.identity_json().as_bytes());
-    match &message.body {
-        Body::Connected => {}
-        Body::Disconnected { code, reason } => {
-            out.extend_from_slice(b",\"close_code\":");
-            write_json(&mut out, code);
-            out.extend_from_slice(b",\"reason\":");
-            write_json(&mut out, reason);
-        }
-        Body::Text { text, object: true } => {
-            out.extend_from_slice(b",\"message\":");
-            write_on_one_line(&mut out, text.as_bytes());
-            out.extend_from_slice(b",\"raw\":");
-            write_json(&mut out, text.as_str());
-        }
-        Body::Text {
-            text,
-            object: false,
-        } => {
-            out.extend_from_slice(b",\"message\":{\"type\":\"raw\",\"payload\":");
-            write_json(&mut out, text.as_str());
-            out.extend_from_slice(b"},\"raw\":");
-            write_json(&mut out, text.as_str());
-        }
-        Body::Binary(bytes) => {
-            out.extend_from_slice(
-                b",\"message\":{\"type\":\"binary\",\"encoding\":\"base64\",\"payload\":\"",
-            );
-            write_base64(&mut out, bytes);
-            out.extend_from_slice(b"\"}");
-        }
-    }
-    if let Some(traceparent) = &message.trace.traceparent {
-        out.extend_from_slice(b",\"traceparent\":");
-        write_json(&mut out, traceparent);
-    }
-    if let Some(trace_id) = &message.trace.trace_id {
-        out.push(b',');
-        write_json(&mut out, trace_id_field);
-        out.push(b':');
-        write_json(&mut out, trace_id);
-    }
-    if let Some(ordering) = &message.ordering {
-        out.extend_from_slice(b",\"ordering_key\":");
-        write_json(&mut out, &ordering.key);
-        out.extend_from_slice(b",\"ordering_strategy\":\"");
-        out.extend_from_slice(ordering.strategy.as_bytes());
-        out.push(b'"');
-    }
+    write_body(&mut out, &message.body);
+    write_annotations(&mut out, message, trace_id_field);
     out.extend_from_slice(b",\"event_id\":\"");
     let mut buffer = Uuid::encode_buffer();
     out.extend_from_slice(id.hyphenated().encode_lower(&mut buffer).as_bytes());
@@ -148,6 +102,62 @@ fn encode(
     write_json(&mut out, &seq);
     out.push(b'}');
     out
+}
+
+/// Appends the members that say what happened.
+fn write_body(out: &mut Vec<u8>, body: &Body) {
+    match body {
+        Body::Connected => {}
+        Body::Disconnected { code, reason } => {
+            out.extend_from_slice(b",\"close_code\":");
+            write_json(out, code);
+            out.extend_from_slice(b",\"reason\":");
+            write_json(out, reason);
+        }
+        Body::Text { text, object: true } => {
+            out.extend_from_slice(b",\"message\":");
+            write_on_one_line(out, text.as_bytes());
+            out.extend_from_slice(b",\"raw\":");
+            write_json(out, text.as_str());
+        }
+        Body::Text {
+            text,
+            object: false,
+        } => {
+            out.extend_from_slice(b",\"message\":{\"type\":\"raw\",\"payload\":");
+            write_json(out, text.as_str());
+            out.extend_from_slice(b"},\"raw\":");
+            write_json(out, text.as_str());
+        }
+        Body::Binary(bytes) => {
+            out.extend_from_slice(
+                b",\"message\":{\"type\":\"binary\",\"encoding\":\"base64\",\"payload\":\"",
+            );
+            write_base64(out, bytes);
+            out.extend_from_slice(b"\"}");
+        }
+    }
+}
+
+/// Appends the members that stages found: trace context and ordering key.
+fn write_annotations(out: &mut Vec<u8>, message: &Message, trace_id_field: &str) {
+    if let Some(traceparent) = &message.trace.traceparent {
+        out.extend_from_slice(b",\"traceparent\":");
+        write_json(out, traceparent);
+    }
+    if let Some(trace_id) = &message.trace.trace_id {
+        out.push(b',');
+        write_json(out, trace_id_field);
+        out.push(b':');
+        write_json(out, trace_id);
+    }
+    if let Some(ordering) = &message.ordering {
+        out.extend_from_slice(b",\"ordering_key\":");
+        write_json(out, &ordering.key);
+        out.extend_from_slice(b",\"ordering_strategy\":\"");
+        out.extend_from_slice(ordering.strategy.as_bytes());
+        out.push(b'"');
+    }
 }
 
 /// Appends a value as JSON.

@@ -33,4 +33,4 @@ pub use claims::Claims;
 pub use error::{AuthError, KeyError, VerifierError};
 pub use sign::{DevKey, SignError, SigningKey, generate_dev_key, sign_token};
 pub use source::{FoundToken, find_token, offers_bearer};
-pub use verify::{Verifier, unix_seconds};
+pub use verify::Verifier;

@@ -42,11 +42,13 @@
 
 pub mod api;
 pub mod cli;
+pub(crate) mod clock;
 pub mod close;
 pub mod config;
 pub mod dev;
 pub mod event;
 pub mod jwt;
+pub mod kept;
 pub mod message;
 pub mod outbox;
 pub mod pipeline;

@@ -3,17 +3,16 @@
 //! Stands between the configuration and the connections. The stack is folded from the YAML's last stage to its
 //! first, so that the first one listed is the first one met.
 
-use std::any::Any;
 use std::sync::Arc;
 
 use crate::config::Config;
+use crate::kept::Kept;
 use crate::message::{FieldSet, TooManyFields};
 use crate::sinks::delivery::Delivery;
 use crate::stages::StageConfig;
 use crate::svc::probe::{Probe, Tap};
 use crate::svc::{BoxHandshakeService, HandshakeLayer, MessageLayer, NewMessageService};
 use crate::telemetry::metrics::Metrics;
-use parking_lot::Mutex;
 
 mod handshake;
 
@@ -35,27 +34,6 @@ pub struct Generation {
     pub fields: Arc<FieldSet>,
 }
 
-/// State that outlives a generation: one value of each type, made by the first generation that asks.
-#[derive(Debug, Default)]
-pub struct Shared {
-    kept: Mutex<Vec<Arc<dyn Any + Send + Sync>>>,
-}
-
-impl Shared {
-    /// The one value of its type.
-    pub fn keep<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Arc<T> {
-        let mut kept = self.kept.lock();
-        for value in kept.iter() {
-            if let Ok(found) = Arc::clone(value).downcast::<T>() {
-                return found;
-            }
-        }
-        let value = Arc::new(make());
-        kept.push(Arc::clone(&value) as Arc<dyn Any + Send + Sync>);
-        value
-    }
-}
-
 /// What a stage that sees every event acts on.
 pub const ALL_EVENTS: &str = "connected, message_received, disconnected";
 
@@ -66,15 +44,15 @@ pub const MESSAGES: &str = "message_received";
 #[derive(Debug)]
 pub struct Ingredients<'a> {
     /// The whole configuration.
-    pub config: &'a Config,
+    pub config: &'a Arc<Config>,
     /// State that outlives a generation.
-    pub shared: &'a Shared,
+    pub shared: &'a Kept,
     /// The gateway's metrics.
     pub metrics: &'a Metrics,
     /// The sinks that get events.
     pub deliveries: &'a [Arc<Delivery>],
     /// The message fields that stages ask for.
-    pub fields: &'a mut FieldSet,
+    pub fields: FieldSet,
     /// Where each message's way through the stages is told, in `wsgw dev`.
     pub tap: Option<Tap>,
 }
@@ -160,11 +138,8 @@ impl StageLayers {
 ///
 /// # Errors
 /// When a stage's settings name something that is not there, or the stages do not end with `fan_out`.
-pub fn compile(
-    number: u64,
-    config: Arc<Config>,
-    mut with: Ingredients<'_>,
-) -> Result<Generation, CompileError> {
+pub fn compile(number: u64, mut with: Ingredients<'_>) -> Result<Generation, CompileError> {
+    let config = Arc::clone(with.config);
     let Some((StageConfig::FanOut(fan_out), above)) = config.stages.split_last() else {
         return Err(CompileError::NoFanOut);
     };
@@ -184,7 +159,7 @@ pub fn compile(
         number,
         handshake,
         messages,
-        fields: Arc::new(with.fields.clone()),
+        fields: Arc::new(with.fields),
         config,
     })
 }

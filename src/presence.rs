@@ -1,4 +1,6 @@
 //! Presence: who is online, behind a trait that several stores fill.
+//!
+//! Stands beside the data path: connections tell it of themselves, and the API lists from it.
 
 use std::sync::Arc;
 

@@ -221,14 +221,6 @@ impl Registry {
         self.shard(&self.by_id, &id).read().get(&id).cloned()
     }
 
-    /// Whether anybody listens to a subject.
-    #[must_use]
-    pub fn has_subject(&self, subject: &str) -> bool {
-        self.shard(&self.by_subject, subject)
-            .read()
-            .contains_key(subject)
-    }
-
     /// The connections of a subject.
     #[must_use]
     pub fn of_subject(&self, subject: &str) -> Vec<Arc<Session>> {
@@ -438,7 +430,7 @@ mod tests {
             registry.unregister(session);
         }
         assert!(registry.is_empty() && registry.all().is_empty());
-        assert!(!registry.has_subject("user:1") && registry.of_user("1").is_empty());
+        assert!(registry.of_subject("user:1").is_empty() && registry.of_user("1").is_empty());
         assert_eq!(registry.publish(&["user:1"], &payload()), 0);
     }
 

@@ -14,11 +14,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::api::{ApiSettings, ApiState, Pages, Phase, Readiness};
-use crate::close::{Close, code};
+use crate::api::{ApiState, InForce, Pages, Phase, Readiness};
+use crate::clock::seconds;
+use crate::close::Close;
 use crate::config::{Config, PresenceStrategy};
+use crate::kept::Kept;
 use crate::message::FieldSet;
-use crate::pipeline::{CompileError, Generation, Ingredients, Shared, compile};
+use crate::pipeline::{CompileError, Generation, Ingredients, compile};
 use crate::presence::Presence;
 use crate::presence::memory::MemoryPresence;
 use crate::registry::{AddressPlace, Registry};
@@ -79,7 +81,7 @@ pub enum StartError {
 pub(crate) struct State {
     current: ArcSwap<Generation>,
     registry: Arc<Registry>,
-    presence: ArcSwap<Arc<dyn Presence>>,
+    in_force: Arc<ArcSwap<InForce>>,
     metrics: Metrics,
     open: Arc<AtomicUsize>,
     draining: AtomicBool,
@@ -115,22 +117,6 @@ impl State {
     fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }
-
-    /// Counts a close under its code; a client's own inventions share one label.
-    fn count_close(&self, code: u16) {
-        let text;
-        let label = match code {
-            code::NORMAL..=code::TRY_AGAIN
-            | code::UNAUTHORISED
-            | code::DISCONNECTED
-            | code::TOO_SLOW => {
-                text = code.to_string();
-                text.as_str()
-            }
-            _ => "other",
-        };
-        self.metrics.closes_total.with_label_values(&[label]).inc();
-    }
 }
 
 /// A running gateway.
@@ -140,7 +126,6 @@ pub struct Gateway {
     deliveries: Vec<Arc<Delivery>>,
     listening: CancellationToken,
     address: SocketAddr,
-    internal_address: Option<SocketAddr>,
 }
 
 /// What became of the events that were buffered when the gateway stopped.
@@ -162,85 +147,58 @@ impl Gateway {
     /// # Errors
     /// When an address cannot be bound, or a setting names something that is not there.
     pub async fn start(config: Config, extras: Extras) -> Result<Self, StartError> {
-        let metrics = Metrics::new().map_err(StartError::Metrics)?;
-        metrics
-            .build_info
-            .with_label_values(&[env!("CARGO_PKG_VERSION")])
-            .set(1);
-        metrics
-            .config_info
-            .with_label_values(&[&extras.config_hash])
-            .set(1);
-        metrics.config_last_reload_successful.set(1);
+        let metrics = metrics(&extras.config_hash)?;
+        let config = Arc::new(config);
         let registry = Arc::new(Registry::new(config.backpressure.clone(), metrics.clone()));
         let deliveries = sinks::build(&config, &metrics, extras.memory)?;
-        let config = Arc::new(config);
-        let shared = Shared::default();
-        let generation = compile(
-            1,
-            Arc::clone(&config),
-            Ingredients {
-                config: &config,
-                shared: &shared,
-                metrics: &metrics,
-                deliveries: &deliveries,
-                fields: &mut FieldSet::default(),
-                tap: extras.tap,
-            },
-        )?;
-        let presence = presence(&config, &registry);
+        let ingredients = Ingredients {
+            config: &config,
+            shared: &Kept::default(),
+            metrics: &metrics,
+            deliveries: &deliveries,
+            fields: FieldSet::default(),
+            tap: extras.tap,
+        };
+        let generation = compile(1, ingredients)?;
+        let in_force = Arc::new(ArcSwap::from_pointee(InForce {
+            presence: presence(&config, &registry),
+            config: Arc::clone(&config),
+        }));
         let readiness = Arc::new(Readiness::default());
         let api = Arc::new(ApiState::new(
             Arc::clone(&registry),
-            Arc::clone(&presence),
+            Arc::clone(&in_force),
             metrics.clone(),
             Arc::clone(&readiness),
-            ApiSettings {
-                key: config.server.api_key.clone(),
-                max_body_bytes: config.server.max_body_bytes,
-            },
         ));
         let state = Arc::new(State {
             current: ArcSwap::from_pointee(generation),
             registry,
-            presence: ArcSwap::from_pointee(presence),
+            in_force,
             metrics,
             open: Arc::default(),
             draining: AtomicBool::new(false),
             tasks: TaskTracker::new(),
         });
         let server = &config.server;
-        let public = bind("server.listen", &server.listen).await?;
+        let (public, address) = bind("server.listen", &server.listen).await?;
         let internal = match server.internal_listen.as_str() {
             "" => None,
             address => Some(bind("server.internal_listen", address).await?),
         };
-        let address = local_address("server.listen", &public)?;
-        let internal_address = internal
-            .as_ref()
-            .map(|listener| local_address("server.internal_listen", listener))
-            .transpose()?;
         let listening = CancellationToken::new();
-        let handshake_timeout = Duration::from_secs_f64(server.handshake_timeout_seconds);
-        accept::spawn(
-            accept::Listener {
-                socket: public,
-                surface: accept::Surface::public(&api, internal.is_none(), extras.pages),
-                handshake_timeout,
-            },
-            &state,
-            &listening,
-        );
-        if let Some(socket) = internal {
-            accept::spawn(
-                accept::Listener {
-                    socket,
-                    surface: accept::Surface::internal(&api),
-                    handshake_timeout,
-                },
-                &state,
-                &listening,
-            );
+        let serve = |socket, surface| {
+            let listener = accept::Listener {
+                socket,
+                surface,
+                handshake_timeout: seconds(server.handshake_timeout_seconds),
+            };
+            accept::spawn(listener, &state, &listening);
+        };
+        let surface = accept::Surface::public(&api, internal.is_none(), extras.pages);
+        serve(public, surface);
+        if let Some((socket, _)) = internal {
+            serve(socket, accept::Surface::internal(&api));
         }
         readiness.set_phase(Phase::Serving);
         Ok(Self {
@@ -249,7 +207,6 @@ impl Gateway {
             deliveries,
             listening,
             address,
-            internal_address,
         })
     }
 
@@ -259,16 +216,10 @@ impl Gateway {
         self.address
     }
 
-    /// The internal listener's address, where it has one of its own.
-    #[must_use]
-    pub fn internal_address(&self) -> Option<SocketAddr> {
-        self.internal_address
-    }
-
     /// Stops: turns unready, closes the clients with 1001 spread over the drain time, tells the backend of each,
     /// delivers what is buffered, and hands the rest to the dead letters.
     pub async fn stop(self) -> Stopped {
-        let drain = Duration::from_secs_f64(self.state.current.load().config.server.drain_seconds);
+        let drain = seconds(self.state.current.load().config.server.drain_seconds);
         self.readiness.set_phase(Phase::Draining);
         self.state.draining.store(true, Ordering::Relaxed);
         self.close_clients(drain).await;
@@ -319,22 +270,31 @@ impl Drop for Gateway {
     }
 }
 
-async fn bind(setting: &'static str, address: &str) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|reason| StartError::Bind {
-            address: address.to_owned(),
-            setting,
-            reason,
-        })
+/// Makes the gateway's metrics, with those that never change already set.
+fn metrics(config_hash: &str) -> Result<Metrics, StartError> {
+    let metrics = Metrics::new().map_err(StartError::Metrics)?;
+    metrics
+        .build_info
+        .with_label_values(&[env!("CARGO_PKG_VERSION")])
+        .set(1);
+    metrics.config_info.with_label_values(&[config_hash]).set(1);
+    metrics.config_last_reload_successful.set(1);
+    Ok(metrics)
 }
 
-fn local_address(setting: &'static str, listener: &TcpListener) -> Result<SocketAddr, StartError> {
-    listener.local_addr().map_err(|reason| StartError::Bind {
-        address: String::new(),
+/// Listens on an address; gives it with the port that the system chose for port 0.
+async fn bind(
+    setting: &'static str,
+    address: &str,
+) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |reason| StartError::Bind {
+        address: address.to_owned(),
         setting,
         reason,
-    })
+    };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
 }
 
 /// The store that the API lists from; with presence off, that is still this gateway's own connections.

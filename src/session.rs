@@ -1,15 +1,17 @@
 //! Sessions: one admitted connection, as the stages, the registry and the API know it.
+//!
+//! Stands for the connection wherever its task is not: made by the handshake stack, dropped after `disconnected`.
 
 use std::any::Any;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
 
-use parking_lot::Mutex;
 use uuid::Uuid;
 
+use crate::clock::unix_now;
 use crate::event::write_json;
+use crate::kept::Kept;
 use crate::message::TraceContext;
 use crate::outbox::Outbox;
 
@@ -41,7 +43,7 @@ pub struct Session {
     beat_at: AtomicU64,
     expires_at: AtomicU64,
     outbox: Outbox,
-    kept: Mutex<Vec<Arc<dyn Any + Send + Sync>>>,
+    kept: Kept,
 }
 
 impl Session {
@@ -64,7 +66,7 @@ impl Session {
             beat_at: AtomicU64::new(connected_at),
             expires_at: AtomicU64::new(identity.expires_at.unwrap_or(NEVER).to_bits()),
             outbox: Outbox::default(),
-            kept: Mutex::new(Vec::new()),
+            kept: Kept::default(),
         }
     }
 
@@ -163,15 +165,7 @@ impl Session {
 
     /// State of the connection that outlives a reload: the one value of its type, made at the first call.
     pub fn keep<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Arc<T> {
-        let mut kept = self.kept.lock();
-        for value in kept.iter() {
-            if let Ok(found) = Arc::clone(value).downcast::<T>() {
-                return found;
-            }
-        }
-        let value = Arc::new(make());
-        kept.push(Arc::clone(&value) as Arc<dyn Any + Send + Sync>);
-        value
+        self.kept.keep(make)
     }
 
     /// A session without a connection behind it.
@@ -196,14 +190,6 @@ impl std::fmt::Debug for Session {
             .field("user_id", &self.user_id)
             .finish_non_exhaustive()
     }
-}
-
-/// Seconds since 1970, by the system's clock.
-#[must_use]
-pub fn unix_now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
 }
 
 fn identity_json(id: Uuid, identity: &Identity, connected_at: u64) -> Box<str> {

@@ -44,6 +44,3 @@ pub enum Retry {
     /// Never: the other side refused the event itself.
     Never,
 }
-
-/// A sink behind its type: one try to deliver a batch.
-pub type BoxSink = tower::util::BoxCloneSyncService<Batch, (), DeliveryError>;

@@ -59,3 +59,59 @@ stages! {
     /// Makes the event and hands it to the sinks; always the last stage.
     FanOut = "fan_out": fan_out::FanOutConfig,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    use super::*;
+    use crate::config::shape::{Kind, Shape};
+
+    /// A file of the repository.
+    fn read(path: impl AsRef<Path>) -> String {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
+    fn shipped_pipelines() -> Vec<String> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("pipelines");
+        let mut files: Vec<PathBuf> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        files.push("src/dev/pipeline.yaml".into());
+        files.iter().map(read).collect()
+    }
+
+    /// The shape of one item of `stages`.
+    fn item(document: &Shape) -> &Shape {
+        let root = document.field("snoke_ws").unwrap();
+        match &root.shape.field("stages").unwrap().shape.kind {
+            Kind::List(item) => item,
+            other => panic!("`stages` is no list: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_stage_is_explained_documented_and_shown() {
+        let (document, reference) = (Shape::of_document(), read("docs/configuration.md"));
+        let pipelines = shipped_pipelines();
+        for name in StageConfig::NAMES {
+            let stage = item(&document).field(name).unwrap();
+            let explained = !stage.shape.description.trim().is_empty();
+            assert!(explained, "`{name}` has no doc comment in src/stages.rs");
+            assert!(
+                reference.contains(&format!("### `stages.{name}`")),
+                "docs/configuration.md lacks `{name}`: UPDATE_DOCS=1 cargo test --test config"
+            );
+            let shown = pipelines.iter().any(|text| {
+                text.lines()
+                    .any(|line| line.trim_start().starts_with(&format!("- {name}:")))
+            });
+            assert!(shown, "no shipped pipeline shows `{name}`");
+        }
+        let names: Vec<_> = item(&document).fields().iter().map(|f| &f.name).collect();
+        assert_eq!(names, StageConfig::NAMES, "the schema's names");
+    }
+}

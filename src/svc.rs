@@ -15,6 +15,7 @@ use tower_service::Service;
 use crate::message::Message;
 use crate::pipeline::Handshake;
 use crate::session::Session;
+use crate::sinks::{Batch, DeliveryError};
 
 pub mod probe;
 
@@ -212,6 +213,9 @@ impl std::fmt::Debug for MessageLayer {
 
 /// The handshake stack, its types forgotten.
 pub type BoxHandshakeService = tower::util::BoxCloneSyncService<Handshake, Arc<Session>, BoxError>;
+
+/// A sink, its types forgotten: one try to deliver a batch.
+pub type BoxSink = tower::util::BoxCloneSyncService<Batch, (), DeliveryError>;
 
 /// A stage's layer on the handshake stack, its types forgotten.
 pub struct HandshakeLayer(Box<dyn FnOnce(BoxHandshakeService) -> BoxHandshakeService>);

@@ -3,23 +3,18 @@
 //! Stands between the route table and the handlers of `/internal/*`. The key is compared by digest in constant
 //! time, so that neither its text nor its length can be measured from outside.
 
-use std::time::{Duration, Instant};
-
 use aws_lc_rs::digest::{SHA256, digest};
 use http::header::WWW_AUTHENTICATE;
 use http::{HeaderMap, HeaderValue, StatusCode};
-use parking_lot::Mutex;
 use subtle::ConstantTimeEq;
 
 use super::fields::Fields;
 use super::problem::Problem;
 use crate::config::Secret;
+use crate::telemetry::throttle::Throttle;
 
 /// The header that carries the key.
 pub const API_KEY_HEADER: &str = "x-api-key";
-
-/// Time between two log lines about refused calls, so that a guessing caller cannot fill the disk.
-const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why a call was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,10 +42,9 @@ impl From<Denied> for Problem {
                 .with_header(WWW_AUTHENTICATE, HeaderValue::from_static("ApiKey"))
         };
         match denied {
-            Denied::NotConfigured => Self::new(
-                StatusCode::FORBIDDEN,
-                "the internal API is off, since no server.api_key is configured",
-            ),
+            Denied::NotConfigured => {
+                Self::forbidden("the internal API is off, since no server.api_key is configured")
+            }
             Denied::Missing => refused(
                 "the API key is missing: send it in the header X-API-Key or as api_key in a JSON body",
             ),
@@ -100,19 +94,13 @@ fn matches(sent: &[u8], key: &Secret) -> bool {
     is_configured(key) & bool::from(sent.as_ref().ct_eq(key_digest.as_ref()))
 }
 
-/// Logs refused calls, about one a second.
+/// Logs refused calls, so few that a guessing caller cannot fill the disk.
 #[derive(Debug, Default)]
-pub(super) struct DeniedLog(Mutex<Recent>);
-
-#[derive(Debug, Default)]
-struct Recent {
-    logged_at: Option<Instant>,
-    not_logged: u64,
-}
+pub(super) struct DeniedLog(Throttle);
 
 impl DeniedLog {
     pub(super) fn note(&self, denied: Denied, route: &'static str) {
-        let Some(not_logged) = self.0.lock().due(Instant::now()) else {
+        let Some(not_logged) = self.0.pass() else {
             return;
         };
         tracing::warn!(
@@ -122,18 +110,6 @@ impl DeniedLog {
             not_logged,
             "call of the internal API refused"
         );
-    }
-}
-
-impl Recent {
-    /// Whether a line is due; if so, how many were left out since the last.
-    fn due(&mut self, now: Instant) -> Option<u64> {
-        if self.logged_at.is_some_and(|at| now < at + LOG_INTERVAL) {
-            self.not_logged += 1;
-            return None;
-        }
-        self.logged_at = Some(now);
-        Some(std::mem::take(&mut self.not_logged))
     }
 }
 
@@ -152,14 +128,5 @@ mod tests {
             assert!(!matches(sent.as_bytes(), &key("key")), "{sent:?}");
         }
         assert!(!matches(b"", &key("")) && !matches(b" ", &key(" ")));
-    }
-
-    #[test]
-    fn the_log_is_written_once_a_second() {
-        let (mut recent, start) = (Recent::default(), Instant::now());
-        assert_eq!(recent.due(start), Some(0));
-        assert_eq!(recent.due(start + LOG_INTERVAL / 2), None);
-        assert_eq!(recent.due(start + LOG_INTERVAL / 2), None);
-        assert_eq!(recent.due(start + LOG_INTERVAL), Some(2));
     }
 }

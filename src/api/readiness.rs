@@ -45,12 +45,6 @@ pub struct Report {
 }
 
 impl Readiness {
-    /// Makes the readiness of a gateway that is starting, without dependencies.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
     /// The phase the gateway is in.
     #[must_use]
     pub fn phase(&self) -> Phase {
@@ -113,7 +107,7 @@ mod tests {
 
     #[test]
     fn is_ready_only_while_serving_with_every_dependency_up() {
-        let readiness = Readiness::new();
+        let readiness = Readiness::default();
         assert!(!readiness.report().ok);
         readiness.set_phase(Phase::Serving);
         assert!(readiness.report().ok);
@@ -132,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_stop_is_final() {
-        let readiness = Readiness::new();
+        let readiness = Readiness::default();
         readiness.set_phase(Phase::Draining);
         readiness.set_phase(Phase::Serving);
         assert_eq!(readiness.phase(), Phase::Draining);

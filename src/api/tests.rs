@@ -9,7 +9,7 @@ use serde_json::Value;
 use tower::ServiceExt;
 
 use super::*;
-use crate::config::{BackpressureConfig, PresenceConfig};
+use crate::config::{BackpressureConfig, PresenceConfig, Secret};
 use crate::presence::memory::MemoryPresence;
 use crate::presence::{Page, Query, Sign};
 use crate::session::Session;
@@ -30,6 +30,7 @@ const LIMIT: usize = 2_000;
 /// One gateway's API without a socket, and the registry it acts on.
 struct Api {
     state: Arc<ApiState>,
+    in_force: Arc<ArcSwap<InForce>>,
     registry: Arc<Registry>,
     metrics: Metrics,
 }
@@ -50,20 +51,38 @@ impl Api {
             metrics.clone(),
         ));
         let presence = MemoryPresence::new(Arc::clone(&registry), PresenceConfig::default());
-        let readiness = Arc::new(Readiness::new());
+        let readiness = Arc::new(Readiness::default());
         readiness.set_phase(Phase::Serving);
+        let in_force = Arc::new(ArcSwap::from_pointee(InForce {
+            config: config(KEY, LIMIT),
+            presence: Arc::new(presence),
+        }));
         let state = Arc::new(ApiState::new(
             Arc::clone(&registry),
-            Arc::new(presence),
+            Arc::clone(&in_force),
             metrics.clone(),
             readiness,
-            settings(KEY),
         ));
         Self {
             state,
+            in_force,
             registry,
             metrics,
         }
+    }
+
+    /// Goes on with other settings, as after a reload.
+    fn set_config(&self, config: Arc<Config>) {
+        let mut next = InForce::clone(&self.in_force.load());
+        next.config = config;
+        self.in_force.store(Arc::new(next));
+    }
+
+    /// Goes on with a presence store that is down.
+    fn lose_presence(&self) {
+        let mut next = InForce::clone(&self.in_force.load());
+        next.presence = Arc::new(Down);
+        self.in_force.store(Arc::new(next));
     }
 
     fn connect(&self, user: &str, subjects: &[&str]) -> Arc<Session> {
@@ -92,7 +111,7 @@ impl Api {
         let request = request
             .body(Full::new(Bytes::copy_from_slice(body)))
             .unwrap();
-        let service = warp::service(routes(Arc::clone(&self.state), surface));
+        let service = warp::service(routes(Arc::clone(&self.state), surface, None));
         let response = service.oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
         Answer {
@@ -139,11 +158,11 @@ impl Answer {
     }
 }
 
-fn settings(key: &str) -> ApiSettings {
-    ApiSettings {
-        key: Secret::from(key.to_owned()),
-        max_body_bytes: LIMIT,
-    }
+fn config(key: &str, max_body_bytes: usize) -> Arc<Config> {
+    let mut config = Config::default();
+    config.server.api_key = Secret::from(key.to_owned());
+    config.server.max_body_bytes = max_body_bytes;
+    Arc::new(config)
 }
 
 /// A presence store that is down.

@@ -1,4 +1,6 @@
 //! `wsgw check`: validates pipeline files without starting anything.
+//!
+//! Stands beside the data path: loading and comparing are done by `config`, this prints what they find.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -6,12 +8,12 @@ use std::path::{Path, PathBuf};
 use crate::config::{self, Diagnostic, LoadError, Overrides, Severity, Symfony};
 
 /// How problems are printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub enum Format {
-    /// For people: place, message, source line, hint.
+    /// For people.
     #[default]
     Text,
-    /// For programs: one JSON list.
+    /// A list of objects.
     Json,
 }
 

@@ -1,4 +1,6 @@
 //! `wsgw dev`: a gateway that needs nothing, and says at once how to use it.
+//!
+//! Stands around `dev`, as `run` stands around `server`.
 
 use std::fmt::Write as _;
 use std::io::{ErrorKind, IsTerminal as _, Write as _};
@@ -7,12 +9,12 @@ use std::process::{Command, ExitCode, Stdio};
 
 use clap::Args;
 
-use super::run::{Signals, serve};
+use super::run::{on_runtime, serve};
 use super::{fail, printed};
+use crate::clock::unix_now;
 use crate::config::{LogFormat, LoggingConfig};
 use crate::dev::{DevError, DevGateway, DevOptions, PIPELINE, TokenRequest};
 use crate::server::StartError;
-use crate::session::unix_now;
 use crate::telemetry::logs;
 
 /// How to start the development gateway.
@@ -50,18 +52,7 @@ pub(super) fn run(args: &DevArgs) -> ExitCode {
     if let Err(error) = logs::start(&logging) {
         return fail(&format_args!("--log-level: {error}"));
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-    {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(&error),
-    };
-    runtime.block_on(async {
-        let signals = match Signals::listen() {
-            Ok(signals) => signals,
-            Err(error) => return fail(&error),
-        };
+    on_runtime(async |signals| {
         let options = DevOptions {
             listen: args.listen.clone(),
             user: args.user.clone(),

@@ -1,4 +1,6 @@
 //! `wsgw explain`: prints the compiled stack and every effective value with where it came from.
+//!
+//! Stands beside the data path: it shows the settings that `pipeline` would compile.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -7,8 +9,7 @@ use std::path::Path;
 use serde_json::Value as Json;
 
 use crate::config::{self, Config, LoadError, Loaded, Mode, Overrides};
-use crate::stages::StageConfig;
-use crate::stages::fan_out::EventsMode;
+use crate::stages::fan_out::OnFull;
 
 /// Explains the pipeline in `file` to `out` and gives the exit code: 0, or 1 with the problems printed.
 ///
@@ -82,54 +83,15 @@ fn explain(name: &str, loaded: &Loaded, out: &mut dyn Write) -> io::Result<()> {
 }
 
 fn sinks(config: &Config, out: &mut dyn Write) -> io::Result<()> {
-    let fan_out = config.stages.iter().find_map(|stage| match stage {
-        StageConfig::FanOut(fan_out) => Some(fan_out),
-        _ => None,
-    });
-    let mode = fan_out
-        .and_then(|fan_out| fan_out.events_mode)
-        .unwrap_or(match config.mode {
-            Mode::Terminator => EventsMode::Webhook,
-            Mode::Core => EventsMode::Broker,
-        });
-    let webhook = &config.events.webhook;
-    let mut any = false;
-    if matches!(mode, EventsMode::Webhook | EventsMode::Both) && !webhook.url.is_empty() {
-        any = true;
-        writeln!(
-            out,
-            "  webhook: POST {}, {}",
-            without_password(&webhook.url),
-            if webhook.secret.is_empty() {
-                "unsigned"
-            } else {
-                "signed"
-            }
-        )?;
-        writeln!(
-            out,
-            "    tries: {} of at most {} s each, {} s before the second, doubled with jitter up to {} s",
-            webhook.retry_attempts,
-            webhook.timeout_seconds,
-            webhook.retry_base_seconds,
-            webhook.retry_max_seconds
-        )?;
-        let full = match fan_out.map(|fan_out| fan_out.on_full).unwrap_or_default() {
-            crate::stages::fan_out::OnFull::Wait => "the client's reads pause",
-            crate::stages::fan_out::OnFull::Reject => "the client is answered overloaded",
-            crate::stages::fan_out::OnFull::Close => "the connection is closed with 1013",
-        };
-        writeln!(
-            out,
-            "    buffer: {} events, {} bytes, {} requests at once; full: {full}",
-            webhook.buffer.max_events, webhook.buffer.max_bytes, webhook.concurrency
-        )?;
+    let to_webhook = config.events_mode().has_webhook() && !config.events.webhook.url.is_empty();
+    let to_stdout = config.events.stdout.enabled;
+    if to_webhook {
+        webhook(config, out)?;
     }
-    if config.events.stdout.enabled {
-        any = true;
+    if to_stdout {
         writeln!(out, "  stdout: one JSON line an event")?;
     }
-    if !any {
+    if !to_webhook && !to_stdout {
         writeln!(out, "  none: events go nowhere")?;
     }
     let file = &config.events.dead_letters.file;
@@ -142,6 +104,39 @@ fn sinks(config: &Config, out: &mut dyn Write) -> io::Result<()> {
             file.path, file.max_files, file.max_bytes
         )
     }
+}
+
+fn webhook(config: &Config, out: &mut dyn Write) -> io::Result<()> {
+    let webhook = &config.events.webhook;
+    let signed = if webhook.secret.is_empty() {
+        "unsigned"
+    } else {
+        "signed"
+    };
+    let on_full = config.fan_out().map(|fan_out| fan_out.on_full);
+    let full = match on_full.unwrap_or_default() {
+        OnFull::Wait => "the client's reads pause",
+        OnFull::Reject => "the client is answered overloaded",
+        OnFull::Close => "the connection is closed with 1013",
+    };
+    writeln!(
+        out,
+        "  webhook: POST {}, {signed}",
+        without_password(&webhook.url)
+    )?;
+    writeln!(
+        out,
+        "    tries: {} of at most {} s each, {} s before the second, doubled with jitter up to {} s",
+        webhook.retry_attempts,
+        webhook.timeout_seconds,
+        webhook.retry_base_seconds,
+        webhook.retry_max_seconds
+    )?;
+    writeln!(
+        out,
+        "    buffer: {} events, {} bytes, {} requests at once; full: {full}",
+        webhook.buffer.max_events, webhook.buffer.max_bytes, webhook.concurrency
+    )
 }
 
 /// Shows a value as the file would write it.

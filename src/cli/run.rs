@@ -1,4 +1,6 @@
 //! `wsgw run`: serves a pipeline until it is told to stop.
+//!
+//! Stands around `server`: it loads, logs, starts, and turns signals into a stop.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -28,18 +30,7 @@ pub(super) fn run(file: Option<PathBuf>, overrides: &Overrides) -> ExitCode {
             message = %warning.message,
         );
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-    {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(&error),
-    };
-    runtime.block_on(async {
-        let signals = match Signals::listen() {
-            Ok(signals) => signals,
-            Err(error) => return fail(&error),
-        };
+    on_runtime(async |signals| {
         let hash = loaded.hash;
         let extras = Extras {
             config_hash: hash.clone(),
@@ -55,6 +46,23 @@ pub(super) fn run(file: Option<PathBuf>, overrides: &Overrides) -> ExitCode {
                 );
                 serve(gateway, signals).await
             }
+            Err(error) => fail(&error),
+        }
+    })
+}
+
+/// Runs a command on a runtime of its own, with signals caught from the start.
+pub(super) fn on_runtime(command: impl AsyncFnOnce(Signals) -> ExitCode) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&error),
+    };
+    runtime.block_on(async {
+        match Signals::listen() {
+            Ok(signals) => command(signals).await,
             Err(error) => fail(&error),
         }
     })

@@ -1,4 +1,6 @@
 //! `wsgw schema`: prints the JSON Schema of a pipeline file.
+//!
+//! Stands beside the data path: the schema is derived from the structs that `config` fills.
 
 use std::io::{self, Write};
 

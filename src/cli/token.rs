@@ -1,4 +1,6 @@
 //! `wsgw token`: a signed token for trying things out.
+//!
+//! Stands before the data path: what it prints is what a client connects with.
 
 use std::fs;
 use std::io;

@@ -6,11 +6,11 @@ use serde_json::{Number, Value as Json};
 
 use super::document::{Node, Value};
 use super::shape::{Kind, Shape, Word};
-use super::suggest::nearest;
+use super::suggest::{nearest, quoted_list};
 
 /// What is wrong with a value; the caller adds which value and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Complaint {
+pub(super) struct Complaint {
     /// The code of the problem.
     pub code: &'static str,
     /// What is wrong, to be read after the path.
@@ -273,11 +273,7 @@ fn choice(shape: &Shape, words: &[Word], text: &str) -> Result<Json, Complaint> 
         return Ok(Json::String(text.to_owned()));
     }
     let names: Vec<_> = words.iter().map(|word| word.name.as_str()).collect();
-    let listed = names
-        .iter()
-        .map(|name| format!("`{name}`"))
-        .collect::<Vec<_>>()
-        .join(", ");
+    let listed = quoted_list(names.iter().copied());
     let is = if names.len() == 1 {
         "is not"
     } else {

@@ -6,7 +6,7 @@ use std::fmt;
 
 /// A place in the text, counted from 1, in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Mark {
+pub(super) struct Mark {
     /// The line.
     pub line: usize,
     /// The column, in characters rather than bytes.
@@ -15,28 +15,28 @@ pub struct Mark {
 
 impl Mark {
     /// The first character of a file, where problems go that have no better place.
-    pub const START: Self = Self { line: 1, column: 1 };
+    pub(super) const START: Self = Self { line: 1, column: 1 };
 }
 
 /// The way from the root of a document to one value: map keys, and list indices as decimal numbers.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct KeyPath(Vec<String>);
+pub(super) struct KeyPath(Vec<String>);
 
 impl KeyPath {
     /// Gives the path of `segments`, from the document's root.
-    pub fn of<S: Into<String>>(segments: impl IntoIterator<Item = S>) -> Self {
+    pub(super) fn of<S: Into<String>>(segments: impl IntoIterator<Item = S>) -> Self {
         Self(segments.into_iter().map(Into::into).collect())
     }
 
     /// Gives the path of a dotted text relative to the root key, such as `server.listen`.
     #[must_use]
-    pub fn setting(dotted: &str) -> Self {
+    pub(super) fn setting(dotted: &str) -> Self {
         Self::of(std::iter::once("snoke_ws").chain(dotted.split('.')))
     }
 
     /// Gives the path of `key` below this one.
     #[must_use]
-    pub fn child(&self, key: impl Into<String>) -> Self {
+    pub(super) fn child(&self, key: impl Into<String>) -> Self {
         let mut segments = self.0.clone();
         segments.push(key.into());
         Self(segments)
@@ -44,20 +44,20 @@ impl KeyPath {
 
     /// Gives the path one step nearer to the root, if this is not the root.
     #[must_use]
-    pub fn parent(&self) -> Option<Self> {
+    pub(super) fn parent(&self) -> Option<Self> {
         let (_, rest) = self.0.split_last()?;
         Some(Self(rest.to_vec()))
     }
 
     /// Gives the path's steps from the root.
     #[must_use]
-    pub fn segments(&self) -> &[String] {
+    pub(super) fn segments(&self) -> &[String] {
         &self.0
     }
 
     /// Tells whether `self` is `other` or lies below it.
     #[must_use]
-    pub fn is_within(&self, other: &Self) -> bool {
+    pub(super) fn is_within(&self, other: &Self) -> bool {
         self.0.starts_with(&other.0)
     }
 }
@@ -88,7 +88,7 @@ impl fmt::Display for KeyPath {
 
 /// A variable that a `${…}` names.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Variable {
+pub(super) struct Variable {
     /// The variable's name.
     pub name: String,
     /// Whether it gave the value; if not, the default after `:-` did.
@@ -97,7 +97,7 @@ pub struct Variable {
 
 /// A value of the file.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Value {
+pub(super) enum Value {
     /// Nothing, `~` or `null`.
     Null,
     /// `true` or `false`.
@@ -118,7 +118,7 @@ pub enum Value {
 
 /// A value and its place.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Node {
+pub(super) struct Node {
     /// The value.
     pub value: Value,
     /// A scalar as the file writes it, without quotes; empty for lists and maps.
@@ -135,7 +135,7 @@ pub struct Node {
 
 /// A key of a map with its value.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Entry {
+pub(super) struct Entry {
     /// The key.
     pub key: String,
     /// Where the key begins.
@@ -147,7 +147,7 @@ pub struct Entry {
 impl Node {
     /// Makes a scalar that does not come from a file's text, such as the value of a variable.
     #[must_use]
-    pub fn bare_text(text: &str) -> Self {
+    pub(super) fn bare_text(text: &str) -> Self {
         Self {
             value: Value::Text(text.to_owned()),
             raw: text.to_owned(),
@@ -160,7 +160,7 @@ impl Node {
 
     /// Gives the entry of `key`, if this is a map that has it.
     #[must_use]
-    pub fn entry(&self, key: &str) -> Option<&Entry> {
+    pub(super) fn entry(&self, key: &str) -> Option<&Entry> {
         match &self.value {
             Value::Map(entries) => entries.iter().find(|entry| entry.key == key),
             _ => None,
@@ -169,7 +169,7 @@ impl Node {
 
     /// Follows `path` and gives where its last step is named, and its value.
     #[must_use]
-    pub fn find(&self, path: &KeyPath) -> Option<(Mark, &Self)> {
+    pub(super) fn find(&self, path: &KeyPath) -> Option<(Mark, &Self)> {
         let mut found = (self.start, self);
         for segment in path.segments() {
             found = if let Value::List(items) = &found.1.value {
@@ -185,7 +185,7 @@ impl Node {
 
     /// Gives the place of `path`'s key, or of its nearest parent that exists.
     #[must_use]
-    pub fn nearest_key(&self, path: &KeyPath) -> Mark {
+    pub(super) fn nearest_key(&self, path: &KeyPath) -> Mark {
         let mut path = path.clone();
         loop {
             if let Some((mark, _)) = self.find(&path) {

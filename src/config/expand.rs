@@ -11,7 +11,7 @@ use super::problem::Problem;
 const MAX_DEPTH: usize = 8;
 
 /// Expands every scalar below `node`; one that cannot be expanded becomes [`Value::Broken`].
-pub fn expand(node: &mut Node, env: &EnvVars, problems: &mut Vec<Problem>) {
+pub(super) fn expand(node: &mut Node, env: &EnvVars, problems: &mut Vec<Problem>) {
     match &mut node.value {
         Value::List(items) => {
             for item in items {

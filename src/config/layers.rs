@@ -18,7 +18,7 @@ const FILE: &str = "file";
 
 /// Which layer a value came from.
 #[derive(Debug, Clone, Copy)]
-pub enum Layer<'a> {
+pub(super) enum Layer<'a> {
     /// The built-in defaults.
     Defaults,
     /// The file.
@@ -29,7 +29,7 @@ pub enum Layer<'a> {
 
 /// The merged layers, with the way back from each value to its layer.
 #[derive(Debug)]
-pub struct Layers<'a> {
+pub(super) struct Layers<'a> {
     file: &'a Node,
     overrides: &'a [Override],
     names: HashMap<Tag, String>,
@@ -58,7 +58,7 @@ impl<'a> Layers<'a> {
     /// # Errors
     ///
     /// Fails if figment does, which takes defaults that cannot be serialised.
-    pub fn merge(file: &'a Node, overrides: &'a [Override]) -> Result<Self, Box<Error>> {
+    pub(super) fn merge(file: &'a Node, overrides: &'a [Override]) -> Result<Self, Box<Error>> {
         let mut defaults = Merged::serialize(Config::default()).map_err(Box::new)?;
         if let Merged::Dict(_, dict) = &mut defaults {
             // An empty list would replace nothing, but a map by place must not meet a list.
@@ -79,11 +79,7 @@ impl<'a> Layers<'a> {
         for (index, over) in overrides.iter().enumerate() {
             let mut value = to_merged(&over.node, &over.path);
             for (depth, segment) in over.path.segments().iter().enumerate().skip(1).rev() {
-                let key = if depth == 2 && over.path.segments()[1] == "stages" {
-                    place(segment)
-                } else {
-                    segment.clone()
-                };
+                let key = merged_key(&over.path, depth, segment);
                 value = Merged::from(Dict::from([(key, value)]));
             }
             figment = figment.merge(provider(&index.to_string(), value));
@@ -101,7 +97,7 @@ impl<'a> Layers<'a> {
 
     /// Tells which layer `value`, a part of [`Layers::merged`], came from.
     #[must_use]
-    pub fn layer(&self, value: &Merged) -> Layer<'a> {
+    pub(super) fn layer(&self, value: &Merged) -> Layer<'a> {
         match self.names.get(&value.tag()).map(String::as_str) {
             Some(FILE) => Layer::File,
             Some(name) => match name
@@ -118,14 +114,10 @@ impl<'a> Layers<'a> {
 
     /// Tells which layer gives the setting at `path`, and names the variable or flag it came from, if any.
     #[must_use]
-    pub fn trace(&self, path: &KeyPath) -> (Layer<'a>, String) {
+    pub(super) fn trace(&self, path: &KeyPath) -> (Layer<'a>, String) {
         let mut value = &self.merged;
         for (depth, segment) in path.segments().iter().enumerate().skip(1) {
-            let key = if depth == 2 && path.segments()[1] == "stages" {
-                place(segment)
-            } else {
-                segment.clone()
-            };
+            let key = merged_key(path, depth, segment);
             match value {
                 Merged::Dict(_, dict) => match dict.get(&key) {
                     Some(child) => value = child,
@@ -143,7 +135,7 @@ impl<'a> Layers<'a> {
 
     /// Finds the value at `path` as its layer wrote it.
     #[must_use]
-    pub fn node(&self, layer: Layer<'a>, path: &KeyPath) -> Option<&'a Node> {
+    pub(super) fn node(&self, layer: Layer<'a>, path: &KeyPath) -> Option<&'a Node> {
         match layer {
             Layer::Defaults => None,
             Layer::File => self.file.find(path).map(|(_, node)| node),
@@ -181,6 +173,14 @@ fn provenance_used(node: &Node, layer: Layer<'_>) -> String {
         [] => String::new(),
         [one] => format!(" (from environment variable {one})"),
         several => format!(" (from environment variables {})", several.join(", ")),
+    }
+}
+
+/// Names the step of `path` at `depth` as the merged settings do.
+fn merged_key(path: &KeyPath, depth: usize, segment: &str) -> String {
+    match path.segments() {
+        [_, list, ..] if depth == 2 && list == "stages" => place(segment),
+        _ => segment.to_owned(),
     }
 }
 

@@ -28,8 +28,6 @@ pub struct Loaded {
     pub warnings: Vec<Diagnostic>,
     /// Where each setting came from.
     pub origins: Origins,
-    /// The file's text.
-    pub source: String,
     /// Digest of the effective settings, secrets included: equal if and only if nothing changed.
     pub hash: String,
 }
@@ -122,7 +120,6 @@ pub fn load_str(name: &str, text: &str, overrides: &Overrides) -> Result<Loaded,
                 config,
                 warnings: diagnostics,
                 origins,
-                source: text.to_owned(),
                 hash,
             })
         }

@@ -14,6 +14,7 @@ use crate::sinks::dead_letter_file::DeadLetterFileConfig;
 use crate::sinks::stdout::StdoutConfig;
 use crate::sinks::webhook::WebhookConfig;
 use crate::stages::StageConfig;
+use crate::stages::fan_out::{EventsMode, FanOutConfig};
 
 /// A pipeline file: one document with the root key `snoke_ws`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
@@ -45,6 +46,29 @@ pub struct Config {
     pub tracing: TracingConfig,
     /// Log level and format.
     pub logging: LoggingConfig,
+}
+
+impl Config {
+    /// The settings of `fan_out`, which validation demands as the last stage.
+    #[must_use]
+    pub fn fan_out(&self) -> Option<&FanOutConfig> {
+        self.stages.iter().find_map(|stage| match stage {
+            StageConfig::FanOut(fan_out) => Some(fan_out),
+            _ => None,
+        })
+    }
+
+    /// Which sinks get events: as `fan_out` says, else as the mode implies.
+    #[must_use]
+    pub fn events_mode(&self) -> EventsMode {
+        let Some(fan_out) = self.fan_out() else {
+            return EventsMode::None;
+        };
+        fan_out.events_mode.unwrap_or(match self.mode {
+            Mode::Terminator => EventsMode::Webhook,
+            Mode::Core => EventsMode::Broker,
+        })
+    }
 }
 
 /// How the gateway talks to the backend.

@@ -6,7 +6,7 @@ use super::EnvVars;
 use super::document::{KeyPath, Node, Value};
 use super::problem::Problem;
 use super::shape::{Field, Kind, Shape};
-use super::suggest::nearest;
+use super::suggest::{nearest, quoted_list};
 use super::yaml;
 
 /// What overrides a file, as the process received it.
@@ -34,7 +34,7 @@ impl Overrides {
 
 /// Who set a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Setter {
+pub(super) enum Setter {
     /// The variable of this name.
     Env(String),
     /// The `--set` flag with this path.
@@ -44,7 +44,7 @@ pub enum Setter {
 impl Setter {
     /// Names the setter as in "(from …)".
     #[must_use]
-    pub fn describe(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         match self {
             Self::Env(name) => format!("environment variable {name}"),
             Self::Flag(path) => format!("--set {path}"),
@@ -54,7 +54,7 @@ impl Setter {
 
 /// One value that overrides the file.
 #[derive(Debug, Clone)]
-pub struct Override {
+pub(super) struct Override {
     /// Who set it.
     pub setter: Setter,
     /// What it sets.
@@ -66,7 +66,7 @@ pub struct Override {
 const PREFIX: &str = "wsgw__";
 
 /// Turns the texts of `overrides` into values for `root`, the lowest precedence first.
-pub fn resolve(
+pub(super) fn resolve(
     overrides: &Overrides,
     document: &Shape,
     root: &Node,
@@ -119,57 +119,22 @@ impl Resolver<'_> {
         value: &str,
     ) -> Option<Override> {
         let document = self.document;
-        let mut field = document.fields().first()?;
-        let mut path = KeyPath::of([field.name.as_str()]);
-        let mut rest = segments;
-        let stages = field.shape.field("stages")?;
+        let root = document.fields().first()?;
+        let stages = root.shape.field("stages")?;
         let Kind::List(item) = &stages.shape.kind else {
             return None;
         };
+        let (first, after) = segments.split_first()?;
         // A path that begins with a stage's name is short for one below `stages`.
-        let is_stage = |name: &str| item.field(name).is_some() && field.shape.field(name).is_none();
-        if rest.first() == Some(&"stages") || rest.first().is_some_and(|name| is_stage(name)) {
-            path = path.child("stages");
-            if rest[0] == "stages" {
-                rest = &rest[1..];
-            }
-            let Some((name, after)) = rest.split_first() else {
-                self.refuse(
-                    &setter,
-                    &path,
-                    "bad_override",
-                    "the list of stages cannot be overridden as a whole",
-                    Some("set one key: `stages.<name>.<key>`".into()),
-                );
-                return None;
-            };
-            let Some(stage) = item.field(name) else {
-                self.unknown(&setter, &path, name, item.fields(), "stages", separator);
-                return None;
-            };
-            let index = self
-                .root
-                .find(&path)
-                .and_then(|(_, list)| match &list.value {
-                    Value::List(items) => items.iter().position(|item| item.entry(name).is_some()),
-                    _ => None,
-                });
-            let Some(index) = index else {
-                self.refuse(
-                    &setter,
-                    &path,
-                    "override_missing_stage",
-                    format!("the file has no stage `{name}`"),
-                    Some(format!(
-                        "add `- {name}: {{}}` to `stages`, or drop the override"
-                    )),
-                );
-                return None;
-            };
-            path = path.child(index.to_string()).child(*name);
-            field = stage;
-            rest = after;
-        }
+        let is_stage = item.field(first).is_some() && root.shape.field(first).is_none();
+        let path = KeyPath::of([root.name.as_str()]);
+        let (mut path, mut field, rest) = if *first == "stages" {
+            self.stage(&setter, &path, item, after, separator)?
+        } else if is_stage {
+            self.stage(&setter, &path, item, segments, separator)?
+        } else {
+            (path, root, segments)
+        };
         let mut walked = path
             .segments()
             .last()
@@ -201,6 +166,52 @@ impl Resolver<'_> {
         }
         let node = self.value(&setter, &path, &field.shape, value)?;
         Some(Override { setter, path, node })
+    }
+
+    /// Follows a path that begins with a stage's name into the file's list of stages.
+    fn stage<'b, 'c>(
+        &mut self,
+        setter: &Setter,
+        parent: &KeyPath,
+        item: &'b Shape,
+        segments: &'c [&'c str],
+        separator: &str,
+    ) -> Option<(KeyPath, &'b Field, &'c [&'c str])> {
+        let path = parent.child("stages");
+        let Some((name, rest)) = segments.split_first() else {
+            self.refuse(
+                setter,
+                &path,
+                "bad_override",
+                "the list of stages cannot be overridden as a whole",
+                Some("set one key: `stages.<name>.<key>`".into()),
+            );
+            return None;
+        };
+        let Some(stage) = item.field(name) else {
+            self.unknown(setter, &path, name, item.fields(), "stages", separator);
+            return None;
+        };
+        let index = self
+            .root
+            .find(&path)
+            .and_then(|(_, list)| match &list.value {
+                Value::List(items) => items.iter().position(|item| item.entry(name).is_some()),
+                _ => None,
+            });
+        let Some(index) = index else {
+            self.refuse(
+                setter,
+                &path,
+                "override_missing_stage",
+                format!("the file has no stage `{name}`"),
+                Some(format!(
+                    "add `- {name}: {{}}` to `stages`, or drop the override"
+                )),
+            );
+            return None;
+        };
+        Some((path.child(index.to_string()).child(*name), stage, rest))
     }
 
     fn value(
@@ -280,13 +291,7 @@ impl Resolver<'_> {
         } else if known.is_empty() {
             None
         } else {
-            Some(format!(
-                "known here: {}",
-                names
-                    .map(|name| format!("`{name}`"))
-                    .collect::<Vec<_>>()
-                    .join(", ")
-            ))
+            Some(format!("known here: {}", quoted_list(names)))
         };
         let shown = if segment.is_empty() {
             format!("an empty name between two `{separator}`")

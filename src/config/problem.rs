@@ -8,7 +8,7 @@ use super::document::Mark;
 
 /// A problem at a place in the text.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
+pub(super) struct Problem {
     /// Where it is.
     pub at: Mark,
     /// Its code, a row of [`codes::TABLE`].
@@ -21,7 +21,7 @@ pub struct Problem {
 
 impl Problem {
     /// Makes a problem without a hint.
-    pub fn at(at: Mark, code: &'static str, message: impl Into<String>) -> Self {
+    pub(super) fn at(at: Mark, code: &'static str, message: impl Into<String>) -> Self {
         Self {
             at,
             code,
@@ -32,14 +32,14 @@ impl Problem {
 
     /// Adds what to do about it.
     #[must_use]
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
     /// Gives the severity that the table of codes names.
     #[must_use]
-    pub fn severity(&self) -> Severity {
+    pub(super) fn severity(&self) -> Severity {
         codes::severity(self.code)
     }
 }

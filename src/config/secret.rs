@@ -1,4 +1,6 @@
 //! A string that never shows itself in logs, `explain` or error messages.
+//!
+//! Stands in the settings wherever a value must not be read by whoever may read the file.
 
 use std::fmt;
 

@@ -5,11 +5,12 @@
 
 use super::document::{KeyPath, Mark, Node};
 use super::layers::{Layer, Layers};
-use super::model::{Config, Mode};
+use super::model::Config;
 use super::problem::Problem;
+use super::suggest::{nearest, quoted_list};
 use super::validate::Checked;
 use crate::stages::StageConfig;
-use crate::stages::auth::{AuthConfig, JwtAlgorithm, TokenSource};
+use crate::stages::auth::{AuthConfig, TokenSource};
 use crate::stages::fan_out::EventsMode;
 use crate::stages::ordering_key::{OrderingStrategy, PartitionMode};
 
@@ -17,7 +18,7 @@ mod addresses;
 mod secrets;
 
 /// Reports everything about `config` that cannot work or surprises.
-pub fn check(
+pub(super) fn check(
     config: &Config,
     root: &Node,
     layers: &Layers<'_>,
@@ -123,9 +124,7 @@ impl Review<'_> {
     }
 
     fn order(&mut self) {
-        let list = KeyPath::setting("stages");
-        let stages = &self.checked.stages;
-        if stages.is_empty() {
+        if self.checked.stages.is_empty() {
             self.say(
                 "no_stages",
                 "stages",
@@ -134,71 +133,97 @@ impl Review<'_> {
             );
             return;
         }
+        let mut found = self.repeated_stages();
+        found.extend(self.misplaced_stages());
+        self.problems.extend(found);
+    }
+
+    /// Gives the place of the stage at `index`, or of the list without one.
+    fn stage_mark(&self, index: Option<usize>) -> Mark {
+        let list = KeyPath::setting("stages");
+        self.root.nearest_key(&match index {
+            Some(index) => list.child(index.to_string()),
+            None => list,
+        })
+    }
+
+    fn repeated_stages(&self) -> Vec<Problem> {
+        let stages = &self.checked.stages;
+        let mut found = Vec::new();
+        for (index, stage) in stages.iter().enumerate() {
+            let Some(name) = stage else { continue };
+            let Some(first) = stages.iter().take(index).position(|other| other == stage) else {
+                continue;
+            };
+            found.push(
+                Problem::at(
+                    self.stage_mark(Some(index)),
+                    "duplicate_stage",
+                    format!(
+                        "the stage `{name}` is listed twice; the first is on line {}",
+                        self.stage_mark(Some(first)).line
+                    ),
+                )
+                .hint("remove one of the two"),
+            );
+        }
+        found
+    }
+
+    fn misplaced_stages(&self) -> Vec<Problem> {
+        let stages = &self.checked.stages;
         let position = |name: &str| {
             stages
                 .iter()
                 .position(|stage| stage.as_deref() == Some(name))
         };
-        let at = |index: usize| self.root.nearest_key(&list.child(index.to_string()));
         // A stage that is written wrongly may be the one that seems to be missing.
         let whole = stages.iter().all(Option::is_some);
         let mut found = Vec::new();
-        for (index, name) in stages.iter().enumerate() {
-            if let Some(first) = stages[..index]
-                .iter()
-                .position(|other| name.is_some() && other == name)
-            {
-                let name = name.as_deref().unwrap_or_default();
-                found.push(
-                    Problem::at(
-                        at(index),
-                        "duplicate_stage",
-                        format!(
-                            "the stage `{name}` is listed twice; the first is on line {}",
-                            at(first).line
-                        ),
-                    )
-                    .hint("remove one of the two"),
-                );
-            }
-        }
+        let mut say = |index, code, message: &str, hint: &str| {
+            found.push(Problem::at(self.stage_mark(index), code, message).hint(hint));
+        };
         match position("fan_out") {
-            None if whole => found.push(
-                Problem::at(
-                    self.root.nearest_key(&list),
-                    "missing_fan_out",
-                    "the pipeline has no `fan_out`: no event would leave the gateway",
-                )
-                .hint("add `- fan_out: {}` as the last stage"),
+            None if whole => say(
+                None,
+                "missing_fan_out",
+                "the pipeline has no `fan_out`: no event would leave the gateway",
+                "add `- fan_out: {}` as the last stage",
             ),
-            Some(index) if index + 1 < stages.len() => found.push(
-                Problem::at(
-                    at(index),
-                    "fan_out_not_last",
-                    "`fan_out` must be the last stage; what stands below it would never be reached",
-                )
-                .hint("move it to the end of `stages`"),
+            Some(index) if index + 1 < stages.len() => say(
+                Some(index),
+                "fan_out_not_last",
+                "`fan_out` must be the last stage; what stands below it would never be reached",
+                "move it to the end of `stages`",
             ),
             _ => {}
         }
         match position("auth") {
-            None if whole => found.push(Problem::at(self.root.nearest_key(&list), "missing_auth", "the pipeline has no `auth`: anyone may connect").hint("add `- auth: { jwt: { … } }` as the first stage")),
-            Some(index) if index > 0 => found.push(Problem::at(at(index), "auth_not_first", "`auth` must be the first stage; what stands above it would see clients that nobody has admitted").hint("move it to the top of `stages`")),
+            None if whole => say(
+                None,
+                "missing_auth",
+                "the pipeline has no `auth`: anyone may connect",
+                "add `- auth: { jwt: { … } }` as the first stage",
+            ),
+            Some(index) if index > 0 => say(
+                Some(index),
+                "auth_not_first",
+                "`auth` must be the first stage; what stands above it would see clients that nobody has admitted",
+                "move it to the top of `stages`",
+            ),
             _ => {}
         }
         if let (Some(limit), Some(filter)) = (position("rate_limit"), position("ping_filter"))
             && limit < filter
         {
-            found.push(
-                Problem::at(
-                    at(filter),
-                    "ping_filter_below_rate_limit",
-                    "`ping_filter` stands below `rate_limit`: pings count against the limit",
-                )
-                .hint("move it above `rate_limit`, unless that is meant"),
+            say(
+                Some(filter),
+                "ping_filter_below_rate_limit",
+                "`ping_filter` stands below `rate_limit`: pings count against the limit",
+                "move it above `rate_limit`, unless that is meant",
             );
         }
-        self.problems.extend(found);
+        found
     }
 
     fn stages(&mut self) {
@@ -250,11 +275,7 @@ impl Review<'_> {
                 );
             }
             [_, second, ..] => {
-                let listed = set
-                    .iter()
-                    .map(|key| format!("`{key}`"))
-                    .collect::<Vec<_>>()
-                    .join(", ");
+                let listed = quoted_list(set.iter().copied());
                 self.say(
                     "auth_with_several_keys",
                     &format!("stages.auth.jwt.{second}"),
@@ -264,11 +285,9 @@ impl Review<'_> {
             }
             _ => {}
         }
-        let hmac = matches!(
-            jwt.algorithm,
-            JwtAlgorithm::Hs256 | JwtAlgorithm::Hs384 | JwtAlgorithm::Hs512
-        );
-        if hmac && (jwt.public_key.reveal().contains("-----BEGIN") || !jwt.jwks_url.is_empty()) {
+        if jwt.algorithm.is_symmetric()
+            && (jwt.public_key.reveal().contains("-----BEGIN") || !jwt.jwks_url.is_empty())
+        {
             let what = if jwt.jwks_url.is_empty() {
                 "a PEM public key"
             } else {
@@ -294,16 +313,10 @@ impl Review<'_> {
 
     fn events(&mut self) {
         let config = self.config;
-        let Some(fan_out) = config.stages.iter().find_map(|stage| match stage {
-            StageConfig::FanOut(fan_out) => Some(fan_out),
-            _ => None,
-        }) else {
+        let Some(fan_out) = config.fan_out() else {
             return;
         };
-        let mode = fan_out.events_mode.unwrap_or(match config.mode {
-            Mode::Terminator => EventsMode::Webhook,
-            Mode::Core => EventsMode::Broker,
-        });
+        let mode = config.events_mode();
         let path = "stages.fan_out.events_mode";
         let implied = if fan_out.events_mode.is_none() {
             " (which the mode implies)"
@@ -315,7 +328,7 @@ impl Review<'_> {
         {
             return;
         }
-        if matches!(mode, EventsMode::Broker | EventsMode::Both) {
+        if mode.has_broker() {
             let name = if mode == EventsMode::Both {
                 "both"
             } else {
@@ -330,7 +343,7 @@ impl Review<'_> {
         }
         let webhook = &config.events.webhook;
         let url = KeyPath::setting("events.webhook.url");
-        if matches!(mode, EventsMode::Webhook | EventsMode::Both) && !self.is_poisoned(&url) {
+        if mode.has_webhook() && !self.is_poisoned(&url) {
             if webhook.url.is_empty() && !config.events.stdout.enabled {
                 // Without the key in the file, the stage that selects the sink is the nearest place.
                 let place = if self.root.find(&url).is_some() {
@@ -373,7 +386,7 @@ impl Review<'_> {
         let valid = tracing_subscriber::EnvFilter::try_new(level).is_ok();
         if stray.is_some() || !valid {
             let word = stray.unwrap_or(level);
-            let hint = match super::suggest::nearest(word, LEVELS) {
+            let hint = match nearest(word, LEVELS) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => "write a level (`error`, `warn`, `info`, `debug`, `trace`, `off`) or a filter such as `info,wsgw::sinks=debug`".into(),
             };

@@ -1,10 +1,19 @@
-//! Finds the word somebody probably meant.
+//! Says which words there are, and finds the one somebody probably meant.
 //!
-//! Used wherever a message can end in "did you mean".
+//! Used wherever a message can end in "known here" or "did you mean".
+
+/// Lists words as messages do: in backticks, with commas between them.
+pub(super) fn quoted_list<'a>(words: impl IntoIterator<Item = &'a str>) -> String {
+    let quoted: Vec<_> = words.into_iter().map(|word| format!("`{word}`")).collect();
+    quoted.join(", ")
+}
 
 /// Gives the candidate most like `text`, if one is like it at all.
 #[must_use]
-pub fn nearest<'a>(text: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(super) fn nearest<'a>(
+    text: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
     let plain = |text: &str| text.to_lowercase().replace(['-', ' '], "_");
     let text = plain(text);
     if text.is_empty() {

@@ -11,11 +11,11 @@ use super::document::{Entry, KeyPath, Mark, Node, Value};
 use super::layers::{Layer, Layers, provenance};
 use super::problem::Problem;
 use super::shape::{Field, Kind, Shape};
-use super::suggest::nearest;
+use super::suggest::{nearest, quoted_list};
 
 /// What validation found.
 #[derive(Debug, Default)]
-pub struct Checked {
+pub(super) struct Checked {
     /// The document, with what is wrong left out.
     pub document: Json,
     /// Paths whose values are wrong; checks of meaning keep silent about them.
@@ -25,7 +25,7 @@ pub struct Checked {
 }
 
 /// Checks `layers` over the file `root` against `document`, the shape of a whole file.
-pub fn check(
+pub(super) fn check(
     document: &Shape,
     root: &Node,
     layers: &Layers<'_>,
@@ -334,13 +334,7 @@ impl<'a> Checker<'a, '_> {
         } else if let Some(home) = home_of(self.document, &entry.key) {
             Some(format!("`{}` belongs to `{home}`", entry.key))
         } else {
-            Some(format!(
-                "known here: {}",
-                names
-                    .map(|name| format!("`{name}`"))
-                    .collect::<Vec<_>>()
-                    .join(", ")
-            ))
+            Some(format!("known here: {}", quoted_list(names)))
         };
         let (at, from) = match layer {
             Some(layer @ Layer::Override(_)) => (
@@ -380,13 +374,7 @@ fn unknown_stage(item: &Shape, name: &str, at: Mark) -> Problem {
     let names = item.fields().iter().map(|field| field.name.as_str());
     let hint = match nearest(name, names.clone()) {
         Some(near) => format!("did you mean `{near}`?"),
-        None => format!(
-            "the stages are {}",
-            names
-                .map(|name| format!("`{name}`"))
-                .collect::<Vec<_>>()
-                .join(", ")
-        ),
+        None => format!("the stages are {}", quoted_list(names)),
     };
     Problem::at(at, "unknown_stage", format!("there is no stage `{name}`")).hint(hint)
 }

@@ -23,7 +23,7 @@ const MAX_BYTES: usize = 1 << 20;
 
 /// What reading a text gave: a tree if there is one to go on with, and the problems.
 #[derive(Debug)]
-pub struct Parsed {
+pub(super) struct Parsed {
     /// The root, unless the text is not YAML at all.
     pub root: Option<Node>,
     /// Everything wrong with the text.
@@ -32,7 +32,7 @@ pub struct Parsed {
 
 /// Reads `text`, which must hold one document.
 #[must_use]
-pub fn parse(text: &str) -> Parsed {
+pub(super) fn parse(text: &str) -> Parsed {
     let mut problems = Vec::new();
     if text.len() > MAX_BYTES {
         problems.push(Problem::at(

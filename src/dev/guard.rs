@@ -6,9 +6,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use http::HeaderMap;
 use http::header::HOST;
 use http::uri::Authority;
-use http::{HeaderMap, StatusCode};
 
 use crate::api::Problem;
 
@@ -36,12 +36,8 @@ pub(super) fn authority(headers: &HeaderMap) -> Option<Authority> {
 
 /// Refuses a page to a name that is not this machine's.
 pub(super) fn check_host(headers: &HeaderMap) -> Result<(), Problem> {
-    let refused = || {
-        Problem::new(
-            StatusCode::FORBIDDEN,
-            "this page is served to localhost, 127.0.0.1 and [::1] only",
-        )
-    };
+    let refused =
+        || Problem::forbidden("this page is served to localhost, 127.0.0.1 and [::1] only");
     let authority = authority(headers).ok_or_else(refused)?;
     let host = authority.host();
     let address = host
@@ -62,10 +58,7 @@ pub(super) fn check_site(headers: &HeaderMap) -> Result<(), Problem> {
         .map(http::HeaderValue::as_bytes)
     {
         None | Some(b"same-origin" | b"none") => Ok(()),
-        Some(_) => Err(Problem::new(
-            StatusCode::FORBIDDEN,
-            "only the page itself may ask for this",
-        )),
+        Some(_) => Err(Problem::forbidden("only the page itself may ask for this")),
     }
 }
 

@@ -1,4 +1,6 @@
 //! What a development gateway throws away when it ends: its key pair, its API key, and the tokens it signs.
+//!
+//! Stands behind the page and the banner, which hand out what is made here.
 
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
 use base64::Engine as _;

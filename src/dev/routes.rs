@@ -4,9 +4,8 @@
 
 use std::sync::Arc;
 
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName};
+use http::header::{CONTENT_SECURITY_POLICY, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use serde::Serialize;
 use serde_json::{Value, json};
 use warp::path::FullPath;
 use warp::reply::Response;
@@ -15,7 +14,7 @@ use warp::{Filter as _, Rejection};
 use super::feed;
 use super::guard;
 use super::keys::{DevKeys, TOKEN_TTL, TokenRequest};
-use crate::api::{Pages, Problem};
+use crate::api::{self, Pages, Problem};
 use crate::config::Config;
 use crate::sinks::memory::MemorySink;
 use crate::svc::probe::Tap;
@@ -152,44 +151,35 @@ impl Site {
             guard::check_site(&asked.headers)?;
         }
         if asked.method != Method::GET && asked.method != Method::HEAD {
-            let allow = HeaderValue::from_static("GET, HEAD");
-            return Err(
-                Problem::new(StatusCode::METHOD_NOT_ALLOWED, "this path takes GET, HEAD")
-                    .with_header(ALLOW, allow),
-            );
+            return Err(Problem::method_not_allowed("GET, HEAD"));
         }
         Ok(())
     }
 
     fn data(&self, asked: &Asked) -> Result<Response, Problem> {
         match asked.path.as_str() {
-            "/dev/info" => Ok(json_answer(&self.info)),
+            "/dev/info" => Ok(api::json(StatusCode::OK, &self.info)),
             "/dev/token" => self.token(&asked.query),
             "/dev/events" => Ok(feed::response(&self.events, &self.steps)),
-            _ => Err(Problem::new(
-                StatusCode::NOT_FOUND,
-                "there is nothing at this path",
-            )),
+            _ => Err(Problem::not_found()),
         }
     }
 
     fn token(&self, query: &str) -> Result<Response, Problem> {
         let request = token_request(query)?;
-        let now = crate::session::unix_now();
+        let now = crate::clock::unix_now();
         let token = self.keys.token(&request, now).map_err(|error| {
             tracing::error!(event = "dev_token_failed", %error);
-            Problem::new(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "the token could not be signed",
-            )
+            Problem::internal("the token could not be signed")
         })?;
-        Ok(json_answer(&json!({"token": token, "user": request.user})))
+        let token = json!({"token": token, "user": request.user});
+        Ok(api::json(StatusCode::OK, &token))
     }
 }
 
 /// Reads `user=…&subject=…&subject=…&ttl=…`.
 fn token_request(query: &str) -> Result<TokenRequest, Problem> {
-    let bad = |detail: &'static str| Problem::new(StatusCode::BAD_REQUEST, detail);
+    let bad = |detail: &'static str| Problem::bad_request(detail);
     let name = |value: &str| {
         let fits = !value.trim().is_empty() && value.chars().count() <= MAX_NAME;
         fits.then(|| value.to_owned())
@@ -219,10 +209,7 @@ fn token_request(query: &str) -> Result<TokenRequest, Problem> {
 }
 
 fn document(file: &File, headers: &HeaderMap) -> Response {
-    let mut response = Response::new(file.text.into());
-    let answered = response.headers_mut();
-    answered.insert(CONTENT_TYPE, HeaderValue::from_static(file.media_type));
-    answered.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let mut response = api::answer(StatusCode::OK, file.media_type, file.text);
     // Not every browser counts the WebSocket of the same host as `self`.
     let socket = guard::authority(headers).map(|host| format!(" ws://{host} wss://{host}"));
     let policy = format!(
@@ -231,18 +218,10 @@ fn document(file: &File, headers: &HeaderMap) -> Response {
         socket.unwrap_or_default(),
     );
     let policy = HeaderValue::try_from(policy);
-    answered.insert(
+    response.headers_mut().insert(
         CONTENT_SECURITY_POLICY,
         policy.unwrap_or(HeaderValue::from_static("default-src 'none'")),
     );
-    response
-}
-
-fn json_answer(body: &impl Serialize) -> Response {
-    let mut response = Response::new(serde_json::to_vec(body).unwrap_or_default().into());
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 

@@ -1,4 +1,6 @@
 //! What each signature algorithm needs: its name, its kind of key, and who computes it.
+//!
+//! Stands below every other part of `jwt`, which ask it rather than tell the algorithms apart themselves.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,4 +1,6 @@
 //! What a token says (RFC 7519 section 4), checked against the clock and the configuration.
+//!
+//! Stands last in deciding about a token: the signature has been checked by then.
 
 use std::collections::HashSet;
 

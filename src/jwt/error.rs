@@ -1,4 +1,6 @@
 //! Why a token is refused, and why a verifier cannot be built.
+//!
+//! Stands at the exit of `jwt`: `close` says what each reason means for the client.
 
 use std::io;
 use std::path::PathBuf;

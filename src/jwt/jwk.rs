@@ -1,4 +1,6 @@
 //! A JSON Web Key Set (RFC 7517), reduced to the keys that can verify the configured algorithm.
+//!
+//! Stands between what `jwks` fetches and the keys that `verify` checks with.
 
 use aws_lc_rs::encoding::AsDer as _;
 use aws_lc_rs::signature::RsaPublicKeyComponents;

@@ -1,4 +1,6 @@
 //! Takes the token out of an upgrade request.
+//!
+//! Stands first: `auth` asks it before there is anything to verify.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -18,14 +20,6 @@ pub struct FoundToken {
     pub token: String,
     /// The place that had it.
     pub source: TokenSource,
-}
-
-impl FoundToken {
-    /// Returns whether the token came as a subprotocol, so that the answer must name `bearer`.
-    #[must_use]
-    pub fn by_subprotocol(&self) -> bool {
-        self.source == TokenSource::Subprotocol
-    }
 }
 
 impl fmt::Debug for FoundToken {

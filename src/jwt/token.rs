@@ -1,4 +1,6 @@
 //! A token's shape (JWS compact serialisation, RFC 7515), before anything in it is believed.
+//!
+//! Stands between the text that `source` finds and the key that proves it.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

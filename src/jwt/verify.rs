@@ -1,8 +1,9 @@
 //! Decides whether a token admits its bearer.
+//!
+//! Stands at the entry of `jwt`: the `auth` stage asks it at the upgrade and at each renewal.
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::claims::{ClaimRules, Claims};
 use super::error::{AuthError, KeyError, VerifierError};
@@ -106,13 +107,6 @@ impl Inner {
         let key = keys.find(token.kid()).ok_or(AuthError::UnknownKey)?;
         self.decide(token, key, now)
     }
-}
-
-/// Returns the current time as tokens write it; a clock before 1970 counts as 1970.
-#[must_use]
-pub fn unix_seconds(time: SystemTime) -> f64 {
-    time.duration_since(UNIX_EPOCH)
-        .map_or(0.0, |since| since.as_secs_f64())
 }
 
 fn load(config: &JwtConfig, patience: Patience) -> Result<Keys, VerifierError> {

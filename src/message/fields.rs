@@ -1,4 +1,6 @@
 //! Finds the fields that the stages ask for in a message's text, without building a DOM.
+//!
+//! Stands between the frame's text and the stages, which then read a field without parsing again.
 
 use std::fmt;
 

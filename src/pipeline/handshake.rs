@@ -1,4 +1,6 @@
 //! What passes the handshake stack: an upgrade request on its way to a session.
+//!
+//! Stands between the upgrade, which makes a [`Handshake`], and the registry, which takes the session.
 
 use std::future::{Ready, ready};
 use std::net::IpAddr;

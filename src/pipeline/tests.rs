@@ -39,28 +39,25 @@ fn one_message() -> StageConfig {
 fn compiled(
     config: Config,
     memory: Option<MemorySink>,
-    shared: &Shared,
+    shared: &Kept,
 ) -> Result<Generation, CompileError> {
     let metrics = Metrics::new().unwrap();
     let deliveries = sinks::build(&config, &metrics, memory).unwrap();
     let config = Arc::new(config);
-    compile(
-        1,
-        Arc::clone(&config),
-        Ingredients {
-            config: &config,
-            shared,
-            metrics: &metrics,
-            deliveries: &deliveries,
-            fields: &mut FieldSet::default(),
-            tap: None,
-        },
-    )
+    let ingredients = Ingredients {
+        config: &config,
+        shared,
+        metrics: &metrics,
+        deliveries: &deliveries,
+        fields: FieldSet::default(),
+        tap: None,
+    };
+    compile(1, ingredients)
 }
 
 /// What becomes of the same message sent twice.
 async fn twice(stages: Vec<StageConfig>, text: &str) -> Vec<String> {
-    let generation = compiled(config(stages), None, &Shared::default()).unwrap();
+    let generation = compiled(config(stages), None, &Kept::default()).unwrap();
     let mut stack = generation
         .messages
         .new_service(Session::for_tests("1", &[]));
@@ -103,7 +100,7 @@ async fn every_event_passes_the_stages_and_reaches_the_sink() {
     let memory = MemorySink::new(10);
     let mut events = memory.subscribe();
     let stages = vec![StageConfig::Trace(TraceConfig::default()), fan_out()];
-    let generation = compiled(config(stages), Some(memory), &Shared::default()).unwrap();
+    let generation = compiled(config(stages), Some(memory), &Kept::default()).unwrap();
     let mut stack = generation
         .messages
         .new_service(Session::for_tests("1", &[]));
@@ -134,7 +131,7 @@ async fn a_stack_without_fan_out_at_its_end_does_not_compile() {
         vec![fan_out(), one_message()],
         vec![fan_out(), fan_out()],
     ] {
-        let error = compiled(config(stages), None, &Shared::default()).unwrap_err();
+        let error = compiled(config(stages), None, &Kept::default()).unwrap_err();
         assert!(matches!(error, CompileError::NoFanOut), "{error}");
     }
 }
@@ -146,7 +143,7 @@ async fn a_setting_that_names_nothing_is_named() {
     let error = compiled(
         config(vec![StageConfig::Auth(auth), fan_out()]),
         None,
-        &Shared::default(),
+        &Kept::default(),
     )
     .unwrap_err();
     let text = error.to_string();
@@ -158,7 +155,7 @@ async fn a_setting_that_names_nothing_is_named() {
 
 #[tokio::test]
 async fn what_is_shared_outlives_a_generation() {
-    let shared = Shared::default();
+    let shared = Kept::default();
     let first = shared.keep(|| 1_u64);
     compiled(config(vec![one_message(), fan_out()]), None, &shared).unwrap();
     assert!(Arc::ptr_eq(&first, &shared.keep(|| 2_u64)));

@@ -1,13 +1,16 @@
 //! Presence in this gateway's memory: a view of the registry, so that it costs a connection nothing more.
+//!
+//! Stands between the API and the registry, which holds all that is listed.
 
 use std::sync::Arc;
 
 use futures_util::future::{self, BoxFuture, FutureExt};
 
 use super::{Entry, Page, Presence, Query, Sign};
+use crate::clock::unix_now;
 use crate::config::{PresenceConfig, PresenceStrategy};
 use crate::registry::Registry;
-use crate::session::{Session, unix_now};
+use crate::session::Session;
 use crate::svc::BoxError;
 
 /// Presence in this gateway's memory.

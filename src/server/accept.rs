@@ -1,4 +1,6 @@
 //! The accept loop: one task a socket, which speaks HTTP until an upgrade takes the socket over.
+//!
+//! Stands where a client enters: the WebSocket path goes on to `upgrade`, everything else to the API.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -48,12 +50,8 @@ impl Surface {
         } else {
             api::Surface::Public
         };
-        let routes = match pages {
-            Some(pages) => reply(api::routes_with(Arc::clone(api), surface, pages)),
-            None => reply(api::routes(Arc::clone(api), surface)),
-        };
         Self {
-            routes,
+            routes: reply(api::routes(Arc::clone(api), surface, pages)),
             websockets: true,
         }
     }
@@ -61,7 +59,7 @@ impl Surface {
     /// The API alone.
     pub(super) fn internal(api: &Arc<ApiState>) -> Self {
         Self {
-            routes: reply(api::routes(Arc::clone(api), api::Surface::Internal)),
+            routes: reply(api::routes(Arc::clone(api), api::Surface::Internal, None)),
             websockets: false,
         }
     }

@@ -8,7 +8,7 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use futures_util::{Sink, Stream};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -20,12 +20,12 @@ use tokio_tungstenite::tungstenite::{Error as WsError, Message as Frame, Utf8Byt
 
 use super::stages::Stages;
 use super::{Places, State};
-use crate::close::{self, Answer, Close, code};
-use crate::jwt::unix_seconds;
+use crate::clock::{numeric_date, seconds, unix_now};
+use crate::close::{self, Answer, Close, Ended};
 use crate::message::Message;
 use crate::outbox::Registered;
 use crate::presence::Sign;
-use crate::session::{Session, unix_now};
+use crate::session::Session;
 
 /// How long a client has to answer a close frame, and a dying connection to take what is still written to it.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -54,6 +54,8 @@ pub(super) struct Connection<S> {
     next_ping: Instant,
     pong_due: Option<Instant>,
     alarm: Pin<Box<Sleep>>,
+    /// The token's end that the alarm is set by.
+    alarm_expiry: Option<f64>,
     _places: Places,
 }
 
@@ -63,9 +65,18 @@ enum End {
     /// The gateway closes it; after a broken frame the stream cannot be parsed any further.
     Ours { close: Close, broken: bool },
     /// The client closed it.
-    Theirs { code: u16, reason: String },
+    Theirs(Ended),
     /// It was lost.
     Lost,
+}
+
+impl From<Close> for End {
+    fn from(close: Close) -> Self {
+        Self::Ours {
+            close,
+            broken: false,
+        }
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
@@ -78,8 +89,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let stages = Stages::enter(Arc::clone(&session), Arc::clone(&state));
         let server = &stages.generation().config.server;
         let heartbeat = Heartbeat {
-            interval: Duration::from_secs_f64(server.ping_interval_seconds),
-            timeout: Duration::from_secs_f64(server.pong_timeout_seconds),
+            interval: seconds(server.ping_interval_seconds),
+            timeout: seconds(server.pong_timeout_seconds),
         };
         // Connections that came together must not be pinged together for ever after.
         let first = heartbeat.interval.mul_f64(rand::random_range(0.5..=1.0));
@@ -94,6 +105,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             next_ping,
             pong_due: None,
             alarm: Box::pin(tokio::time::sleep_until(next_ping)),
+            alarm_expiry: None,
             _places: places,
         };
         connection.set_alarm();
@@ -106,7 +118,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     pub(super) async fn serve(mut self: Box<Self>) {
         let end = poll_fn(|cx| self.poll_open(cx)).await;
         // Boxed, so that the room for a connection's end is taken when it ends, and not while it is idle.
-        let (code, reason) = Box::pin(self.close(end)).await;
+        let ended = Box::pin(self.close(end)).await;
         let Self {
             stream,
             session,
@@ -118,17 +130,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         // The last event may have to wait for room in a buffer; the file descriptor need not.
         drop(stream);
         state.registry.unregister(&session);
-        state.presence.load().disconnected(&session);
+        state.in_force.load().presence.disconnected(&session);
         state.metrics.disconnects_total.inc();
         state.metrics.connections.dec();
-        state.count_close(code);
+        state
+            .metrics
+            .closes_total
+            .with_label_values(&[&*ended.label()])
+            .inc();
         tracing::info!(
             event = "ws_disconnected",
             connection_id = %session.id(),
             user_id = %session.user_id(),
-            close_code = code,
+            close_code = ended.code,
         );
-        Box::pin(stages.leave(code, reason)).await;
+        Box::pin(stages.leave(&ended)).await;
         drop(places);
     }
 
@@ -142,20 +158,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             }
             match self.poll_write(cx) {
                 Poll::Ready(Ok(None)) => {}
-                Poll::Ready(Ok(Some(close))) => {
-                    return Poll::Ready(End::Ours {
-                        close,
-                        broken: false,
-                    });
-                }
+                Poll::Ready(Ok(Some(close))) => return Poll::Ready(close.into()),
                 Poll::Ready(Err(_)) => return Poll::Ready(End::Lost),
                 // Reading on would only pile up answers that cannot be written.
                 Poll::Pending => {
                     return match self.session.outbox().register_for_close(cx.waker()) {
-                        Some(close) => Poll::Ready(End::Ours {
-                            close,
-                            broken: false,
-                        }),
+                        Some(close) => Poll::Ready(close.into()),
                         None => Poll::Pending,
                     };
                 }
@@ -189,10 +197,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     fn poll_stages(&mut self, cx: &mut Context<'_>) -> Option<End> {
         match self.stages.poll(cx)? {
             Answer::Reply(text) => self.send(text),
-            Answer::Close(close) => Some(End::Ours {
-                close,
-                broken: false,
-            }),
+            Answer::Close(close) => Some(close.into()),
         }
     }
 
@@ -213,18 +218,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 self.unflushed = true;
                 return None;
             }
-            Frame::Close(frame) => {
-                return Some(match frame {
-                    Some(frame) => End::Theirs {
-                        code: frame.code.into(),
-                        reason: frame.reason.to_string(),
-                    },
-                    None => End::Theirs {
-                        code: code::NONE,
-                        reason: String::new(),
-                    },
-                });
-            }
+            Frame::Close(frame) => return Some(End::Theirs(Ended::by_peer(frame))),
             Frame::Frame(_) => return None,
         };
         self.state.metrics.messages_total.inc();
@@ -233,7 +227,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             Some("ping" | "heartbeat") => Sign::Beat,
             _ => Sign::Message,
         };
-        self.state.presence.load().heard(&self.session, sign);
+        self.state
+            .in_force
+            .load()
+            .presence
+            .heard(&self.session, sign);
         self.stages.take(message);
         None
     }
@@ -241,7 +239,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     fn send(&mut self, text: Utf8Bytes) -> Option<End> {
         self.unflushed = true;
         // A renewed token moves the end of the connection, and is answered like any other control message.
-        self.set_alarm();
+        if self.session.expires_at() != self.alarm_expiry {
+            self.set_alarm();
+        }
         match Pin::new(&mut self.stream).start_send(Frame::Text(text)) {
             Ok(()) => None,
             Err(_) => Some(End::Lost),
@@ -288,18 +288,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 .expires_at()
                 .is_some_and(|at| until(at).is_zero())
             {
-                return Some(End::Ours {
-                    close: Close::expired(),
-                    broken: false,
-                });
+                return Some(Close::expired().into());
             }
             if self.pong_due.is_some_and(|due| due <= now) {
                 if self.unflushed {
                     // The ping itself may not have left: the client does not read.
-                    return Some(End::Ours {
-                        close: Close::too_slow(),
-                        broken: false,
-                    });
+                    return Some(Close::too_slow().into());
                 }
                 if self.stages.busy() {
                     // The pong may lie unread behind a message that waits for a full buffer.
@@ -332,34 +326,38 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         if let Some(due) = self.pong_due {
             at = at.min(due);
         }
-        if let Some(expires_at) = self.session.expires_at() {
+        self.alarm_expiry = self.session.expires_at();
+        if let Some(expires_at) = self.alarm_expiry {
             at = at.min(Instant::now() + until(expires_at));
         }
         self.alarm.as_mut().reset(at);
     }
 
-    /// Ends the connection on the wire; gives the close code and the peer's reason for the backend.
-    async fn close(&mut self, end: End) -> (u16, String) {
+    /// Ends the connection on the wire; says how it ended, for the backend.
+    async fn close(&mut self, end: End) -> Ended {
         let deadline = Instant::now() + CLOSE_TIMEOUT;
-        let told = match end {
-            End::Lost => (code::LOST, String::new()),
-            End::Theirs { code, reason } => {
+        let ended = match end {
+            End::Lost => Ended::lost(),
+            End::Theirs(ended) => {
                 // The library has the answer ready; the client may be gone already.
                 let _ = timeout_at(
                     deadline,
                     poll_fn(|cx| Pin::new(&mut self.stream).poll_flush(cx)),
                 )
                 .await;
-                (code, reason)
+                ended
             }
             End::Ours { close, broken } => {
                 let reason = timeout_at(deadline, self.close_handshake(&close, broken)).await;
-                (close.code, reason.unwrap_or_default())
+                Ended {
+                    code: close.code,
+                    reason: reason.unwrap_or_default(),
+                }
             }
         };
         // The client must not wait for the end of TCP until the backend has room for the last event.
         let _ = self.stream.get_mut().shutdown().await;
-        told
+        ended
     }
 
     /// Sends what still waits and the close frame, then reads to the peer's; returns the peer's reason.
@@ -436,8 +434,7 @@ async fn discard<S: AsyncRead + AsyncWrite + Unpin>(socket: &mut S) {
 
 /// The time left to a moment in Unix seconds; a year for whatever lies further off.
 fn until(unix: f64) -> Duration {
-    let left = (unix - unix_seconds(SystemTime::now())).clamp(0.0, 31_536_000.0);
-    Duration::try_from_secs_f64(left).unwrap_or_default()
+    seconds(unix - numeric_date())
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 use tower_service::Service;
 
 use super::State;
-use crate::close::{self, Answer, Close, code};
+use crate::close::{self, Answer, Close, Ended};
 use crate::message::{FieldSet, Message};
 use crate::pipeline::Generation;
 use crate::session::Session;
@@ -82,16 +82,13 @@ impl Stages {
                 None
             }
             // The backend was not told of the connection, so it must not stay.
-            Some(Answer::Reply(_)) if !self.announced => Some(Answer::Close(Close::new(
-                code::TRY_AGAIN,
-                "try again later",
-            ))),
+            Some(Answer::Reply(_)) if !self.announced => Some(Answer::Close(Close::try_again())),
             answer => answer,
         }
     }
 
     /// Lets the message in the stages finish, then sends `disconnected` if `connected` was published.
-    pub(super) async fn leave(mut self, code: u16, reason: String) {
+    pub(super) async fn leave(mut self, ended: &Ended) {
         if let Some(message) = self.message.take() {
             self.announced |= message.await.is_ok();
         }
@@ -99,7 +96,8 @@ impl Stages {
             return;
         }
         self.follow_reload();
-        if let Err(error) = self.stack.call(Message::disconnected(code, &reason)).await {
+        let message = Message::disconnected(ended.code, &ended.reason);
+        if let Err(error) = self.stack.call(message).await {
             self.failed(&error);
         }
     }
@@ -119,7 +117,7 @@ impl Stages {
     /// What a stage's error means for the client; logged where nobody planned for it.
     fn failed(&self, error: &BoxError) -> Answer {
         let answer = close::answer(error);
-        if matches!(&answer, Answer::Close(close) if close.code == code::INTERNAL) {
+        if matches!(&answer, Answer::Close(close) if close.is_internal()) {
             tracing::error!(event = "ws_stage_failed", connection_id = %self.session.id(), %error);
         }
         answer

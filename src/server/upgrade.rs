@@ -24,7 +24,7 @@ use warp::reply::Response;
 use super::connection::{Connection, turn_away};
 use super::{Places, State};
 use crate::api::Problem;
-use crate::close::{self, Close, Refused, code};
+use crate::close::{self, Close, Refused};
 use crate::jwt::offers_bearer;
 use crate::message::TraceContext;
 use crate::pipeline::{Generation, Handshake};
@@ -68,18 +68,14 @@ pub(super) async fn upgrade(
         trace: TraceContext::default(),
     };
     let admitted = generation.handshake.clone().oneshot(handshake).await;
-    let admitted =
-        admitted
-            .map_err(|error| close::admission(&error))
-            .and_then(|session| {
-                match state
-                    .registry
-                    .register(&session, server.max_connections_per_user)
-                {
-                    Ok(()) => Ok(session),
-                    Err(too_many) => Err(Close::new(code::TRY_AGAIN, too_many.to_string())),
-                }
-            });
+    let admitted = admitted
+        .map_err(|error| close::admission(&error))
+        .and_then(|session| {
+            state
+                .registry
+                .register(&session, server.max_connections_per_user)?;
+            Ok(session)
+        });
     state
         .metrics
         .handshake_duration_seconds
@@ -121,7 +117,7 @@ async fn open(
                 connection_id = %session.id(),
                 user_id = %session.user_id(),
             );
-            state.presence.load().connected(&session);
+            state.in_force.load().presence.connected(&session);
             let tasks = state.tasks.clone();
             // A task of its own, so that what the handshake needed does not stay for the connection's life.
             tasks.spawn(Box::new(Connection::new(stream, session, state, places)).serve());
@@ -280,21 +276,7 @@ fn refuse(state: &State, refused: &Refused) -> Response {
         .upgrades_refused_total
         .with_label_values(&[refused.label()])
         .inc();
-    let (status, retry_after) = refused.status();
-    let mut problem = Problem::new(status, refused.to_string());
-    if let Some(after) = retry_after {
-        problem = problem.with_header(header::RETRY_AFTER, HeaderValue::from(after.as_secs()));
-    }
-    if status == StatusCode::UPGRADE_REQUIRED {
-        problem = problem
-            .with_header(header::CONNECTION, HeaderValue::from_static("Upgrade"))
-            .with_header(header::UPGRADE, HeaderValue::from_static("websocket"))
-            .with_header(
-                header::SEC_WEBSOCKET_VERSION,
-                HeaderValue::from_static("13"),
-            );
-    }
-    problem.into_response()
+    Problem::from(refused).into_response()
 }
 
 #[cfg(test)]

@@ -1,4 +1,6 @@
 //! Starts the deliveries that a configuration asks for.
+//!
+//! Stands between the configuration and `fan_out`, which gets the deliveries.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +11,6 @@ use super::memory::MemorySink;
 use super::stdout::{self, StdoutSink};
 use super::webhook::{Webhook, WebhookError};
 use crate::config::{BufferConfig, Config};
-use crate::stages::StageConfig;
 use crate::telemetry::metrics::Metrics;
 
 /// Why a sink could not be made.
@@ -37,7 +38,7 @@ pub fn build(
 ) -> Result<Vec<Arc<Delivery>>, SinkError> {
     let mut sinks = Vec::new();
     let webhook = &config.events.webhook;
-    if to_webhook(config) && !webhook.url.is_empty() {
+    if config.events_mode().has_webhook() && !webhook.url.is_empty() {
         let sink = Webhook::new(webhook, &config.tracing.header_name)?.into_service();
         let settings = DeliverySettings {
             name: "webhook",
@@ -65,13 +66,6 @@ pub fn build(
         .into_iter()
         .map(|(settings, sink)| Delivery::start(settings, sink, Arc::clone(&dead_letters), metrics))
         .collect())
-}
-
-fn to_webhook(config: &Config) -> bool {
-    config.stages.iter().any(|stage| match stage {
-        StageConfig::FanOut(fan_out) => fan_out.events_mode(config).has_webhook(),
-        _ => false,
-    })
 }
 
 /// A sink within the machine: it fails for good or not at all.

@@ -5,12 +5,14 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use uuid::Uuid;
+
+use crate::clock::unix_now;
 
 /// Time that one target may take to keep one dead letter.
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -37,15 +39,12 @@ impl DeadLetter {
     /// Makes a dead letter that is given up now.
     #[must_use]
     pub fn now(reason: String, raw: Bytes, event_id: Option<Uuid>, sink: &'static str) -> Self {
-        let failed_at = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |age| age.as_secs());
         Self {
             reason,
             raw,
             event_id,
             sink,
-            failed_at,
+            failed_at: unix_now(),
         }
     }
 }

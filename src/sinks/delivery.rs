@@ -15,8 +15,7 @@
 //! event that waits for its back-off takes part in none of them.
 //!
 //! # Panics
-//! A sink that panics counts as a failed try where panics unwind. The release profile aborts instead, and the
-//! process's supervisor starts the gateway again.
+//! A sink or dead-letter target that panics counts as a failed try; the delivery goes on.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,10 +30,10 @@ use tokio_util::sync::CancellationToken;
 use self::report::Report;
 use self::room::Room;
 use self::schedule::{Freed, Schedule};
-use super::BoxSink;
 use super::dead_letter::DeadLetters;
 use crate::config::BufferConfig;
 use crate::event::Event;
+use crate::svc::BoxSink;
 use crate::telemetry::metrics::Metrics;
 
 mod report;

@@ -1,14 +1,16 @@
 //! Keeps the latest events in memory: for `wsgw dev`, and for tests that look at what was published.
+//!
+//! Stands behind a delivery like any sink.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::broadcast;
-use tower::util::BoxCloneSyncService;
 
-use super::{Batch, BoxSink};
+use super::Batch;
 use crate::event::Event;
+use crate::svc::BoxSink;
 
 /// The latest events, and a subscription to those that come.
 #[derive(Debug, Clone)]
@@ -45,7 +47,7 @@ impl MemorySink {
     /// The sink as a delivery takes it.
     #[must_use]
     pub fn into_service(self) -> BoxSink {
-        BoxCloneSyncService::new(tower::service_fn(move |batch: Batch| {
+        BoxSink::new(tower::service_fn(move |batch: Batch| {
             self.keep(&batch);
             std::future::ready(Ok(()))
         }))

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
-use tower::util::BoxCloneSyncService;
 
-use super::{Batch, BoxSink, DeliveryError, Retry};
+use super::{Batch, DeliveryError, Retry};
+use crate::svc::BoxSink;
 
 /// Events written at once, which is the largest batch that makes sense for this sink.
 pub const MAX_BATCH: usize = 256;
@@ -59,7 +59,7 @@ impl StdoutSink {
     #[must_use]
     pub fn into_service(self) -> BoxSink {
         let sink = Arc::new(self);
-        BoxCloneSyncService::new(tower::service_fn(move |batch: Batch| {
+        BoxSink::new(tower::service_fn(move |batch: Batch| {
             let sink = Arc::clone(&sink);
             async move { sink.write(batch).await }
         }))

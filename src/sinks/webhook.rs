@@ -10,7 +10,7 @@
 use std::error::Error as _;
 use std::io::ErrorKind;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -25,17 +25,19 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::{Client, Error as ClientError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use percent_encoding::percent_decode_str;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
-use tower::util::BoxCloneSyncService;
 use url::Url;
 
 use self::signature::Signer;
 use super::delivery::RetryPolicy;
-use super::{Batch, BoxSink, DeliveryError, Retry};
+use super::{Batch, DeliveryError, Retry};
+use crate::clock::{seconds, unix_now};
 use crate::config::{BufferConfig, Secret};
 use crate::event::Event;
+use crate::svc::BoxSink;
 
 mod signature;
 #[cfg(test)]
@@ -107,11 +109,6 @@ impl WebhookConfig {
             max: seconds(self.retry_max_seconds),
         }
     }
-}
-
-/// A duration of seconds that validation has bounded.
-fn seconds(seconds: f64) -> Duration {
-    Duration::try_from_secs_f64(seconds).unwrap_or(Duration::ZERO)
 }
 
 /// Which signature headers a webhook carries.
@@ -210,7 +207,7 @@ impl Webhook {
     #[must_use]
     pub fn into_service(self) -> BoxSink {
         let webhook = Arc::new(self);
-        BoxCloneSyncService::new(tower::service_fn(move |batch: Batch| {
+        BoxSink::new(tower::service_fn(move |batch: Batch| {
             let webhook = Arc::clone(&webhook);
             async move {
                 for (delivered, event) in batch.iter().enumerate() {
@@ -273,10 +270,9 @@ impl Webhook {
 
 /// Moves user name and password from the URL to a header.
 fn take_credentials(url: &mut Url) -> Option<HeaderValue> {
-    let decode = |text: &str| percent_decode(text.as_bytes());
-    let mut pair = decode(url.username());
+    let mut pair: Vec<u8> = percent_decode_str(url.username()).collect();
     pair.push(b':');
-    pair.extend(decode(url.password().unwrap_or_default()));
+    pair.extend(percent_decode_str(url.password().unwrap_or_default()));
     if pair == b":" {
         return None;
     }
@@ -285,30 +281,6 @@ fn take_credentials(url: &mut Url) -> Option<HeaderValue> {
     let mut value = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(pair))).ok()?;
     value.set_sensitive(true);
     Some(value)
-}
-
-fn percent_decode(text: &[u8]) -> Vec<u8> {
-    let digit = |byte: &u8| {
-        char::from(*byte)
-            .to_digit(16)
-            .and_then(|d| u8::try_from(d).ok())
-    };
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((&first, tail)) = rest.split_first() {
-        let escaped = match (first, tail) {
-            (b'%', [high, low, ..]) => digit(high).zip(digit(low)),
-            _ => None,
-        };
-        if let Some((high, low)) = escaped {
-            out.push(high << 4 | low);
-            rest = &tail[2..];
-        } else {
-            out.push(first);
-            rest = tail;
-        }
-    }
-    out
 }
 
 fn failed(reason: String, retry: Retry) -> DeliveryError {
@@ -408,10 +380,4 @@ fn connection_failure(error: &ClientError) -> &'static str {
     } else {
         "connection lost"
     }
-}
-
-fn unix_now() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |age| age.as_secs())
 }

@@ -1,10 +1,11 @@
 //! Admits connections by their token, and lets a client renew it in-band.
+//!
+//! Stands first in both stacks: nothing below it meets a client that nobody has admitted.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::SystemTime;
 
 use prometheus::IntCounterVec;
 use schemars::JsonSchema;
@@ -13,8 +14,9 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use crate::clock::numeric_date;
 use crate::config::Secret;
-use crate::jwt::{AuthError, Claims, Verifier, find_token, unix_seconds};
+use crate::jwt::{AuthError, Claims, Verifier, find_token};
 use crate::message::{FieldId, Message};
 use crate::pipeline::{Claimed, CompileError, Handshake, Ingredients, Stage, StageLayers};
 use crate::session::Session;
@@ -229,12 +231,7 @@ where
                 &settings.config,
             );
             let verified = match found {
-                Some(found) => {
-                    settings
-                        .verifier
-                        .verify(&found.token, unix_seconds(SystemTime::now()))
-                        .await
-                }
+                Some(found) => settings.verifier.verify(&found.token, numeric_date()).await,
                 None => Err(AuthError::Missing),
             };
             match verified {
@@ -295,7 +292,7 @@ where
         let Some(token) = message.scalar(settings.token) else {
             return MessageFuture::ready(Ok(renew(settings, session, Err(AuthError::Missing))));
         };
-        let now = unix_seconds(SystemTime::now());
+        let now = numeric_date();
         if let Some(verified) = settings.verifier.verify_now(&token, now) {
             MessageFuture::ready(Ok(renew(settings, session, verified)))
         } else {

@@ -1,4 +1,6 @@
 //! Makes the event and hands it to the sinks; always the last stage.
+//!
+//! Stands between the other stages and the deliveries of the sinks.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -8,7 +10,6 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tower_service::Service;
 
-use crate::config::{Config, Mode};
 use crate::event::{Event, EventKind};
 use crate::message::Message;
 use crate::pipeline::{ALL_EVENTS, CompileError, Ingredients, Stage, StageLayers};
@@ -28,15 +29,6 @@ pub struct FanOutConfig {
 }
 
 impl FanOutConfig {
-    /// The mode in force.
-    #[must_use]
-    pub fn events_mode(&self, config: &Config) -> EventsMode {
-        self.events_mode.unwrap_or(match config.mode {
-            Mode::Terminator => EventsMode::Webhook,
-            Mode::Core => EventsMode::Broker,
-        })
-    }
-
     /// Makes the bottom of the message stack.
     pub(crate) fn bottom(&self, with: &Ingredients<'_>, probe: Probe) -> NewMessageService {
         let full = |what: &str| with.metrics.sink_full_total.with_label_values(&[what]);
@@ -90,6 +82,12 @@ impl EventsMode {
     #[must_use]
     pub fn has_webhook(self) -> bool {
         matches!(self, Self::Webhook | Self::Both)
+    }
+
+    /// Whether brokers get events.
+    #[must_use]
+    pub fn has_broker(self) -> bool {
+        matches!(self, Self::Broker | Self::Both)
     }
 }
 

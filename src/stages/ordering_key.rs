@@ -1,4 +1,6 @@
 //! Names the key within which a message keeps its order, across connections.
+//!
+//! Stands above `fan_out`; the deliveries keep the order that the key asks for.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;

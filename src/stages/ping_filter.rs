@@ -1,4 +1,6 @@
 //! Answers `ping` and `heartbeat` messages, so that they are never published.
+//!
+//! Stands above `rate_limit`, so that keeping a connection alive costs nothing of the limit.
 
 use std::task::{Context, Poll};
 

@@ -1,4 +1,6 @@
 //! Watches a stage: how long messages take in it and below, and in `wsgw dev` the way each message goes.
+//!
+//! Stands around every stage of the message stack, put there as its type is forgotten.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};

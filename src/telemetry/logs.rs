@@ -1,4 +1,6 @@
 //! Log output: JSON lines or text on standard error, never a token, key, secret or payload.
+//!
+//! Stands beside the data path; started once for each process, by `cli`.
 
 use std::io::IsTerminal;
 

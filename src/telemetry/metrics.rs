@@ -44,7 +44,7 @@ macro_rules! metrics {
                 Ok(Self { registry, $($field),+ })
             }
 
-            /// Names of all metrics with their labels, for the documentation and its test.
+            /// Name, type and help text of every metric, for tests of the whole table.
             pub const TABLE: &[(&str, &str, &str)] = &[
                 $( ($name, stringify!($kind), concat!($($help),+)) ),+
             ];
@@ -155,7 +155,23 @@ impl Metrics {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
+
+    #[test]
+    fn every_metric_has_one_name_and_a_help_text() {
+        let mut seen = HashSet::new();
+        for (name, kind, help) in Metrics::TABLE {
+            assert!(seen.insert(*name), "{name} is there twice");
+            assert!(
+                help.trim().ends_with('.'),
+                "{name}: {help:?} is no sentence"
+            );
+            let counts = name.ends_with("_total");
+            assert_eq!(counts, kind.starts_with("IntCounter"), "{name} is a {kind}");
+        }
+    }
 
     #[test]
     fn every_metric_registers_and_encodes() {

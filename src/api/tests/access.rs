@@ -15,7 +15,7 @@ const INTERNAL: [(&str, &str); 4] = [
 async fn without_a_configured_key_every_call_is_forbidden() {
     let api = Api::new();
     for key in ["", " "] {
-        api.state.set_settings(settings(key));
+        api.set_config(config(key, LIMIT));
         for path in [
             "/internal",
             "/internal/publish",
@@ -33,7 +33,7 @@ async fn without_a_configured_key_every_call_is_forbidden() {
         }
         assert_eq!(api.send("GET", "/health", &[], b"").await.status, 200);
     }
-    api.state.set_settings(settings(KEY));
+    api.set_config(config(KEY, LIMIT));
     assert_eq!(
         api.call("GET", "/internal/connections", "").await.status,
         200
@@ -210,7 +210,7 @@ async fn pages_stand_beside_the_api() {
         .or(warp::path("health"))
         .map(|_| warp::reply::html("page").into_response());
     for surface in [Surface::All, Surface::Public] {
-        let filter = routes_with(Arc::clone(&api.state), surface, page.boxed());
+        let filter = routes(Arc::clone(&api.state), surface, Some(page.boxed()));
         let get = async |uri: &str| {
             let request = http::Request::get(uri)
                 .body(Full::<Bytes>::default())

@@ -87,9 +87,7 @@ async fn publish_names_the_field_that_is_wrong() {
 #[tokio::test]
 async fn publish_takes_ten_thousand_subjects_and_no_more() {
     let api = Api::new();
-    let mut settings = settings(KEY);
-    settings.max_body_bytes = 1_000_000;
-    api.state.set_settings(settings);
+    api.set_config(config(KEY, 1_000_000));
     let body = |n| json!({"subjects": vec!["a"; n], "payload": 1}).to_string();
     assert_eq!(api.publish(body(MAX_SUBJECTS)).await.status, 200);
     let detail = api.publish(body(MAX_SUBJECTS + 1)).await.problem(400);
@@ -233,7 +231,7 @@ async fn connections_are_listed_filtered_and_paged() {
         let told = api.call("GET", uri, "").await.problem(400);
         assert!(told.starts_with(field), "{uri}: {told}");
     }
-    api.state.set_presence(Arc::new(Down));
+    api.lose_presence();
     let told = api
         .call("GET", "/internal/connections", "")
         .await

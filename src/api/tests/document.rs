@@ -141,12 +141,12 @@ async fn answers(route: Route, method: &str) -> Vec<Answer> {
     if route.verb == Verb::Read {
         answers.push(api.call(method, &format!("{path}?limit=1"), "").await);
         answers.push(api.call(method, &format!("{path}?limit=0"), "").await);
-        api.state.set_presence(Arc::new(Down));
+        api.lose_presence();
         answers.push(api.call(method, &path, "").await);
     } else {
         answers.push(api.call(method, &path, "{").await);
     }
-    api.state.set_settings(settings(""));
+    api.set_config(config("", LIMIT));
     answers.push(api.call(method, &path, good).await);
     answers
 }

@@ -10,7 +10,7 @@ use super::*;
 async fn serve(api: &Api) -> (std::net::SocketAddr, JoinSet<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let filter = routes(Arc::clone(&api.state), Surface::All);
+    let filter = routes(Arc::clone(&api.state), Surface::All, None);
     let mut tasks = JoinSet::new();
     tasks.spawn(async move {
         let mut connections = JoinSet::new();

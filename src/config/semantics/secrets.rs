@@ -8,7 +8,6 @@ use base64::engine::general_purpose::STANDARD;
 use super::Review;
 use crate::config::Secret;
 use crate::stages::StageConfig;
-use crate::stages::auth::JwtAlgorithm;
 
 /// Characters below which a secret can be guessed.
 const SHORTEST: usize = 16;
@@ -39,10 +38,7 @@ pub(super) fn check(review: &mut Review<'_>) {
     }
     for stage in &config.stages {
         if let StageConfig::Auth(auth) = stage
-            && matches!(
-                auth.jwt.algorithm,
-                JwtAlgorithm::Hs256 | JwtAlgorithm::Hs384 | JwtAlgorithm::Hs512
-            )
+            && auth.jwt.algorithm.is_symmetric()
         {
             length(review, "stages.auth.jwt.public_key", &auth.jwt.public_key);
         }

@@ -6,8 +6,6 @@ use url::{Position, Url};
 
 use super::Comparison;
 use crate::config::Config;
-use crate::stages::StageConfig;
-use crate::stages::fan_out::{EventsMode, FanOutConfig};
 
 /// Where the gateway takes pushes by HTTP.
 pub(super) const PUBLISH_PATH: &str = "/internal/publish";
@@ -53,20 +51,9 @@ fn api_listener(config: &Config) -> &'static str {
     }
 }
 
-fn fan_out(config: &Config) -> Option<&FanOutConfig> {
-    config.stages.iter().find_map(|stage| match stage {
-        StageConfig::FanOut(fan_out) => Some(fan_out),
-        _ => None,
-    })
-}
-
-fn events_mode(config: &Config) -> EventsMode {
-    fan_out(config).map_or(EventsMode::None, |fan_out| fan_out.events_mode(config))
-}
-
 /// Tells whether the gateway posts its events to the backend.
 pub(super) fn sends_webhooks(config: &Config) -> bool {
-    events_mode(config).has_webhook() && !config.events.webhook.url.is_empty()
+    config.events_mode().has_webhook() && !config.events.webhook.url.is_empty()
 }
 
 fn events(comparison: &mut Comparison<'_>) {
@@ -75,8 +62,8 @@ fn events(comparison: &mut Comparison<'_>) {
     let config = &comparison.gateway.config;
     let reading = comparison.read(TYPE);
     let Some(kind) = reading.text() else { return };
-    let (mode, sends) = (events_mode(config), sends_webhooks(config));
-    let selects = match fan_out(config).and_then(|fan_out| fan_out.events_mode) {
+    let (mode, sends) = (config.events_mode(), sends_webhooks(config));
+    let selects = match config.fan_out().and_then(|fan_out| fan_out.events_mode) {
         Some(_) => "stages.fan_out.events_mode",
         None => "mode",
     };
@@ -102,7 +89,7 @@ fn events(comparison: &mut Comparison<'_>) {
             format!("{is}, and the gateway sends webhooks: nothing takes them"),
             selects,
         ),
-        (kind, _) if matches!(mode, EventsMode::Webhook | EventsMode::None) => {
+        (kind, _) if !mode.has_broker() => {
             let Some(medium) = broker(kind) else { return };
             let what = if sends {
                 "sends its events by webhook"

@@ -1,4 +1,6 @@
 //! The table of keys that must agree on both sides: the one place a new pair is added to.
+//!
+//! Stands between the two files' values and the diagnostics: each row reads both sides.
 
 use super::{Comparison, Reading, kinds, quoted};
 use crate::config::{Config, Mode};

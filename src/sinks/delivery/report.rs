@@ -1,17 +1,16 @@
 //! What a delivery tells the operator: metrics by handles taken once, and logs that a dead backend cannot flood.
+//!
+//! Stands beside the schedule and the workers, which tell it of every try.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use parking_lot::Mutex;
 use prometheus::{Histogram, IntCounter};
 use tracing::{error, warn};
 
 use crate::event::Event;
 use crate::sinks::dead_letter::DeadLetterError;
 use crate::telemetry::metrics::Metrics;
-
-/// Time between two lines of one kind.
-const LOG_INTERVAL: Duration = Duration::from_secs(1);
+use crate::telemetry::throttle::Throttle;
 
 /// Metrics and logs of one sink.
 #[derive(Debug)]
@@ -25,9 +24,9 @@ pub(super) struct Report {
     /// The contract's own counters, which only some sinks have.
     published: Option<IntCounter>,
     publish_failed: Option<IntCounter>,
-    failed_lines: Limiter,
-    kept_lines: Limiter,
-    lost_lines: Limiter,
+    failed_lines: Throttle,
+    kept_lines: Throttle,
+    lost_lines: Throttle,
 }
 
 impl Report {
@@ -53,9 +52,9 @@ impl Report {
             lost: dead("lost"),
             published,
             publish_failed,
-            failed_lines: Limiter::default(),
-            kept_lines: Limiter::default(),
-            lost_lines: Limiter::default(),
+            failed_lines: Throttle::default(),
+            kept_lines: Throttle::default(),
+            lost_lines: Throttle::default(),
         }
     }
 
@@ -151,37 +150,5 @@ impl Report {
         if let Some(failed) = &self.publish_failed {
             failed.inc();
         }
-    }
-}
-
-/// Lets about one line a second pass, and counts the others.
-#[derive(Debug, Default)]
-struct Limiter(Mutex<(Option<Instant>, u64)>);
-
-impl Limiter {
-    /// Lines suppressed since the last one that passed, or nothing when this one is suppressed too.
-    fn pass(&self) -> Option<u64> {
-        let mut state = self.0.lock();
-        let (last, suppressed) = &mut *state;
-        if last.is_some_and(|last| last.elapsed() < LOG_INTERVAL) {
-            *suppressed += 1;
-            return None;
-        }
-        *last = Some(Instant::now());
-        Some(std::mem::take(suppressed))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_line_passes_and_the_others_are_counted() {
-        let limiter = Limiter::default();
-        assert_eq!(limiter.pass(), Some(0));
-        assert_eq!((limiter.pass(), limiter.pass()), (None, None));
-        limiter.0.lock().0 = Instant::now().checked_sub(LOG_INTERVAL);
-        assert_eq!(limiter.pass(), Some(2));
     }
 }

@@ -1,4 +1,6 @@
 //! How often and when a failed try is repeated.
+//!
+//! Stands between a failed try and the schedule: it only says how long to wait.
 
 use std::time::Duration;
 

@@ -1,7 +1,6 @@
 use std::sync::atomic::AtomicUsize;
 
 use bytes::Bytes;
-use tower::util::BoxCloneSyncService;
 use uuid::Uuid;
 
 use super::*;
@@ -36,7 +35,7 @@ where
     F: Fn(Batch) -> R + Clone + Send + Sync + 'static,
     R: Future<Output = Result<(), DeliveryError>> + Send + 'static,
 {
-    BoxCloneSyncService::new(tower::service_fn(answer))
+    BoxSink::new(tower::service_fn(answer))
 }
 
 fn error(delivered: usize, retry: Retry) -> DeliveryError {

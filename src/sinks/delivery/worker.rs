@@ -18,7 +18,8 @@ use super::schedule::{Drawn, Failed, Freed};
 use super::{Phase, STOPPING, Shared, State};
 use crate::event::Event;
 use crate::sinks::dead_letter::{DeadLetter, DeadLetterError};
-use crate::sinks::{Batch, BoxSink, DeliveryError, Retry};
+use crate::sinks::{Batch, DeliveryError, Retry};
+use crate::svc::BoxSink;
 
 /// What a worker does next.
 enum Step {

@@ -1,4 +1,6 @@
 //! Signs webhooks, so that the backend knows that an event comes from its gateway.
+//!
+//! Stands between an event's JSON and its request: each try is signed anew, since its time is signed too.
 
 use aws_lc_rs::hmac;
 use base64::Engine as _;
