@@ -2,7 +2,8 @@
 //!
 //! Clients connect with a token; their messages pass the stages of a YAML pipeline and reach the backend as events,
 //! in order and retried; the backend pushes to clients by HTTP. This crate is the `wsgw` command, and a library so
-//! that tests and benchmarks can run a gateway in their own process. Its API is not stable.
+//! that tests and benchmarks can run a gateway, or a part of one, in their own process. What is public is so for
+//! them alone, and not stable.
 //!
 //! # The data path
 //!
@@ -35,6 +36,7 @@
 //! | [`api`] | the internal HTTP API, health and metrics |
 //! | [`jwt`] | verifying tokens, key sets, signing for development |
 //! | [`close`] | the one table from errors to close codes and HTTP statuses |
+//! | [`kept`], `clock` | what outlives a reload; the wall clock and configured seconds |
 //! | [`telemetry`] | logs and metrics |
 //! | [`dev`] | `wsgw dev`: the gateway that needs nothing, and its page |
 //!

@@ -23,6 +23,9 @@ use crate::pipeline::{CompileError, Ingredients, MESSAGES, Stage, StageLayers};
 use crate::session::Session;
 use crate::svc::{BoxError, MessageFuture, MessageLayer, NewService, Outcome};
 
+/// Time between two log lines about one connection's being limited.
+const LOG_EVERY: Duration = Duration::from_secs(10);
+
 /// Settings of the `rate_limit` stage.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -214,9 +217,6 @@ struct RateLimit<S> {
     session: Arc<Session>,
     inner: S,
 }
-
-/// Time between two log lines about one connection's being limited.
-const LOG_EVERY: Duration = Duration::from_secs(10);
 
 impl<S> Service<Message> for RateLimit<S>
 where

@@ -17,6 +17,9 @@ use crate::pipeline::{ALL_EVENTS, CompileError, Handshake, Ingredients, Stage, S
 use crate::session::Session;
 use crate::svc::{BoxError, HandshakeLayer, MessageLayer, NewService, Outcome};
 
+/// Longest trace id taken from a client, in bytes.
+const MAX_TRACE_ID: usize = 128;
+
 /// Settings of the `trace` stage.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -51,9 +54,6 @@ impl Stage for TraceConfig {
         ))
     }
 }
-
-/// Longest trace id taken from a client, in bytes.
-const MAX_TRACE_ID: usize = 128;
 
 #[derive(Debug, Clone)]
 struct TraceLayer {
