@@ -68,18 +68,23 @@ pub(super) async fn upgrade(
         trace: TraceContext::default(),
     };
     let admitted = generation.handshake.clone().oneshot(handshake).await;
-    let admitted =
-        admitted
-            .map_err(|error| close::admission(&error))
-            .and_then(|session| {
-                match state
-                    .registry
-                    .register(&session, server.max_connections_per_user)
-                {
-                    Ok(()) => Ok(session),
-                    Err(too_many) => Err(Close::new(code::TRY_AGAIN, too_many.to_string())),
+    let admitted = admitted
+        .map_err(|error| close::admission(&error))
+        .and_then(|session| {
+            match state
+                .registry
+                .register(&session, server.max_connections_per_user)
+            {
+                Ok(()) => {
+                    // Whoever is registered by now is either on the list of those to close, or sees this.
+                    if state.is_draining() {
+                        session.outbox().close(Close::stopping());
+                    }
+                    Ok(session)
                 }
-            });
+                Err(too_many) => Err(Close::new(code::TRY_AGAIN, too_many.to_string())),
+            }
+        });
     state
         .metrics
         .handshake_duration_seconds
