@@ -155,7 +155,11 @@ impl Ended {
             },
             |frame| Self {
                 code: frame.code.into(),
-                reason: frame.reason.to_string(),
+                reason: match frame.reason.as_str() {
+                    // The library's own words for a code that no peer may send.
+                    "Protocol violation" => String::new(),
+                    reason => reason.to_owned(),
+                },
             },
         )
     }

@@ -12,6 +12,24 @@ use uuid::Uuid;
 use crate::message::{Body, Message};
 use crate::session::Session;
 
+/// The members of events that have a fixed name; the trace id's own is configured.
+pub const MEMBERS: [&str; 14] = [
+    "type",
+    "connection_id",
+    "user_id",
+    "subjects",
+    "connected_at",
+    "close_code",
+    "reason",
+    "message",
+    "raw",
+    "traceparent",
+    "ordering_key",
+    "ordering_strategy",
+    "event_id",
+    "seq",
+];
+
 /// What happened to a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum EventKind {

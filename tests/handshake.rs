@@ -737,3 +737,33 @@ async fn a_client_that_is_turned_away_and_stays_is_cut() {
     );
     assert!(gateway.connections().await.is_empty());
 }
+
+#[tokio::test]
+async fn a_gateway_out_of_file_descriptors_serves_again_once_some_are_free() {
+    let webhook = Webhook::start().await;
+    let gateway = Setup::default().webhook(&webhook).start().await;
+    let limited = std::process::Command::new("prlimit")
+        .args(["--nofile=64:64", "--pid", &gateway.pid().to_string()])
+        .status();
+    assert!(limited.unwrap().success());
+    let bearer = format!("Authorization: Bearer {}\r\n", token("42"));
+    let mut many = Vec::new();
+    for _ in 0..100 {
+        let mut raw = Raw::connect(gateway.address).await;
+        raw.write(upgrade_request(&bearer).as_bytes()).await;
+        many.push(raw);
+    }
+    support::eventually("file descriptors to run out", || {
+        gateway.stderr().contains("accept_failed").then_some(())
+    })
+    .await;
+    drop(many);
+    let freed = std::time::Instant::now();
+    Client::connect(&gateway, "later").await.round_trip().await;
+    let waited = freed.elapsed();
+    assert!(
+        waited < Duration::from_secs(12),
+        "idle webhook connections kept a client waiting for {waited:?}"
+    );
+    webhook.wait_for_type("later", "connected").await;
+}

@@ -539,6 +539,50 @@ async fn the_peers_close_code_and_reason_are_told() {
 }
 
 #[tokio::test]
+async fn a_close_code_that_no_peer_may_send_is_1002_and_its_reason_is_nobodys() {
+    let (webhook, gateway) = with_webhook().await;
+    for code in [999_u16, 1005, 1006, 1015, 2000, 5000] {
+        let user = code.to_string();
+        let mut raw = Raw::upgraded(&gateway, &user).await;
+        let frame = [&code.to_be_bytes()[..], b"mine"].concat();
+        raw.frame(op::FIN | op::CLOSE, &frame).await;
+        assert_eq!(raw.close_code().await, Some(1002), "{user}");
+        let end = webhook.wait_for_type(&user, "disconnected").await;
+        assert_eq!(
+            (&end["close_code"], &end["reason"]),
+            (&json!(1002), &json!("")),
+            "{user}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_a_client_sent_is_published_although_it_left_without_reading_its_answers() {
+    const MESSAGES: usize = 100;
+    let webhook = Webhook::start().await;
+    let gateway = Setup::default()
+        .webhook(&webhook)
+        .env("WS_RATE_LIMIT_PER_SEC", 0)
+        .start()
+        .await;
+    let mut bytes = Vec::new();
+    for n in 0..MESSAGES {
+        bytes.extend(masked(op::FIN | op::TEXT, br#"{"type":"ping"}"#));
+        let text = json!({ "n": n }).to_string();
+        bytes.extend(masked(op::FIN | op::TEXT, text.as_bytes()));
+    }
+    bytes.extend(masked(op::FIN | op::CLOSE, &1000_u16.to_be_bytes()));
+    let mut raw = Raw::upgraded(&gateway, "hasty").await;
+    raw.write(&bytes).await;
+    // The answers that arrive from now on make its system reset the connection.
+    drop(raw);
+    let end = webhook.wait_for_type("hasty", "disconnected").await;
+    assert_eq!(end["seq"], MESSAGES + 2, "all were published: {end}");
+    assert_eq!(end["close_code"], 1000);
+    gateway.wait_for_connections(0).await;
+}
+
+#[tokio::test]
 async fn the_gateway_answers_a_close_frame() {
     let gateway = Gateway::start().await;
     let mut raw = Raw::upgraded(&gateway, "42").await;

@@ -13,8 +13,13 @@ use std::time::{Duration, Instant};
 use reqwest::Method;
 use serde_json::{Value, json};
 use support::client::Upgrade;
+use support::raw::upgrade_request;
+use support::tokens::{claims, key_file};
 use support::webhook::free_address;
 use support::{Client, Gateway, PATIENCE, Raw, Reply, Setup, Webhook, eventually, token, within};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
 
 async fn wait_until_draining(gateway: &Gateway) {
     within("/ready to be 503", async {
@@ -64,6 +69,88 @@ async fn sigterm_closes_clients_with_1001_tells_the_backend_and_exits_0() {
         assert_eq!(of_user[2]["close_code"], 1001);
     }
     assert!(gateway.dead_letters().is_empty());
+}
+
+/// Serves the key set of `tests/keys` twice: at once, and under another key id once it is told to.
+async fn key_sets(asked: oneshot::Sender<()>, answer: oneshot::Receiver<()>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/jwks.json", listener.local_addr().unwrap());
+    let first = String::from_utf8(key_file("rsa.jwks.json")).unwrap();
+    let second = first.replace("\"test\"", "\"new\"");
+    tokio::spawn(async move {
+        send_keys(read_request(&listener).await, &first).await;
+        let stream = read_request(&listener).await;
+        asked.send(()).unwrap();
+        answer.await.unwrap();
+        send_keys(stream, &second).await;
+    });
+    url
+}
+
+async fn read_request(listener: &TcpListener) -> TcpStream {
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        request.push(stream.read_u8().await.unwrap());
+    }
+    stream
+}
+
+async fn send_keys(mut stream: TcpStream, keys: &str) {
+    let length = keys.len();
+    let head = format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(keys.as_bytes()).await.unwrap();
+}
+
+async fn request_upgrade(gateway: &Gateway, user: &str, kid: &str) -> Raw {
+    let mut header = jsonwebtoken::Header::new(jsonwebtoken::Algorithm::RS256);
+    header.kid = Some(kid.into());
+    let key = jsonwebtoken::EncodingKey::from_rsa_pem(&key_file("rsa.pem")).unwrap();
+    let token = jsonwebtoken::encode(&header, &claims(user, json!({})), &key).unwrap();
+    let mut raw = Raw::connect(gateway.address).await;
+    raw.write(upgrade_request(&format!("Authorization: Bearer {token}\r\n")).as_bytes())
+        .await;
+    raw
+}
+
+#[tokio::test]
+async fn a_handshake_that_ends_while_draining_is_closed_and_the_backend_told() {
+    let webhook = Webhook::start().await;
+    let (asked, was_asked) = oneshot::channel();
+    let (answer, answered) = oneshot::channel();
+    let gateway = Setup::default()
+        .webhook(&webhook)
+        .without("JWT_PUBLIC_KEY_FILE")
+        .env("JWT_JWKS_URL", key_sets(asked, answered).await)
+        .set("server.drain_seconds", "0.1")
+        .start()
+        .await;
+    // Never answers the close frame, and so keeps the gateway waiting for a while.
+    let mut deaf = request_upgrade(&gateway, "deaf", "test").await;
+    assert!(deaf.head().await.starts_with("HTTP/1.1 101 "));
+    let mut late = request_upgrade(&gateway, "late", "new").await;
+    within("the key set to be asked for again", was_asked)
+        .await
+        .unwrap();
+    gateway.signal("TERM");
+    assert_eq!(deaf.next().await.unwrap().close_code(), Some(1001));
+    // All that were registered have been closed by now.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    answer.send(()).unwrap();
+    assert!(late.head().await.starts_with("HTTP/1.1 101 "));
+    assert_eq!(late.next().await.unwrap().close_code(), Some(1001));
+    drop(late);
+    assert_eq!(gateway.ended().await.code(), Some(0));
+    let events = webhook.events();
+    for user in ["deaf", "late"] {
+        let types: Vec<_> = events
+            .iter()
+            .filter(|event| event["user_id"] == user)
+            .map(|event| event["type"].as_str().unwrap())
+            .collect();
+        assert_eq!(types, ["connected", "disconnected"], "{user}");
+    }
 }
 
 #[tokio::test]

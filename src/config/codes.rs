@@ -338,6 +338,12 @@ pub const TABLE: &[Code] = &[
         "Use letters, digits and `-`, as in `X-Trace-Id`.",
     ),
     code(
+        "trace_field_taken",
+        Error,
+        "The trace id's field has the name of another member of an event.",
+        "Choose a name of its own, such as `trace_id`.",
+    ),
+    code(
         "symfony_no_root",
         Error,
         "The file given by `--symfony` has no settings of the bundle at its top level.",

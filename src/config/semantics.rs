@@ -372,6 +372,15 @@ impl Review<'_> {
                 "use letters, digits and `-`, as in `X-Trace-Id`",
             );
         }
+        let field = &self.config.tracing.trace_id_field;
+        if crate::event::MEMBERS.contains(&field.as_str()) {
+            self.say(
+                "trace_field_taken",
+                "tracing.trace_id_field",
+                format!("`{field}` is another member of every event: the trace id would hide it"),
+                "choose a name of its own, such as `trace_id`",
+            );
+        }
     }
 
     fn logging(&mut self) {

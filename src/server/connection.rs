@@ -5,7 +5,7 @@
 //! buffer makes it wait, the socket is not read and TCP slows the client.
 
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -50,6 +50,8 @@ pub(super) struct Connection<S> {
     state: Arc<State>,
     stages: Stages,
     unflushed: bool,
+    /// Nothing can be written any more; what the client sent before it left is still read.
+    gone: bool,
     heartbeat: Heartbeat,
     next_ping: Instant,
     pong_due: Option<Instant>,
@@ -101,6 +103,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             state,
             stages,
             unflushed: false,
+            gone: false,
             heartbeat,
             next_ping,
             pong_due: None,
@@ -118,7 +121,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     pub(super) async fn serve(mut self: Box<Self>) {
         let end = poll_fn(|cx| self.poll_open(cx)).await;
         // Boxed, so that the room for a connection's end is taken when it ends, and not while it is idle.
-        let ended = Box::pin(self.close(end)).await;
+        let ended = Box::pin(self.end(end)).await;
         let Self {
             stream,
             session,
@@ -148,6 +151,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         drop(places);
     }
 
+    /// Ends the connection on the wire. The message in the stages goes on meanwhile, since others may wait for it to
+    /// enter a full buffer; but its end is not waited for.
+    async fn end(&mut self, end: End) -> Ended {
+        let (stages, mut ending) = (
+            &mut self.stages,
+            Ending {
+                stream: &mut self.stream,
+                session: &self.session,
+                state: &self.state,
+            },
+        );
+        let mut told = pin!(ending.close(end));
+        poll_fn(|cx| {
+            stages.poll_settled(cx);
+            told.as_mut().poll(cx)
+        })
+        .await
+    }
+
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         for _ in 0..MESSAGES_PER_POLL {
             if let Some(end) = self.poll_stages(cx) {
@@ -159,7 +181,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             match self.poll_write(cx) {
                 Poll::Ready(Ok(None)) => {}
                 Poll::Ready(Ok(Some(close))) => return Poll::Ready(close.into()),
-                Poll::Ready(Err(_)) => return Poll::Ready(End::Lost),
+                Poll::Ready(Err(_)) => self.lose(),
                 // Reading on would only pile up answers that cannot be written.
                 Poll::Pending => {
                     return match self.session.outbox().register_for_close(cx.waker()) {
@@ -196,7 +218,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     /// Lets the message in the stages go on, and does what becomes of it.
     fn poll_stages(&mut self, cx: &mut Context<'_>) -> Option<End> {
         match self.stages.poll(cx)? {
-            Answer::Reply(text) => self.send(text),
+            Answer::Reply(text) => {
+                self.send(text);
+                None
+            }
             Answer::Close(close) => Some(close.into()),
         }
     }
@@ -208,14 +233,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             Frame::Binary(bytes) => Message::binary(&bytes),
             Frame::Pong(_) => {
                 self.session.seen(unix_now());
-                self.pong_due = None;
-                self.set_alarm();
+                if !self.gone {
+                    self.pong_due = None;
+                    self.set_alarm();
+                }
                 return None;
             }
             // The library answers by itself; the answer is written with the next flush.
             Frame::Ping(_) => {
                 self.session.seen(unix_now());
-                self.unflushed = true;
+                self.unflushed = !self.gone;
                 return None;
             }
             Frame::Close(frame) => return Some(End::Theirs(Ended::by_peer(frame))),
@@ -236,22 +263,39 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         None
     }
 
-    fn send(&mut self, text: Utf8Bytes) -> Option<End> {
+    fn send(&mut self, text: Utf8Bytes) {
+        if self.gone {
+            return;
+        }
         self.unflushed = true;
         // A renewed token moves the end of the connection, and is answered like any other control message.
         if self.session.expires_at() != self.alarm_expiry {
             self.set_alarm();
         }
-        match Pin::new(&mut self.stream).start_send(Frame::Text(text)) {
-            Ok(()) => None,
-            Err(_) => Some(End::Lost),
+        if Pin::new(&mut self.stream)
+            .start_send(Frame::Text(text))
+            .is_err()
+        {
+            self.lose();
         }
+    }
+
+    /// Notes that nothing can be written any more: messages that the client sent before it left may still be on
+    /// their way through the socket, and they count.
+    fn lose(&mut self) {
+        self.gone = true;
+        self.unflushed = false;
+        self.pong_due = Some(Instant::now() + CLOSE_TIMEOUT);
+        self.set_alarm();
     }
 
     /// Writes what is to be written; pending while the client does not read. Gives the close that was asked for.
     ///
     /// Several waiting pushes share a flush and so a system call, while a lone one is never delayed.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Close>, WsError>> {
+        if self.gone {
+            return Poll::Ready(Ok(None));
+        }
         loop {
             if self.unflushed {
                 ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
@@ -311,7 +355,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                         .start_send(Frame::Ping(bytes::Bytes::new()))
                         .is_err()
                     {
-                        return Some(End::Lost);
+                        self.lose();
                     }
                 }
             }
@@ -332,7 +376,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         }
         self.alarm.as_mut().reset(at);
     }
+}
 
+/// What the end of a connection needs of it.
+struct Ending<'a, S> {
+    stream: &'a mut WebSocketStream<S>,
+    session: &'a Session,
+    state: &'a State,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> Ending<'_, S> {
     /// Ends the connection on the wire; says how it ended, for the backend.
     async fn close(&mut self, end: End) -> Ended {
         let deadline = Instant::now() + CLOSE_TIMEOUT;
@@ -342,7 +395,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 // The library has the answer ready; the client may be gone already.
                 let _ = timeout_at(
                     deadline,
-                    poll_fn(|cx| Pin::new(&mut self.stream).poll_flush(cx)),
+                    poll_fn(|cx| Pin::new(&mut *self.stream).poll_flush(cx)),
                 )
                 .await;
                 ended
@@ -363,11 +416,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     /// Sends what still waits and the close frame, then reads to the peer's; returns the peer's reason.
     async fn close_handshake(&mut self, close: &Close, broken: bool) -> String {
         while let Some(text) = self.session.outbox().pop(self.state.registry.limits()) {
-            if send(&mut self.stream, Frame::Text(text)).await.is_err() {
+            if send(self.stream, Frame::Text(text)).await.is_err() {
                 return String::new();
             }
         }
-        if send_close(&mut self.stream, close).await.is_err() {
+        if send_close(self.stream, close).await.is_err() {
             return String::new();
         }
         if broken {
@@ -375,7 +428,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             return String::new();
         }
         loop {
-            match poll_fn(|cx| Pin::new(&mut self.stream).poll_next(cx)).await {
+            match poll_fn(|cx| Pin::new(&mut *self.stream).poll_next(cx)).await {
                 Some(Ok(Frame::Close(frame))) => {
                     return frame
                         .map(|frame| frame.reason.to_string())

@@ -87,6 +87,16 @@ impl Stages {
         }
     }
 
+    /// Lets the message in the stages go on, whose client is to be told nothing more.
+    pub(super) fn poll_settled(&mut self, cx: &mut Context<'_>) {
+        if let Some(message) = &mut self.message
+            && let Poll::Ready(result) = Pin::new(message).poll(cx)
+        {
+            self.message = None;
+            self.announced |= result.is_ok();
+        }
+    }
+
     /// Lets the message in the stages finish, then sends `disconnected` if `connected` was published.
     pub(super) async fn leave(mut self, ended: &Ended) {
         if let Some(message) = self.message.take() {

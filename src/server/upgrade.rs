@@ -74,6 +74,10 @@ pub(super) async fn upgrade(
             state
                 .registry
                 .register(&session, server.max_connections_per_user)?;
+            // Whoever is registered by now is either on the list of those to close, or sees this.
+            if state.is_draining() {
+                session.outbox().close(Close::stopping());
+            }
             Ok(session)
         });
     state

@@ -211,8 +211,8 @@ impl Delivery {
 
     /// Hands an event over for delivery, behind all others of its lane; never waits and never fails.
     ///
-    /// The slot must be of this delivery.
-    pub fn enqueue(&self, slot: Slot, event: Arc<Event>) {
+    /// The slot must be of this delivery; whoever waits for room comes after this event.
+    pub fn enqueue(&self, mut slot: Slot, event: Arc<Event>) {
         let shared = &self.shared;
         debug_assert!(slot.is_of(&shared.room), "a slot of another delivery");
         let bytes = slot.spend();

@@ -51,8 +51,9 @@ const MAX_ANSWER_BYTES: usize = 64 * 1024;
 /// Time that reading an answer's body may hold up the next event; the connection is closed after it.
 const MAX_ANSWER_TIME: Duration = Duration::from_secs(1);
 
-/// Time after which an idle connection is closed, before most backends close it while it is being used again.
-const POOL_IDLE: Duration = Duration::from_secs(15);
+/// Time after which an idle connection is closed: before the backend closes it while it is being used again, which
+/// Apache and Node do after five seconds, and soon enough to leave the file descriptors to clients.
+const POOL_IDLE: Duration = Duration::from_secs(4);
 
 /// Settings of the webhook sink.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

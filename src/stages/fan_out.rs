@@ -2,6 +2,8 @@
 //!
 //! Stands between the other stages and the deliveries of the sinks.
 
+use std::future::{Future as _, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -200,12 +202,21 @@ impl Service<Message> for FanOut {
 }
 
 /// Waits for room in one buffer after the other, always in the sinks' order, so that two waiting events cannot
-/// hold what the other needs.
+/// hold what the other needs. The turn in one buffer is kept until the place in the next one's queue is taken, so
+/// that no event overtakes another on the way.
 async fn wait(settings: Arc<Settings>, session: Arc<Session>, event: Arc<Event>) -> MessageResult {
     let bytes = event.json.len();
-    let mut slots = Vec::with_capacity(settings.deliveries.len());
+    let mut slots: Vec<Slot> = Vec::with_capacity(settings.deliveries.len());
     for delivery in &settings.deliveries {
-        slots.push(delivery.reserve(bytes).await);
+        let mut reserve = pin!(delivery.reserve(bytes));
+        let at_once = poll_fn(|cx| Poll::Ready(reserve.as_mut().poll(cx))).await;
+        if let Some(before) = slots.last_mut() {
+            before.pass_turn();
+        }
+        slots.push(match at_once {
+            Poll::Ready(slot) => slot,
+            Poll::Pending => reserve.await,
+        });
     }
     publish(&settings, &session, slots, &event);
     Ok(Outcome::Published)

@@ -1,5 +1,8 @@
 //! The bounded room of a buffer: events and bytes, handed out first come, first served.
 //!
+//! Room that somebody waited for comes with the turn: until its holder has passed that on, nobody else gets room.
+//! Two tasks that wake at once would otherwise enqueue in either order, and events of one key with them.
+//!
 //! Stands between `fan_out`, which reserves before it makes an event, and the schedule, which gives the room
 //! back once the event is delivered or a dead letter.
 
@@ -27,6 +30,8 @@ pub(super) struct Room {
 struct Taken {
     events: usize,
     bytes: usize,
+    /// Somebody who waited has been granted room and has not passed the turn on.
+    granting: bool,
     next_ticket: u64,
     waiting: BTreeMap<u64, Waiting>,
 }
@@ -45,6 +50,8 @@ pub struct Slot {
     bytes: usize,
     /// Whether dropping the slot gives the room back.
     held: bool,
+    /// Whether the others wait until this slot is used or dropped.
+    has_turn: bool,
 }
 
 impl Slot {
@@ -54,10 +61,17 @@ impl Slot {
         self.bytes
     }
 
-    /// Hands the room over to the schedule.
-    pub(super) fn spend(mut self) -> usize {
+    /// Hands the room over to the schedule; the turn, if it came with it, is passed on by the drop.
+    pub(super) fn spend(&mut self) -> usize {
         self.held = false;
         self.bytes
+    }
+
+    /// Lets the next one have its turn, once the order of this one is settled elsewhere.
+    pub fn pass_turn(&mut self) {
+        if std::mem::take(&mut self.has_turn) {
+            self.room.pass_turn();
+        }
     }
 
     pub(super) fn is_of(&self, room: &Arc<Room>) -> bool {
@@ -73,6 +87,7 @@ impl Drop for Slot {
                 bytes: self.bytes,
             });
         }
+        self.pass_turn();
     }
 }
 
@@ -109,21 +124,34 @@ impl Room {
             .set(i64::try_from(taken.bytes).unwrap_or(i64::MAX));
     }
 
-    fn slot(self: &Arc<Self>, bytes: usize) -> Slot {
+    fn slot(self: &Arc<Self>, bytes: usize, has_turn: bool) -> Slot {
         Slot {
             room: Arc::clone(self),
             bytes,
             held: true,
+            has_turn,
         }
+    }
+
+    /// Takes room unless somebody else comes first.
+    fn take_at_once(&self, taken: &mut Taken, bytes: usize) -> bool {
+        !taken.granting && taken.waiting.is_empty() && self.take(taken, bytes)
+    }
+
+    fn pass_turn(self: &Arc<Self>) {
+        let mut taken = self.taken.lock();
+        taken.granting = false;
+        self.grant(&mut taken);
+        self.show(&taken);
     }
 
     /// Takes room at once, unless there is none or others wait for it.
     pub(super) fn try_reserve(self: &Arc<Self>, bytes: usize) -> Option<Slot> {
         let bytes = self.share(bytes);
         let mut taken = self.taken.lock();
-        if taken.waiting.is_empty() && self.take(&mut taken, bytes) {
+        if self.take_at_once(&mut taken, bytes) {
             drop(taken);
-            return Some(self.slot(bytes));
+            return Some(self.slot(bytes, false));
         }
         None
     }
@@ -134,9 +162,9 @@ impl Room {
         loop {
             let (granted, _turn) = {
                 let mut taken = self.taken.lock();
-                if taken.waiting.is_empty() && self.take(&mut taken, bytes) {
+                if self.take_at_once(&mut taken, bytes) {
                     drop(taken);
-                    return self.slot(bytes);
+                    return self.slot(bytes, false);
                 }
                 let ticket = taken.next_ticket;
                 taken.next_ticket += 1;
@@ -152,7 +180,7 @@ impl Room {
         }
     }
 
-    /// Gives room back, and grants it to those who wait.
+    /// Gives room back, and grants it to the first of those who wait.
     pub(super) fn release(self: &Arc<Self>, freed: Freed) {
         if freed.events == 0 {
             return;
@@ -165,17 +193,21 @@ impl Room {
     }
 
     fn grant(self: &Arc<Self>, taken: &mut Taken) {
-        while let Some(first) = taken.waiting.first_entry() {
+        while !taken.granting
+            && let Some(first) = taken.waiting.first_entry()
+        {
             let bytes = first.get().bytes;
             if taken.events >= self.max_events || bytes > self.max_bytes - taken.bytes {
                 break;
             }
             let waiting = first.remove();
-            if let Err(mut refused) = waiting.grant.send(self.slot(bytes)) {
+            if let Err(mut refused) = waiting.grant.send(self.slot(bytes, true)) {
                 // The waiter is gone; its slot must not ask for the lock that is held here.
                 refused.held = false;
+                refused.has_turn = false;
                 continue;
             }
+            taken.granting = true;
             taken.events += 1;
             taken.bytes += bytes;
         }

@@ -1,6 +1,7 @@
 use std::sync::atomic::AtomicUsize;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use uuid::Uuid;
 
 use super::*;
@@ -306,6 +307,47 @@ async fn reserving_is_bounded_and_first_come_first_served() {
         .sink_buffer_bytes
         .with_label_values(&["webhook"]);
     assert_eq!(gauge.get(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waited_first_enqueues_first_whichever_task_wakes_first() {
+    let rig = rig(
+        DeliverySettings {
+            buffer: BufferConfig {
+                max_events: 2,
+                max_bytes: 1000,
+            },
+            ..settings()
+        },
+        sink(|_| std::future::ready(Ok(()))),
+    );
+    let delivery = &rig.delivery;
+    let held = [1, 1].map(|bytes| delivery.try_reserve(bytes).unwrap());
+    let mut first = Box::pin(delivery.reserve(1));
+    let mut second = Box::pin(delivery.reserve(1));
+    assert!(first.as_mut().now_or_never().is_none());
+    assert!(second.as_mut().now_or_never().is_none());
+    drop(held);
+    assert!(
+        second.as_mut().now_or_never().is_none(),
+        "there is room for it, but its turn comes after the first one's"
+    );
+    assert!(delivery.try_reserve(1).is_none(), "nor may a third one");
+    let slot = first.await;
+    assert!(second.as_mut().now_or_never().is_none());
+    delivery.enqueue(slot, test_event(1, 1, None));
+    let slot = second.now_or_never().unwrap();
+    delivery.enqueue(slot, test_event(2, 1, None));
+    rig.emptied().await;
+    assert!(rig.idle());
+    // One that is given up passes its turn on too.
+    let held = [1, 1].map(|bytes| delivery.try_reserve(bytes).unwrap());
+    let mut gone = Box::pin(delivery.reserve(1));
+    assert!(gone.as_mut().now_or_never().is_none());
+    drop(held);
+    assert!(delivery.try_reserve(1).is_none());
+    drop(gone);
+    assert!(delivery.try_reserve(1).is_some());
 }
 
 #[tokio::test(start_paused = true)]
