@@ -168,7 +168,7 @@ impl Message {
     /// The same for a field of the object `meta`.
     #[must_use]
     pub fn meta_scalar(&self, field: FieldId) -> Option<Cow<'_, str>> {
-        scalar(self.raw(self.fields.meta[field.0])?)
+        scalar(self.raw(self.fields.meta.as_ref()?[field.0])?)
     }
 
     /// The first element of a top-level array, read as [`Message::scalar`] reads a value.

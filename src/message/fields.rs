@@ -76,7 +76,8 @@ pub(super) struct Span {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Fields {
     pub(super) top: [Span; MAX_FIELDS],
-    pub(super) meta: [Span; MAX_FIELDS],
+    /// Boxed, since few messages have a `meta` and every stage moves the message.
+    pub(super) meta: Option<Box<[Span; MAX_FIELDS]>>,
 }
 
 /// Finds the wanted fields, or nothing when the text is not a JSON object that any backend can parse.
@@ -87,7 +88,8 @@ pub(super) fn classify(text: &str, wanted: &FieldSet) -> Option<Fields> {
     }
     // A lone surrogate is valid by JSON's grammar but no Unicode text (RFC 8259 section 8.2), and PHP refuses
     // it. Only a full parse tells; texts with such escapes are rare.
-    if has_surrogate_escape(text.as_bytes())
+    if memchr::memchr(b'\\', text.as_bytes()).is_some()
+        && has_surrogate_escape(text.as_bytes())
         && serde_json::from_str::<serde_json::Map<String, serde_json::Value>>(text).is_err()
     {
         return None;
@@ -109,7 +111,7 @@ pub(super) fn classify(text: &str, wanted: &FieldSet) -> Option<Fields> {
             .deserialize_map(Collect {
                 text,
                 wanted,
-                spans: &mut fields.meta,
+                spans: fields.meta.get_or_insert_default(),
                 meta: None,
             })
             .ok()?;
