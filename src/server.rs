@@ -33,6 +33,7 @@ use crate::telemetry::metrics::Metrics;
 
 mod accept;
 mod connection;
+mod ending;
 mod stages;
 mod upgrade;
 

@@ -21,7 +21,8 @@ use tower::ServiceExt as _;
 use warp::Reply as _;
 use warp::reply::Response;
 
-use super::connection::{Connection, turn_away};
+use super::connection::Connection;
+use super::ending::turn_away;
 use super::{Places, State};
 use crate::api::Problem;
 use crate::close::{self, Close, Refused};
