@@ -45,7 +45,7 @@ mod tests {
             assert_eq!(seconds(none), Duration::ZERO);
         }
         for long in [1e300, f64::INFINITY] {
-            assert_eq!(seconds(long), Duration::from_secs(31_536_000));
+            assert_eq!(seconds(long), Duration::from_hours(8760));
         }
     }
 }

@@ -62,6 +62,8 @@ pub struct Event {
     pub kind: EventKind,
     /// The connection it happened to.
     pub connection_id: Uuid,
+    /// Whose connection it is.
+    pub user_id: Arc<str>,
     /// Place within the connection, from 1.
     pub seq: u64,
     /// Key within which order holds across connections; absent: order holds per connection.
@@ -70,6 +72,8 @@ pub struct Event {
     pub traceparent: Option<Arc<str>>,
     /// Trace id, as the client named it or as `traceparent` has it.
     pub trace_id: Option<Arc<str>>,
+    /// Whether it was delivered before and is sent again because someone asked for it.
+    pub replayed: bool,
     /// The event as UTF-8 JSON on one line.
     pub json: Bytes,
 }
@@ -88,10 +92,12 @@ impl Event {
             id,
             kind,
             connection_id: session.id(),
+            user_id: Arc::clone(session.user_id()),
             seq,
             ordering_key: message.ordering.as_ref().map(|o| Arc::clone(&o.key)),
             traceparent: message.trace.traceparent.clone(),
             trace_id: message.trace.trace_id.clone(),
+            replayed: false,
             json: Bytes::from(json),
         }
     }

@@ -43,6 +43,7 @@
 //! `docs/architecture.md` says why it is built like this, and how to add a stage.
 
 pub mod api;
+pub mod brokers;
 pub mod cli;
 pub(crate) mod clock;
 pub mod close;
@@ -51,14 +52,18 @@ pub mod dev;
 pub mod event;
 pub mod jwt;
 pub mod kept;
+pub mod leases;
 pub mod message;
 pub mod outbox;
 pub mod pipeline;
 pub mod presence;
+pub mod push;
 pub mod registry;
+pub mod replay;
 pub mod server;
 pub mod session;
 pub mod sinks;
+pub mod sources;
 pub mod stages;
 pub mod svc;
 pub mod telemetry;

@@ -15,9 +15,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::{ApiState, InForce, Pages, Phase, Readiness};
+use crate::brokers::Brokers;
 use crate::clock::seconds;
 use crate::close::Close;
-use crate::config::{Config, PresenceStrategy};
+use crate::config::{Config, PresenceStrategy, ServerConfig};
 use crate::kept::Kept;
 use crate::message::FieldSet;
 use crate::pipeline::{CompileError, Generation, Ingredients, compile};
@@ -26,7 +27,8 @@ use crate::presence::memory::MemoryPresence;
 use crate::registry::{AddressPlace, Registry};
 use crate::sinks::delivery::Delivery;
 use crate::sinks::memory::MemorySink;
-use crate::sinks::{self, SinkError};
+use crate::sinks::{self, SinkError, Sinks};
+use crate::sources::{SourceContext, SourceError, Sources};
 use crate::svc::BoxError;
 use crate::svc::probe::Tap;
 use crate::telemetry::metrics::Metrics;
@@ -73,6 +75,9 @@ pub enum StartError {
     /// A sink cannot be made.
     #[error(transparent)]
     Sink(#[from] SinkError),
+    /// A source cannot be started.
+    #[error(transparent)]
+    Source(#[from] SourceError),
     /// The metrics are inconsistent.
     #[error("metrics: {0}")]
     Metrics(BoxError),
@@ -125,6 +130,7 @@ pub struct Gateway {
     state: Arc<State>,
     readiness: Arc<Readiness>,
     deliveries: Vec<Arc<Delivery>>,
+    sources: Sources,
     listening: CancellationToken,
     address: SocketAddr,
 }
@@ -151,7 +157,16 @@ impl Gateway {
         let metrics = metrics(&extras.config_hash)?;
         let config = Arc::new(config);
         let registry = Arc::new(Registry::new(config.backpressure.clone(), metrics.clone()));
-        let deliveries = sinks::build(&config, &metrics, extras.memory)?;
+        let readiness = Arc::new(Readiness::default());
+        let brokers = Arc::new(Brokers::new(
+            config.brokers.clone(),
+            Arc::clone(&readiness),
+            metrics.clone(),
+        ));
+        let Sinks {
+            deliveries,
+            source_dead_letters,
+        } = sinks::build(&config, &brokers, extras.memory)?;
         let ingredients = Ingredients {
             config: &config,
             shared: &Kept::default(),
@@ -165,7 +180,6 @@ impl Gateway {
             presence: presence(&config, &registry),
             config: Arc::clone(&config),
         }));
-        let readiness = Arc::new(Readiness::default());
         let api = Arc::new(ApiState::new(
             Arc::clone(&registry),
             Arc::clone(&in_force),
@@ -183,6 +197,15 @@ impl Gateway {
         });
         let server = &config.server;
         let (public, address) = bind("server.listen", &server.listen).await?;
+        let sources = Sources::start(&SourceContext {
+            config: Arc::clone(&config),
+            node_id: node_id(server, address).into(),
+            brokers: Arc::clone(&brokers),
+            registry: Arc::clone(&state.registry),
+            dead_letters: source_dead_letters,
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        })?;
         let internal = match server.internal_listen.as_str() {
             "" => None,
             address => Some(bind("server.internal_listen", address).await?),
@@ -206,6 +229,7 @@ impl Gateway {
             state,
             readiness,
             deliveries,
+            sources,
             listening,
             address,
         })
@@ -223,6 +247,7 @@ impl Gateway {
         let drain = seconds(self.state.current.load().config.server.drain_seconds);
         self.readiness.set_phase(Phase::Draining);
         self.state.draining.store(true, Ordering::Relaxed);
+        self.sources.stop().await;
         self.close_clients(drain).await;
         self.state.tasks.close();
         // Connections that wait for room in a full buffer end only as that drains.
@@ -296,6 +321,17 @@ async fn bind(
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     Ok((listener, bound))
+}
+
+/// The gateway's name in leases and positions: as configured, else host name and listen address.
+///
+/// The address is the one that was bound, so that several gateways on one host with port 0 have names of their own.
+fn node_id(server: &ServerConfig, address: SocketAddr) -> String {
+    if !server.node_id.is_empty() {
+        return server.node_id.clone();
+    }
+    let host = gethostname::gethostname();
+    format!("{}-{address}", host.to_string_lossy())
 }
 
 /// The store that the API lists from; with presence off, that is still this gateway's own connections.

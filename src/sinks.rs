@@ -14,24 +14,69 @@ pub mod dead_letter;
 pub mod dead_letter_file;
 pub mod delivery;
 pub mod memory;
+pub mod rabbitmq;
+pub mod redis_stream;
 pub mod stdout;
 pub mod webhook;
 
-pub use build::{SinkError, build};
+pub use build::{SinkError, Sinks, build};
 
 /// Events that a sink is to deliver in one try, in this order.
 pub type Batch = Arc<[Arc<Event>]>;
 
-/// Why a try failed, and what may follow.
+/// What became of a batch that was not delivered as a whole.
+///
+/// An event is delivered when it was tried and did not fail. Within a lane order comes first: after a lane's first
+/// failed event, what follows it in that lane is tried again whatever became of it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{reason}")]
+#[error("{}", self.failed.first().map_or("not tried", |failure| &*failure.reason))]
 pub struct DeliveryError {
-    /// How many events of the batch, from its start, were delivered all the same.
-    pub delivered: usize,
+    /// The events that failed, by their place in the batch, ascending.
+    pub failed: Vec<Failure>,
+    /// How many events of the batch, from its start, were tried.
+    pub tried: usize,
+}
+
+/// Why one event failed, and what may follow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The event's place in the batch, from 0.
+    pub index: usize,
     /// What went wrong, for the log and the dead letter; never a secret or a payload.
-    pub reason: String,
-    /// Whether and when to try the first undelivered event again.
+    pub reason: Arc<str>,
+    /// Whether and when to try the event again.
     pub retry: Retry,
+}
+
+impl DeliveryError {
+    /// The events before `index` were delivered, this one failed, and those after it were not tried.
+    #[must_use]
+    pub fn at(index: usize, reason: impl Into<Arc<str>>, retry: Retry) -> Self {
+        let reason = reason.into();
+        Self {
+            failed: vec![Failure {
+                index,
+                reason,
+                retry,
+            }],
+            tried: index + 1,
+        }
+    }
+
+    /// All events of a batch failed for one reason.
+    #[must_use]
+    pub fn all(count: usize, reason: impl Into<Arc<str>>, retry: Retry) -> Self {
+        let reason = reason.into();
+        let failure = |index| Failure {
+            index,
+            reason: Arc::clone(&reason),
+            retry,
+        };
+        Self {
+            failed: (0..count).map(failure).collect(),
+            tried: count,
+        }
+    }
 }
 
 /// Whether and when a failed try may be repeated.

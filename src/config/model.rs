@@ -9,10 +9,16 @@ use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::brokers::BrokersConfig;
 use crate::config::Secret;
+use crate::leases::LeasesConfig;
+use crate::replay::ReplayConfig;
 use crate::sinks::dead_letter_file::DeadLetterFileConfig;
+use crate::sinks::rabbitmq::RabbitmqConfig;
+use crate::sinks::redis_stream::RedisStreamConfig;
 use crate::sinks::stdout::StdoutConfig;
 use crate::sinks::webhook::WebhookConfig;
+use crate::sources::TransportConfig;
 use crate::stages::StageConfig;
 use crate::stages::fan_out::{EventsMode, FanOutConfig};
 
@@ -36,12 +42,20 @@ pub struct Config {
     pub stages: Vec<StageConfig>,
     /// The addresses that pushes are sent to.
     pub subjects: SubjectsConfig,
+    /// Where pushes are read from, beside `POST /internal/publish`.
+    pub transport: TransportConfig,
     /// Where events go: the sinks and their delivery.
     pub events: EventsConfig,
     /// What happens to a client that reads more slowly than the backend pushes.
     pub backpressure: BackpressureConfig,
     /// Who is online, and when an entry expires.
     pub presence: PresenceConfig,
+    /// Who speaks for a gateway that is lost.
+    pub leases: LeasesConfig,
+    /// What is kept for later, and who may ask for it again.
+    pub replay: ReplayConfig,
+    /// How brokers are connected to.
+    pub brokers: BrokersConfig,
     /// Trace propagation.
     pub tracing: TracingConfig,
     /// Log level and format.
@@ -58,6 +72,21 @@ impl Config {
         })
     }
 
+    /// The Redis of the sink, else of the source; empty if neither is configured.
+    #[must_use]
+    pub fn redis_dsn(&self) -> &Secret {
+        first_of(
+            &self.events.redis_stream.dsn,
+            &self.transport.redis_stream.dsn,
+        )
+    }
+
+    /// The `RabbitMQ` of the sink, else of the source; empty if neither is configured.
+    #[must_use]
+    pub fn rabbitmq_dsn(&self) -> &Secret {
+        first_of(&self.events.rabbitmq.dsn, &self.transport.rabbitmq.dsn)
+    }
+
     /// Which sinks get events: as `fan_out` says, else as the mode implies.
     #[must_use]
     pub fn events_mode(&self) -> EventsMode {
@@ -69,6 +98,10 @@ impl Config {
             Mode::Core => EventsMode::Broker,
         })
     }
+}
+
+fn first_of<'a>(first: &'a Secret, second: &'a Secret) -> &'a Secret {
+    if first.is_empty() { second } else { first }
 }
 
 /// How the gateway talks to the backend.
@@ -172,6 +205,10 @@ impl Default for SubjectsConfig {
 pub struct EventsConfig {
     /// Signed HTTP POSTs to the backend.
     pub webhook: WebhookConfig,
+    /// Redis streams.
+    pub redis_stream: RedisStreamConfig,
+    /// `RabbitMQ` exchanges.
+    pub rabbitmq: RabbitmqConfig,
     /// One JSON line an event on standard output.
     pub stdout: StdoutConfig,
     /// Where an event goes that finally could not be delivered.
@@ -182,8 +219,47 @@ pub struct EventsConfig {
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DeadLettersConfig {
+    /// A stream in the Redis of `events.redis_stream`, else of `transport.redis_stream`.
+    pub redis_stream: DeadLetterStreamConfig,
+    /// A queue in the `RabbitMQ` of `events.rabbitmq`, else of `transport.rabbitmq`.
+    pub rabbitmq: DeadLetterQueueConfig,
     /// A file of JSON lines, rotated by size; used where no broker is configured.
     pub file: DeadLetterFileConfig,
+}
+
+/// The stream of dead letters.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DeadLetterStreamConfig {
+    /// Its name.
+    pub stream: String,
+}
+
+impl Default for DeadLetterStreamConfig {
+    fn default() -> Self {
+        Self {
+            stream: "ws.dlq".into(),
+        }
+    }
+}
+
+/// The queue of dead letters.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DeadLetterQueueConfig {
+    /// The exchange that they are published to.
+    pub exchange: String,
+    /// The durable queue that is bound to it.
+    pub queue: String,
+}
+
+impl Default for DeadLetterQueueConfig {
+    fn default() -> Self {
+        Self {
+            exchange: "ws.dlq".into(),
+            queue: "ws.dlq".into(),
+        }
+    }
 }
 
 /// The bounded buffer in front of a sink.
@@ -278,6 +354,8 @@ pub struct PresenceConfig {
     pub grace_seconds: u64,
     /// With `ttl`: whether a client's message refreshes its entry.
     pub refresh_on_message: bool,
+    /// With `type: redis`: where.
+    pub redis: PresenceRedisConfig,
 }
 
 impl Default for PresenceConfig {
@@ -289,6 +367,26 @@ impl Default for PresenceConfig {
             heartbeat_seconds: 30,
             grace_seconds: 15,
             refresh_on_message: true,
+            redis: PresenceRedisConfig::default(),
+        }
+    }
+}
+
+/// The Redis that presence is kept in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct PresenceRedisConfig {
+    /// Where Redis is; empty: presence is not kept in Redis, and the API lists this gateway's own connections.
+    pub dsn: Secret,
+    /// Put before every key of presence.
+    pub prefix: String,
+}
+
+impl Default for PresenceRedisConfig {
+    fn default() -> Self {
+        Self {
+            dsn: Secret::default(),
+            prefix: "presence:".into(),
         }
     }
 }
@@ -299,6 +397,8 @@ impl Default for PresenceConfig {
 pub enum PresenceKind {
     /// In this gateway's memory: the API shows this gateway's clients.
     Memory,
+    /// In Redis: the API of every gateway shows the clients of all.
+    Redis,
 }
 
 /// When a presence entry expires.

@@ -359,7 +359,7 @@ mod tests {
         let names = Shape::of_document().key_names();
         assert_eq!(
             names.secret.iter().map(String::as_str).collect::<Vec<_>>(),
-            ["api_key", "public_key", "secret"]
+            ["api_key", "dsn", "public_key", "redis_dsn", "secret"]
         );
     }
 }

@@ -3,6 +3,7 @@ use std::sync::Arc;
 use tower_service::Service as _;
 
 use super::*;
+use crate::brokers::Brokers;
 use crate::message::Message;
 use crate::session::Session;
 use crate::sinks;
@@ -42,7 +43,8 @@ fn compiled(
     shared: &Kept,
 ) -> Result<Generation, CompileError> {
     let metrics = Metrics::new().unwrap();
-    let deliveries = sinks::build(&config, &metrics, memory).unwrap();
+    let brokers = Brokers::new(config.brokers.clone(), Arc::default(), metrics.clone());
+    let deliveries = sinks::build(&config, &brokers, memory).unwrap().deliveries;
     let config = Arc::new(config);
     let ingredients = Ingredients {
         config: &config,

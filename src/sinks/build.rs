@@ -5,13 +5,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::dead_letter::{DeadLetters, NoDeadLetters};
 use super::dead_letter_file::{self, DeadLetterFileError};
 use super::delivery::{Delivery, DeliverySettings, RetryPolicy};
 use super::memory::MemorySink;
 use super::stdout::{self, StdoutSink};
 use super::webhook::{Webhook, WebhookError};
+use crate::brokers::Brokers;
 use crate::config::{BufferConfig, Config};
-use crate::telemetry::metrics::Metrics;
 
 /// Why a sink could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -27,15 +28,32 @@ pub enum SinkError {
     Stdout(std::io::Error),
 }
 
+/// What a configuration's sinks come to.
+pub struct Sinks {
+    /// One for each sink that gets events.
+    pub deliveries: Vec<Arc<Delivery>>,
+    /// Where sources put what they cannot parse.
+    pub source_dead_letters: Arc<dyn DeadLetters>,
+}
+
+impl std::fmt::Debug for Sinks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sinks")
+            .field("deliveries", &self.deliveries)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Starts a delivery for each sink that gets events, on the runtime of the caller.
 ///
 /// # Errors
 /// When a sink's settings cannot be used, or the dead-letter file cannot be written.
 pub fn build(
     config: &Config,
-    metrics: &Metrics,
+    brokers: &Brokers,
     memory: Option<MemorySink>,
-) -> Result<Vec<Arc<Delivery>>, SinkError> {
+) -> Result<Sinks, SinkError> {
+    let metrics = brokers.metrics();
     let mut sinks = Vec::new();
     let webhook = &config.events.webhook;
     if config.events_mode().has_webhook() && !webhook.url.is_empty() {
@@ -58,14 +76,20 @@ pub fn build(
     if let Some(memory) = memory {
         sinks.push((local("memory"), memory.into_service()));
     }
-    if sinks.is_empty() {
-        return Ok(Vec::new());
-    }
-    let dead_letters = dead_letter_file::start(&config.events.dead_letters.file)?;
-    Ok(sinks
+    let dead_letters =
+        if sinks.is_empty() && config.redis_dsn().is_empty() && config.rabbitmq_dsn().is_empty() {
+            Arc::new(NoDeadLetters) as Arc<dyn DeadLetters>
+        } else {
+            dead_letter_file::start(&config.events.dead_letters.file)?
+        };
+    let deliveries = sinks
         .into_iter()
         .map(|(settings, sink)| Delivery::start(settings, sink, Arc::clone(&dead_letters), metrics))
-        .collect())
+        .collect();
+    Ok(Sinks {
+        deliveries,
+        source_dead_letters: dead_letters,
+    })
 }
 
 /// A sink within the machine: it fails for good or not at all.

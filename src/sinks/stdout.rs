@@ -67,20 +67,20 @@ impl StdoutSink {
 
     async fn write(&self, batch: Batch) -> Result<(), DeliveryError> {
         let (done, written) = oneshot::channel();
+        let count = batch.len();
         let queued = self.jobs.send(Job { batch, done }).await;
         let written = match (queued, written.await) {
             (Ok(()), Ok(written)) => written,
             _ => Err(std::io::Error::other("the writing thread is gone")),
         };
-        written.map_err(|error| DeliveryError {
-            // Which lines of a torn write arrived is unknown, so all are written again.
-            delivered: 0,
-            reason: reason(&error),
-            retry: if error.kind() == ErrorKind::BrokenPipe {
+        written.map_err(|error| {
+            let retry = if error.kind() == ErrorKind::BrokenPipe {
                 Retry::Never
             } else {
                 Retry::Backoff
-            },
+            };
+            // Which lines of a torn write arrived is unknown, so all are written again.
+            DeliveryError::all(count, reason(&error), retry)
         })
     }
 }
@@ -168,7 +168,7 @@ mod tests {
     async fn a_closed_pipe_is_not_tried_again() {
         let sink = StdoutSink::start_on(Closed).unwrap().into_service();
         let error = sink.oneshot(batch()).await.unwrap_err();
-        assert_eq!(error.retry, Retry::Never);
-        assert_eq!(error.reason, "standard output is closed");
+        assert_eq!(error.failed[0].retry, Retry::Never);
+        assert_eq!(error.to_string(), "standard output is closed");
     }
 }

@@ -212,27 +212,23 @@ impl Webhook {
             let webhook = Arc::clone(&webhook);
             async move {
                 for (delivered, event) in batch.iter().enumerate() {
-                    webhook.post(event).await.map_err(|mut error| {
-                        error.delivered = delivered;
-                        error
-                    })?;
+                    let posted = webhook.post(event).await;
+                    posted
+                        .map_err(|(reason, retry)| DeliveryError::at(delivered, reason, retry))?;
                 }
                 Ok(())
             }
         }))
     }
 
-    async fn post(&self, event: &Event) -> Result<(), DeliveryError> {
+    async fn post(&self, event: &Event) -> Result<(), Refusal> {
         let deadline = Instant::now() + self.timeout;
         let sent = self.client.request(self.request(event));
         let response = match tokio::time::timeout_at(deadline, sent).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) if timed_out(&error) => return Err(self.timed_out()),
             Ok(Err(error)) => {
-                return Err(failed(
-                    connection_failure(&error).to_owned(),
-                    Retry::Backoff,
-                ));
+                return Err((connection_failure(&error).to_owned(), Retry::Backoff));
             }
             Err(_) => return Err(self.timed_out()),
         };
@@ -261,13 +257,14 @@ impl Webhook {
         request
     }
 
-    fn timed_out(&self) -> DeliveryError {
-        failed(
-            format!("timeout after {}s", self.timeout.as_secs_f64()),
-            Retry::Backoff,
-        )
+    fn timed_out(&self) -> Refusal {
+        let reason = format!("timeout after {}s", self.timeout.as_secs_f64());
+        (reason, Retry::Backoff)
     }
 }
+
+/// Why an event was not delivered, and whether and when to try it again.
+type Refusal = (String, Retry);
 
 /// Moves user name and password from the URL to a header.
 fn take_credentials(url: &mut Url) -> Option<HeaderValue> {
@@ -284,16 +281,8 @@ fn take_credentials(url: &mut Url) -> Option<HeaderValue> {
     Some(value)
 }
 
-fn failed(reason: String, retry: Retry) -> DeliveryError {
-    DeliveryError {
-        delivered: 0,
-        reason,
-        retry,
-    }
-}
-
 /// What the backend's answer means for the event.
-fn judge(response: &Response<Incoming>) -> Result<(), DeliveryError> {
+fn judge(response: &Response<Incoming>) -> Result<(), Refusal> {
     let status = response.status();
     if status.is_success() {
         return Ok(());
@@ -306,7 +295,7 @@ fn judge(response: &Response<Incoming>) -> Result<(), DeliveryError> {
         status if status.is_server_error() => Retry::Backoff,
         _ => Retry::Never,
     };
-    Err(failed(format!("HTTP {}", status.as_u16()), retry))
+    Err((format!("HTTP {}", status.as_u16()), retry))
 }
 
 /// The wait that `Retry-After` asks for, in seconds or until a date (RFC 9110, section 10.2.3).

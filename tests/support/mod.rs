@@ -5,6 +5,7 @@
 //! - [`gateway`] starts `wsgw run` in a directory of its own and reads its logs.
 //! - [`webhook`] is the backend: an HTTP server that records every request and answers by a script.
 //! - [`client`] speaks WebSocket properly, [`raw`] writes whatever bytes it is told.
+//! - [`redis`] is a real Redis server of a test's own.
 //! - [`tokens`] signs JSON Web Tokens with the keys of `tests/keys`.
 //!
 //! Nothing here sleeps to synchronise: [`eventually`] polls, with a deadline that only a hang reaches.
@@ -30,17 +31,19 @@ use std::time::{Duration, Instant};
 pub mod client;
 pub mod gateway;
 pub mod raw;
+pub mod redis;
 pub mod tokens;
 pub mod webhook;
 
 pub use client::{Client, Frame};
 pub use gateway::{API_KEY, Gateway, Setup};
 pub use raw::Raw;
+pub use redis::{Redis, RedisSetup};
 pub use tokens::{now, signed, token};
 pub use webhook::{Received, Reply, Webhook};
 
 /// Longer than anything takes on a busy machine; reached only by a hang.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 const POLL: Duration = Duration::from_millis(10);
 
@@ -68,6 +71,12 @@ pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
         panic!("waited in vain for: {what}");
     };
     value
+}
+
+/// A port that nobody listens on now.
+pub fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
 }
 
 /// A path below the crate's root.

@@ -274,7 +274,7 @@ async fn the_key_id_chooses_but_the_signature_decides() {
 async fn dropping_the_verifier_ends_its_fetch() {
     let a = TestKey::new("a");
     let provider = Provider::start(&[&a]).await;
-    provider.answer.lock().delay = Duration::from_secs(60);
+    provider.answer.lock().delay = Duration::from_mins(1);
     let verifier = provider.verifier();
     assert!(verifier.verify_now(&a.token(), NOW).is_none());
     until(|| provider.hits() == 1).await;

@@ -29,6 +29,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::event::{Event, EventKind};
+use crate::sinks::DeliveryError;
 
 /// No entry: the end of a lane's list.
 const NONE: usize = usize::MAX;
@@ -277,34 +278,46 @@ impl Schedule {
         freed
     }
 
-    /// The first `delivered` of what was drawn are finished, and the next one failed; the rest may be drawn again.
-    pub(super) fn fail(&mut self, drawn: &mut Drawn, delivered: usize) -> (Freed, Option<Failed>) {
+    /// What was tried and did not fail is finished, up to each lane's first failure; the rest may be drawn again.
+    ///
+    /// Gives each failed lane's event with its place in `error.failed`.
+    pub(super) fn fail(
+        &mut self,
+        drawn: &mut Drawn,
+        error: &DeliveryError,
+    ) -> (Freed, Vec<(Failed, usize)>) {
         let mut freed = Freed::default();
-        let mut failed = None;
-        let mut left = delivered;
-        let mut first_untried = drawn.lanes.len();
-        for (index, &(lane, count)) in drawn.lanes.iter().enumerate() {
-            let finished = count.min(left);
-            left -= finished;
+        let mut failed = Vec::new();
+        let mut untried = Vec::new();
+        let mut failures = error.failed.iter().enumerate().peekable();
+        let mut start = 0;
+        for &(lane, count) in &drawn.lanes {
+            while failures
+                .next_if(|(_, failure)| failure.index < start)
+                .is_some()
+            {}
+            let first = failures.peek().map_or(usize::MAX, |(_, f)| f.index) - start;
+            let finished = count.min(error.tried.saturating_sub(start)).min(first);
             let remains = self.pop(lane, finished, &mut freed);
             if finished == count {
                 if remains {
                     self.place(lane);
                 }
-                continue;
+            } else if first == finished
+                && let Some((place, _)) = failures.next()
+            {
+                let entry = &mut self.entries[self.lanes[lane].head];
+                entry.tries += 1;
+                let event = Arc::clone(&entry.event);
+                let tries = entry.tries;
+                failed.push((Failed { lane, event, tries }, place));
+            } else {
+                untried.push(lane);
             }
-            let entry = &mut self.entries[self.lanes[lane].head];
-            entry.tries += 1;
-            failed = Some(Failed {
-                lane,
-                event: Arc::clone(&entry.event),
-                tries: entry.tries,
-            });
-            first_untried = index + 1;
-            break;
+            start += count;
         }
         // Those that the failure of another kept from their turn keep their place at the front.
-        for &(lane, _) in drawn.lanes[first_untried..].iter().rev() {
+        for lane in untried.into_iter().rev() {
             self.ready.push_front(lane);
         }
         drawn.clear();

@@ -22,6 +22,8 @@ pub(crate) fn test_event(connection: u128, seq: u64, key: Option<&str>) -> Arc<E
         id: Uuid::now_v7(),
         kind,
         connection_id: Uuid::from_u128(connection),
+        user_id: "1".into(),
+        replayed: false,
         seq,
         ordering_key: key.map(Arc::from),
         traceparent: None,
@@ -40,11 +42,7 @@ where
 }
 
 fn error(delivered: usize, retry: Retry) -> DeliveryError {
-    DeliveryError {
-        delivered,
-        reason: "HTTP 503".into(),
-        retry,
-    }
+    DeliveryError::at(delivered, "HTTP 503", retry)
 }
 
 fn settings() -> DeliverySettings {
@@ -56,7 +54,7 @@ fn settings() -> DeliverySettings {
         retry: RetryPolicy {
             attempts: None,
             base: Duration::from_secs(1),
-            max: Duration::from_secs(60),
+            max: Duration::from_mins(1),
         },
     }
 }
@@ -180,7 +178,7 @@ async fn retry_after_is_honoured_and_capped() {
             };
             std::future::ready(match tries {
                 1 => Err(error(0, Retry::After(Duration::from_secs(7)))),
-                2 => Err(error(0, Retry::After(Duration::from_secs(3600)))),
+                2 => Err(error(0, Retry::After(Duration::from_hours(1)))),
                 _ => Ok(()),
             })
         }),
@@ -215,10 +213,7 @@ async fn exhausted_and_refused_events_become_dead_letters() {
             std::future::ready(Err(if batch[0].seq == 1 {
                 error(0, Retry::Backoff)
             } else {
-                DeliveryError {
-                    reason: "HTTP 400".into(),
-                    ..error(0, Retry::Never)
-                }
+                DeliveryError::at(0, "HTTP 400", Retry::Never)
             }))
         }),
     );
@@ -370,7 +365,7 @@ async fn room_comes_back_only_with_the_delivery() {
         }),
     );
     rig.enqueue(&test_event(1, 1, None));
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     assert!(rig.delivery.try_reserve(1).is_none());
     open.send(true).unwrap();
     let slot = rig.delivery.reserve(1).await;
@@ -385,7 +380,7 @@ async fn a_drain_delivers_and_cuts_back_offs() {
         settings(),
         sink(move |_| {
             std::future::ready(if Instant::now() < healthy_at {
-                Err(error(0, Retry::After(Duration::from_secs(3600))))
+                Err(error(0, Retry::After(Duration::from_hours(1))))
             } else {
                 Ok(())
             })

@@ -18,15 +18,15 @@ use super::schedule::{Drawn, Failed, Freed};
 use super::{Phase, STOPPING, Shared, State};
 use crate::event::Event;
 use crate::sinks::dead_letter::{DeadLetter, DeadLetterError};
-use crate::sinks::{Batch, DeliveryError, Retry};
+use crate::sinks::{Batch, DeliveryError, Failure, Retry};
 use crate::svc::BoxSink;
 
 /// What a worker does next.
 enum Step {
     /// Try what was drawn.
     Try,
-    /// Make a dead letter of it, because its sink failed or the gateway stops.
-    Bury(Failed, String),
+    /// Make dead letters of them, because their sink failed or the gateway stops.
+    Bury(Vec<(Failed, String)>),
     /// Go away.
     Leave,
 }
@@ -62,14 +62,16 @@ pub(super) async fn work(shared: Arc<Shared>) {
                 }
                 shared.settle(tried, &mut drawn)
             }
-            Step::Bury(failed, reason) => {
-                let abandoned = shared.abandoned.cancelled();
-                let stored = tokio::select! {
-                    biased;
-                    stored = shared.store(&failed.event, &reason) => stored,
-                    () = abandoned => return,
-                };
-                shared.bury(&failed, &reason, &stored, &mut drawn)
+            Step::Bury(letters) => {
+                for (failed, reason) in letters {
+                    let stored = tokio::select! {
+                        biased;
+                        stored = shared.store(&failed.event, &reason) => stored,
+                        () = shared.abandoned.cancelled() => return,
+                    };
+                    shared.bury(&failed, &reason, &stored);
+                }
+                shared.next(shared.state.lock(), &mut drawn)
             }
             Step::Leave => return,
         }
@@ -126,9 +128,13 @@ impl Shared {
             }
             Phase::Stopped => {
                 state.schedule.draw(1, drawn);
-                match state.schedule.fail(drawn, 0).1 {
-                    Some(failed) => Step::Bury(failed, STOPPING.to_owned()),
-                    None => Step::Leave,
+                let stopping = DeliveryError::at(0, STOPPING, Retry::Never);
+                let letters: Vec<_> = state.schedule.fail(drawn, &stopping).1;
+                if letters.is_empty() {
+                    Step::Leave
+                } else {
+                    let reason = |(failed, _)| (failed, STOPPING.to_owned());
+                    Step::Bury(letters.into_iter().map(reason).collect())
                 }
             }
             Phase::Abandoned => Step::Leave,
@@ -156,52 +162,64 @@ impl Shared {
                 return self.next(state, drawn);
             }
             Tried::Result(Err(error)) => error,
-            Tried::Panicked => DeliveryError {
-                delivered: 0,
-                reason: "the sink panicked".to_owned(),
-                retry: Retry::Backoff,
-            },
+            Tried::Panicked => {
+                DeliveryError::all(drawn.events.len(), "the sink panicked", Retry::Backoff)
+            }
         };
-        let (freed, failed) = state.schedule.fail(drawn, error.delivered);
-        let Some(failed) = failed else {
+        let (freed, failed) = state.schedule.fail(drawn, &error);
+        if failed.is_empty() {
             return self.delivered(state, freed, drawn);
-        };
+        }
         state.delivered += freed.events as u64;
         self.report.delivered(freed.events);
-        let wait = if state.phase == Phase::Stopped {
-            None
-        } else {
-            let dice = rand::random::<f64>();
-            self.retry.wait(failed.tries, error.retry, dice)
-        };
-        if let Some(wait) = wait {
-            let now = tokio::time::Instant::now();
-            let due = match state.phase {
-                Phase::Draining(deadline) => super::cut(now + wait, now, deadline),
-                _ => now + wait,
-            };
-            let earliest = state.schedule.next_due().is_none_or(|next| due < next);
-            state.schedule.back_off(&failed, due);
-            let step = self.next(state, drawn);
-            if earliest {
-                self.earlier_back_off.notify_one();
+        let mut letters = Vec::new();
+        let mut reports = Vec::with_capacity(failed.len());
+        let earliest = state.schedule.next_due();
+        for (failed, place) in failed {
+            let Failure { reason, retry, .. } = &error.failed[place];
+            reports.push((Arc::clone(&failed.event), place, failed.tries));
+            if let Some(due) = self.due(&state, failed.tries, *retry) {
+                state.schedule.back_off(&failed, due);
+                self.report.retried();
+            } else {
+                let reason = match failed.tries {
+                    1 => reason.to_string(),
+                    count => format!("{reason} after {count} tries"),
+                };
+                letters.push((failed, reason));
             }
-            self.report.retried();
-            self.give_back(freed);
-            self.report
-                .failed(&failed.event, &error.reason, failed.tries);
-            return step;
         }
-        // The others of the batch need not wait for this one's dead letter.
-        self.start_worker_if_needed(state);
-        self.give_back(freed);
-        self.report
-            .failed(&failed.event, &error.reason, failed.tries);
-        let reason = match failed.tries {
-            1 => error.reason,
-            count => format!("{} after {count} tries", error.reason),
+        let next = state.schedule.next_due();
+        let sooner = next.is_some_and(|next| earliest.is_none_or(|earliest| next < earliest));
+        let step = if letters.is_empty() {
+            self.next(state, drawn)
+        } else {
+            // The others need not wait for these dead letters.
+            self.start_worker_if_needed(state);
+            Step::Bury(letters)
         };
-        Step::Bury(failed, reason)
+        if sooner {
+            self.earlier_back_off.notify_one();
+        }
+        self.give_back(freed);
+        for (event, place, tries) in reports {
+            self.report
+                .failed(&event, &error.failed[place].reason, tries);
+        }
+        step
+    }
+
+    /// When an event that failed is to be tried again, if ever.
+    fn due(&self, state: &State, tries: u32, retry: Retry) -> Option<tokio::time::Instant> {
+        if state.phase == Phase::Stopped {
+            return None;
+        }
+        let wait = self.retry.wait(tries, retry, rand::random())?;
+        let now = tokio::time::Instant::now();
+        Some(match state.phase {
+            Phase::Draining(deadline) => super::cut(now + wait, now, deadline),
+            _ => now + wait,
+        })
     }
 
     fn delivered(
@@ -231,21 +249,15 @@ impl Shared {
             .unwrap_or_else(|_| Err(DeadLetterError::Failed("the target panicked".to_owned())))
     }
 
-    /// Notes what became of a dead letter, and draws again.
-    fn bury(
-        self: &Arc<Self>,
-        failed: &Failed,
-        reason: &str,
-        stored: &Result<(), DeadLetterError>,
-        drawn: &mut Drawn,
-    ) -> Step {
+    /// Notes what became of a dead letter.
+    fn bury(self: &Arc<Self>, failed: &Failed, reason: &str, stored: &Result<(), DeadLetterError>) {
         match stored {
             Ok(()) => self.report.kept(&failed.event, reason),
             Err(error) => self.report.lost(&failed.event, reason, error),
         }
         let mut state = self.state.lock();
         if state.phase == Phase::Abandoned {
-            return self.next(state, drawn);
+            return;
         }
         let freed = state.schedule.bury(failed);
         if stored.is_ok() {
@@ -253,9 +265,9 @@ impl Shared {
         } else {
             state.lost += 1;
         }
-        let step = self.next(state, drawn);
+        // What waited behind it may go on while this worker keeps the next dead letter.
+        self.start_worker_if_needed(state);
         self.give_back(freed);
-        step
     }
 
     /// Starts one more worker if something is ready and one more may run; that one does the same.

@@ -125,6 +125,8 @@ mod tests {
             id: Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001),
             kind: EventKind::MessageReceived,
             connection_id: Uuid::nil(),
+            user_id: "1".into(),
+            replayed: false,
             seq: 2,
             ordering_key: None,
             traceparent: None,

@@ -124,7 +124,7 @@ async fn outcome(answer: Answer) -> Result<(), (String, Retry)> {
     }
     let result = post(&service(&config)).await;
     assert_eq!(backend.requests.lock().len(), 1, "tried once");
-    result.map_err(|error| (error.reason, error.retry))
+    result.map_err(|error| (error.to_string(), error.failed[0].retry))
 }
 
 #[tokio::test]
@@ -165,7 +165,7 @@ async fn retry_after_counts_on_429_and_503_only() {
     let (_, found) = outcome(Answer::RetryAfter(503, "Fri, 31 Dec 9999 23:59:59 GMT"))
         .await
         .unwrap_err();
-    assert!(matches!(found, Retry::After(wait) if wait > Duration::from_secs(3600)));
+    assert!(matches!(found, Retry::After(wait) if wait > Duration::from_hours(1)));
 }
 
 #[tokio::test]
@@ -181,7 +181,7 @@ async fn broken_and_silent_backends_are_tried_again() {
     drop(listener);
     let error = post(&service(&config(nobody))).await.unwrap_err();
     assert_eq!(
-        (&*error.reason, error.retry),
+        (&*error.to_string(), error.failed[0].retry),
         ("connection refused", Retry::Backoff)
     );
 }
@@ -225,6 +225,8 @@ async fn requests_are_exact() {
     let mut config = config(address);
     config.url = format!("http://me:p%40ss@{address}/ws/webhook?tenant=1");
     let event = Arc::new(Event {
+        user_id: "1".into(),
+        replayed: false,
         id: Uuid::now_v7(),
         kind: EventKind::MessageReceived,
         connection_id: Uuid::nil(),
@@ -241,6 +243,8 @@ async fn requests_are_exact() {
     service(&config).oneshot(batch).await.unwrap();
     config.secret = Secret::default();
     let bad_trace = Arc::new(Event {
+        user_id: "1".into(),
+        replayed: false,
         traceparent: None,
         trace_id: Some("a\nb".into()),
         json: event.json.clone(),
