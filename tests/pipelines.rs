@@ -575,8 +575,10 @@ fn the_pipelines_with_brokers_are_clean_and_say_the_defaults() {
 
         let loaded =
             config::load(path, &overrides(&[KEY, ("EVENTS_MODE", "none")])).expect("valid");
-        let mut expected = config::Config::default();
-        expected.mode = config::Mode::Core;
+        let mut expected = config::Config {
+            mode: config::Mode::Core,
+            ..config::Config::default()
+        };
         expected.presence.kind = Some(config::PresenceKind::Redis);
         expected.stages.clone_from(&loaded.config.stages);
         assert_eq!(
