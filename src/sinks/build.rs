@@ -9,9 +9,10 @@ use super::dead_letter::{DeadLetters, NoDeadLetters};
 use super::dead_letter_file::{self, DeadLetterFileError};
 use super::delivery::{Delivery, DeliverySettings, RetryPolicy};
 use super::memory::MemorySink;
+use super::redis_stream::RedisStreamSink;
 use super::stdout::{self, StdoutSink};
 use super::webhook::{Webhook, WebhookError};
-use crate::brokers::Brokers;
+use crate::brokers::{Brokers, DsnError};
 use crate::config::{BufferConfig, Config};
 
 /// Why a sink could not be made.
@@ -26,6 +27,20 @@ pub enum SinkError {
     /// Standard output.
     #[error("`events.stdout`: {0}")]
     Stdout(std::io::Error),
+    /// A broker.
+    #[error("`{setting}`: {reason}")]
+    Dsn {
+        /// The setting that is wrong.
+        setting: &'static str,
+        /// What is wrong with it.
+        reason: DsnError,
+    },
+}
+
+impl SinkError {
+    fn dsn(setting: &'static str, reason: DsnError) -> Self {
+        Self::Dsn { setting, reason }
+    }
 }
 
 /// What a configuration's sinks come to.
@@ -66,6 +81,16 @@ pub fn build(
             retry: webhook.retry(),
         };
         sinks.push((settings, sink));
+    }
+    let redis = &config.events.redis_stream;
+    if config.events_mode().has_broker() && !redis.dsn.is_empty() {
+        let link = brokers
+            .redis(&redis.dsn)
+            .map_err(|reason| SinkError::dsn("events.redis_stream.dsn", reason))?;
+        link.used_by("events.redis_stream.dsn");
+        link.require();
+        let sink = RedisStreamSink::new(link, config, None);
+        sinks.push((redis.delivery(), sink.into_service()));
     }
     if config.events.stdout.enabled {
         let sink = StdoutSink::start()
