@@ -14,8 +14,8 @@ use super::memory::MemorySink;
 use super::redis_stream::RedisStreamSink;
 use super::stdout::{self, StdoutSink};
 use super::webhook::{Webhook, WebhookError};
-use crate::brokers::{Brokers, DsnError};
 use crate::brokers::redis::RedisLink;
+use crate::brokers::{Brokers, DsnError};
 use crate::config::{BufferConfig, Config, Secret};
 use crate::replay::DeadLetterStore;
 
