@@ -1,4 +1,4 @@
-//! Redis behind TLS, behind Sentinels and as a cluster, and dead letters given back.
+//! Redis behind TLS, behind Sentinels, on a socket and as a cluster.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,24 +10,12 @@ mod support;
 
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use redis::FromRedisValue as _;
 use serde_json::{Value, json};
 use support::{
     Client, Gateway, Redis, RedisCluster, RedisSentinel, RedisSetup, Setup, free_port, within,
 };
-use uuid::Uuid;
-use wsgw::api::Readiness;
-use wsgw::brokers::redis::{Atomicity, RedisLink};
-use wsgw::brokers::{BrokerConfig, BrokersConfig};
-use wsgw::config::{Config, Secret};
-use wsgw::replay::DeadLetterStore as _;
-use wsgw::sinks::dead_letter::{DeadLetter, DeadLetters as _};
-use wsgw::sinks::dead_letter_redis::RedisDeadLetters;
-use wsgw::sinks::redis_stream::BrokerFormat;
 
 fn quick(dsn: impl AsRef<str>) -> Setup {
     Setup::default()
@@ -287,174 +275,4 @@ async fn a_socket_is_as_good_as_a_port() {
         .await;
     let _client = Client::connect(&gateway, "42").await;
     redis.wait_for_events("ws.events", 1).await;
-}
-
-fn link(dsn: &str) -> Arc<RedisLink> {
-    let readiness = Arc::new(Readiness::default());
-    let config = BrokersConfig::default().redis;
-    RedisLink::open(&Secret::from(dsn.to_owned()), &config, &readiness).unwrap()
-}
-
-fn letter(n: u64, raw: &str) -> DeadLetter {
-    DeadLetter {
-        reason: format!("reason {n}"),
-        raw: Bytes::copy_from_slice(raw.as_bytes()),
-        event_id: Some(Uuid::from_u128(n.into())),
-        sink: "webhook",
-        failed_at: n,
-    }
-}
-
-#[tokio::test]
-async fn dead_letters_are_listed_and_moved_once_by_however_many() {
-    let redis = Redis::start().await;
-    let mut config = Config::default();
-    config.replay.redis_stream.max_batch = 1000;
-    let link = link(&redis.dsn());
-    link.connected().await;
-    let store = Arc::new(RedisDeadLetters::new(Arc::clone(&link), &config));
-    for n in 0..500 {
-        let raw = json!({"type": "message_received", "n": n}).to_string();
-        store.store(letter(n, &raw)).await.unwrap();
-    }
-    let listed = store.list(3).await.unwrap();
-    assert_eq!(listed.len(), 3);
-    assert_eq!(
-        serde_json::to_value(&listed[1]).unwrap(),
-        json!({
-            "store": "redis",
-            "id": listed[1].id,
-            "event_id": Uuid::from_u128(1).to_string(),
-            "sink": "webhook",
-            "reason": "reason 1",
-            "failed_at": 1,
-            "raw": "{\"type\":\"message_received\",\"n\":1}",
-        })
-    );
-    assert_eq!(store.replay(2).await.unwrap(), 2);
-    assert_eq!(redis.events("ws.inbox").await[1]["n"], 1);
-    let moving = [(); 4].map(|()| {
-        let store = Arc::clone(&store);
-        tokio::spawn(async move { store.replay(1000).await.unwrap() })
-    });
-    let moved = futures_util::future::join_all(moving).await;
-    assert_eq!(moved.into_iter().map(Result::unwrap).sum::<usize>(), 498);
-    let inbox = redis.stream("ws.inbox").await;
-    assert_eq!(inbox.len(), 500, "each once");
-    for (_, fields) in &inbox {
-        assert!(
-            fields.contains(&("replayed".into(), "1".into())),
-            "{fields:?}"
-        );
-    }
-    assert_eq!(redis.command::<usize>("XLEN", &["ws.dlq"]).await, 0);
-    assert_eq!(store.replay(5).await.unwrap(), 0);
-}
-
-#[tokio::test]
-async fn a_letter_stays_while_its_target_refuses_it() {
-    let redis = Redis::start().await;
-    let mut config = Config::default();
-    config.events.redis_stream.format = BrokerFormat::Messenger;
-    config.replay.redis_stream.target_stream = "again".into();
-    let link = link(&redis.dsn());
-    link.connected().await;
-    let store = RedisDeadLetters::new(link, &config);
-    let id = Uuid::from_u128(7).to_string();
-    let raw = json!({"type": "connected", "event_id": id}).to_string();
-    store.store(letter(7, &raw)).await.unwrap();
-    redis.command::<()>("SET", &["again", "x"]).await;
-    let error = store.replay(1).await.unwrap_err();
-    assert_eq!(error.replayed, 0);
-    assert!(error.reason.contains("WRONGTYPE"), "{error}");
-    assert_eq!(store.list(10).await.unwrap().len(), 1);
-    redis.command::<()>("DEL", &["again"]).await;
-    assert_eq!(store.replay(1).await.unwrap(), 1);
-    let (_, fields) = redis.stream("again").await.remove(0);
-    assert_eq!(fields.len(), 1, "{fields:?}");
-    let message = &fields.iter().find(|(name, _)| name == "message").unwrap().1;
-    assert_eq!(
-        serde_json::from_str::<Value>(message).unwrap(),
-        json!({
-            "body": raw,
-            "headers": {
-                "Content-Type": "application/json",
-                "type": "connected",
-                "event_id": id,
-                "replayed": "1",
-            },
-        })
-    );
-}
-
-#[tokio::test]
-async fn dead_letters_move_between_slots_of_a_cluster() {
-    let cluster = RedisCluster::start().await;
-    let link = link(&cluster.dsn());
-    within("the cluster", link.connected()).await;
-    let store = RedisDeadLetters::new(link, &Config::default());
-    for n in 0..3 {
-        store.store(letter(n, "{}")).await.unwrap();
-    }
-    assert_eq!(store.replay(10).await.unwrap(), 3);
-    assert_eq!(
-        cluster
-            .command::<usize>("ws.inbox", "XLEN", &["ws.inbox"])
-            .await,
-        3
-    );
-    assert_eq!(
-        cluster
-            .command::<usize>("ws.dlq", "XLEN", &["ws.dlq"])
-            .await,
-        0
-    );
-}
-
-#[tokio::test]
-async fn the_link_ends_with_its_last_user_and_a_blocked_reader_with_the_link() {
-    let redis = Redis::start().await;
-    let readiness = Arc::new(Readiness::default());
-    let config = BrokerConfig {
-        response_timeout_seconds: 0.5,
-        ..BrokerConfig::default()
-    };
-    let dsn = Secret::from(redis.dsn());
-    let link = RedisLink::open(&dsn, &config, &readiness).unwrap();
-    link.require();
-    assert!(readiness.report().checks.contains_key("redis"));
-    link.connected().await;
-
-    // Longer than the response timeout.
-    let mut reader = link.dedicated().await.unwrap();
-    let mut read = redis::cmd("XREAD");
-    read.arg("BLOCK").arg(1500).arg("STREAMS").arg("s").arg("$");
-    assert_eq!(reader.run(&read).await.unwrap().unwrap(), redis::Value::Nil);
-    let mut forever = redis::cmd("XREAD");
-    forever.arg("BLOCK").arg(0).arg("STREAMS").arg("s").arg("$");
-    let blocked = tokio::spawn(async move { reader.run(&forever).await });
-    redis.freeze();
-    let ended = within("the blocked reader", blocked).await.unwrap();
-    assert!(ended.is_err(), "{ended:?}");
-    redis.thaw();
-    within("the link", link.connected()).await;
-
-    let mut get = redis::cmd("CLIENT");
-    get.arg("ID");
-    let commands = [get, redis::cmd("NOSUCH"), redis::cmd("PING")];
-    let mut answers = link.run(&commands, Atomicity::Each).await.unwrap();
-    assert_eq!(answers[1].as_ref().unwrap_err().code(), "ERR");
-    let id = i64::from_redis_value(answers.remove(0).unwrap()).unwrap();
-    drop(link);
-    within("the connection to close", async {
-        loop {
-            let clients: String = redis.command("CLIENT", &["LIST"]).await;
-            if !clients.contains(&format!("id={id} ")) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await;
-    assert!(!readiness.report().checks.contains_key("redis"));
 }

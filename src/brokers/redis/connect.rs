@@ -305,7 +305,11 @@ fn certificates(config: &BrokerTlsConfig) -> Result<TlsCertificates, DsnError> {
         "" => None,
         file => {
             let pem = read(file, "ca_file")?;
-            if CertificateDer::pem_slice_iter(&pem).flatten().next().is_none() {
+            if CertificateDer::pem_slice_iter(&pem)
+                .flatten()
+                .next()
+                .is_none()
+            {
                 return Err(DsnError(format!(
                     "`tls.ca_file` {file} holds no certificate"
                 )));
