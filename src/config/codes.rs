@@ -270,6 +270,12 @@ pub const TABLE: &[Code] = &[
         "Write it in full: `https://app.example/webhook`.",
     ),
     code(
+        "bad_redis_dsn",
+        Error,
+        "The value is not the DSN of a Redis.",
+        "Write it like `redis://user:password@host:6379/0`; what stands for Sentinels and clusters is in docs/operations.md.",
+    ),
+    code(
         "webhook_unsigned",
         Warning,
         "The webhook has no secret, so that the backend cannot tell real events from forged ones.",
