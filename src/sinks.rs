@@ -12,6 +12,7 @@ mod build;
 
 pub mod dead_letter;
 pub mod dead_letter_file;
+pub mod dead_letter_rabbitmq;
 pub mod delivery;
 pub mod memory;
 pub mod rabbitmq;
