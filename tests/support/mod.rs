@@ -5,6 +5,7 @@
 //! - [`gateway`] starts `wsgw run` in a directory of its own and reads its logs.
 //! - [`webhook`] is the backend: an HTTP server that records every request and answers by a script.
 //! - [`client`] speaks WebSocket properly, [`raw`] writes whatever bytes it is told.
+//! - [`rabbitmq`] is a real RabbitMQ of a test program's own.
 //! - [`redis`] is a real Redis server of a test's own.
 //! - [`tokens`] signs JSON Web Tokens with the keys of `tests/keys`.
 //!
@@ -31,6 +32,7 @@ use std::time::{Duration, Instant};
 pub mod client;
 pub mod gateway;
 pub mod raw;
+pub mod rabbitmq;
 pub mod redis;
 pub mod tokens;
 pub mod webhook;
@@ -38,6 +40,7 @@ pub mod webhook;
 pub use client::{Client, Frame};
 pub use gateway::{API_KEY, Gateway, Setup};
 pub use raw::Raw;
+pub use rabbitmq::{Broker, BrokerSetup};
 pub use redis::{Redis, RedisSetup};
 pub use tokens::{now, signed, token};
 pub use webhook::{Received, Reply, Webhook};
