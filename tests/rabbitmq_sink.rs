@@ -152,9 +152,13 @@ async fn keys_are_part_of_the_routing_key_and_keep_their_order() {
     // A topic that does not exist, nor a type: no key, so the plain routing key, which `ws.inbox.#` matches too.
     clients[0].send_json(&json!({"n": 99})).await;
     let all = vhost.take_count("all", 43).await;
-    let keys: Vec<_> = all[40..].iter().map(|message| message.routing_key.as_str()).collect();
+    let keys: std::collections::BTreeSet<_> = all
+        .iter()
+        .filter(|message| message.json()["message"]["n"] == 99)
+        .map(|message| message.routing_key.as_str())
+        .collect();
     let hash = "ws.inbox.78c741ddc482e4cdf8c474a0876347a0905b6233";
-    assert_eq!(keys, ["ws.inbox.__b_c", hash, "ws.inbox"]);
+    assert_eq!(keys, ["ws.inbox", hash, "ws.inbox.__b_c"].into());
     let one = vhost.take_count("one", 20).await;
     let numbers: Vec<_> = one.iter().map(|message| message.json()["message"]["n"].as_u64().unwrap()).collect();
     let expected: Vec<_> = (0..20).filter(|n| n % 2 == 1).flat_map(|n| [n, n]).collect();

@@ -39,7 +39,7 @@ snoke_ws:
         strategy: "${ORDERING_STRATEGY:-none}"
         partition_mode: "${ORDERING_PARTITION_MODE:-none}"
     - trace: {}
-    - fan_out: {}
+    - fan_out: { events_mode: "${EVENTS_MODE:-}" }
   events: { rabbitmq: { dsn: "${SINK_DSN:-}" } }
   transport: { rabbitmq: { dsn: "${SOURCE_DSN:-}" } }
 "#;
@@ -105,6 +105,22 @@ impl Broker {
     /// Kills the server (-9).
     pub fn kill(&self) {
         self.say("kill");
+    }
+
+    /// Stops the server's process without ending it, as a machine that hangs.
+    pub fn freeze(&self) {
+        self.signal("STOP");
+    }
+
+    /// Lets a frozen server go on.
+    pub fn thaw(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = std::fs::read_to_string(self.directory.join("rabbit.pid")).unwrap();
+        let sent = Command::new("kill").args([&format!("-{name}"), pid.trim()]).status().unwrap();
+        assert!(sent.success());
     }
 
     /// Starts it again, without waiting.
@@ -260,7 +276,10 @@ impl Vhost<'_> {
 
     /// A gateway with the source.
     pub fn source(&self) -> Setup {
-        Setup::default().yaml(YAML).env("SOURCE_DSN", self.dsn())
+        Setup::default()
+            .yaml(YAML)
+            .env("EVENTS_MODE", "none")
+            .env("SOURCE_DSN", self.dsn())
     }
 
     /// A channel of the test's own, and the connection that it lives on.
