@@ -3,7 +3,7 @@
 //! `rabbitmq.sh` beside this file runs the server and ends it when this program ends, however that happens.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write as _};
+use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -130,13 +130,20 @@ impl Broker {
 
     /// Waits until it takes connections.
     pub fn wait_until_up(&self) {
-        // What a connection is greeted with says that all of it runs.
         let deadline = Instant::now() + super::PATIENCE * 2;
-        while std::net::TcpStream::connect(("127.0.0.1", self.ports[0])).is_err() {
+        while self.greets().is_err() {
             let log = || std::fs::read_to_string(self.directory.join("out")).unwrap_or_default();
             assert!(Instant::now() < deadline, "RabbitMQ does not start: {}", log());
             std::thread::sleep(POLL * 10);
         }
+    }
+
+    /// What a connection is greeted with says that all of it runs.
+    fn greets(&self) -> std::io::Result<()> {
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.ports[0]))?;
+        stream.set_read_timeout(Some(super::PATIENCE))?;
+        stream.write_all(b"AMQP\x00\x00\x09\x01")?;
+        stream.read_exact(&mut [0])
     }
 
     /// The AMQP port.

@@ -46,6 +46,8 @@ start() {
 finish() {
     kill -9 "-$server" 2>/dev/null
     wait "$server" 2>/dev/null
+    # Until then its port is taken.
+    while kill -0 "-$server" 2>/dev/null; do sleep 0.05; done
 }
 
 start
