@@ -288,7 +288,13 @@ async fn keep_connected(
                 let Some(strong) = link.upgrade() else { return };
                 if let Some(suppressed) = lost_lines.pass() {
                     let address = strong.address();
-                    tracing::warn!(event = "broker_lost", broker = NAME, address, reason, suppressed);
+                    tracing::warn!(
+                        event = "broker_lost",
+                        broker = NAME,
+                        address,
+                        reason,
+                        suppressed
+                    );
                 }
                 strong.down(reason);
                 // A broker that accepts and hangs up is not to be asked twenty times a second.

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::dead_letter::{DeadLetters, FallbackDeadLetters, NoDeadLetters};
 use super::dead_letter_file::{self, DeadLetterFileError};
-use super::delivery::{Delivery, DeliverySettings, RetryPolicy};
 use super::dead_letter_rabbitmq::RabbitmqDeadLetters;
+use super::delivery::{Delivery, DeliverySettings, RetryPolicy};
 use super::memory::MemorySink;
 use super::rabbitmq::RabbitmqSink;
 use super::stdout::{self, StdoutSink};

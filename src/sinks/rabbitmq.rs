@@ -169,11 +169,18 @@ impl RabbitmqSink {
 
     async fn deliver(&self, batch: &[Arc<Event>]) -> Result<(), DeliveryError> {
         self.publisher.link().connected().await;
-        let messages: Vec<_> = batch.iter().map(|event| self.routing.message(event)).collect();
+        let messages: Vec<_> = batch
+            .iter()
+            .map(|event| self.routing.message(event))
+            .collect();
         let outcomes = match self.publisher.publish(&messages).await {
             Ok(outcomes) => outcomes,
             Err(error) => {
-                return Err(DeliveryError::all(batch.len(), error.to_string(), Retry::Backoff));
+                return Err(DeliveryError::all(
+                    batch.len(),
+                    error.to_string(),
+                    Retry::Backoff,
+                ));
             }
         };
         let failed: Vec<_> = outcomes
@@ -242,7 +249,11 @@ fn plan(config: &Config) -> Result<(Routing, Topology), LinkError> {
             if room < HASH_CHARS {
                 return Err(LinkError::TooLong(rabbitmq.inbox_routing_key.clone()));
             }
-            Ok(if max_len == 0 { room } else { max_len.min(room) })
+            Ok(if max_len == 0 {
+                room
+            } else {
+                max_len.min(room)
+            })
         })
         .transpose()?;
     let dead_letters = &config.events.dead_letters.rabbitmq;
@@ -295,16 +306,22 @@ pub(super) fn declare_dead_letters(
     Ok(())
 }
 
-fn arguments(
-    ttl_ms: u32,
-    dead_letters: &DeadLetterQueueConfig,
-) -> FieldTable {
+fn arguments(ttl_ms: u32, dead_letters: &DeadLetterQueueConfig) -> FieldTable {
     let mut arguments = FieldTable::default();
     if ttl_ms > 0 {
-        arguments.insert("x-message-ttl".into(), AMQPValue::LongLongInt(ttl_ms.into()));
+        arguments.insert(
+            "x-message-ttl".into(),
+            AMQPValue::LongLongInt(ttl_ms.into()),
+        );
     }
-    arguments.insert("x-dead-letter-exchange".into(), text(&dead_letters.exchange));
-    arguments.insert("x-dead-letter-routing-key".into(), text(&dead_letters.queue));
+    arguments.insert(
+        "x-dead-letter-exchange".into(),
+        text(&dead_letters.exchange),
+    );
+    arguments.insert(
+        "x-dead-letter-routing-key".into(),
+        text(&dead_letters.queue),
+    );
     arguments
 }
 
@@ -315,7 +332,8 @@ impl Routing {
                 let key = partition(key, max_len);
                 let routing_key = format!("{}.{key}", self.inbox_routing_key);
                 // Never longer than AMQP allows, as `plan` saw to it.
-                let routing_key = short(&routing_key).unwrap_or_else(|_| self.inbox_routing_key.clone());
+                let routing_key =
+                    short(&routing_key).unwrap_or_else(|_| self.inbox_routing_key.clone());
                 (&self.inbox_exchange, routing_key)
             }
             (EventKind::MessageReceived, ..) => {

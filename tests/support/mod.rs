@@ -31,16 +31,16 @@ use std::time::{Duration, Instant};
 
 pub mod client;
 pub mod gateway;
-pub mod raw;
 pub mod rabbitmq;
+pub mod raw;
 pub mod redis;
 pub mod tokens;
 pub mod webhook;
 
 pub use client::{Client, Frame};
 pub use gateway::{API_KEY, Gateway, Setup};
-pub use raw::Raw;
 pub use rabbitmq::{Broker, BrokerSetup};
+pub use raw::Raw;
 pub use redis::{Redis, RedisSetup};
 pub use tokens::{now, signed, token};
 pub use webhook::{Received, Reply, Webhook};

@@ -11,8 +11,8 @@ use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use lapin::options::{
-    BasicAckOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions,
-    QueueBindOptions, QueueDeclareOptions,
+    BasicAckOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueBindOptions,
+    QueueDeclareOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
@@ -119,7 +119,10 @@ impl Broker {
 
     fn signal(&self, name: &str) {
         let pid = std::fs::read_to_string(self.directory.join("rabbit.pid")).unwrap();
-        let sent = Command::new("kill").args([&format!("-{name}"), pid.trim()]).status().unwrap();
+        let sent = Command::new("kill")
+            .args([&format!("-{name}"), pid.trim()])
+            .status()
+            .unwrap();
         assert!(sent.success());
     }
 
@@ -133,7 +136,11 @@ impl Broker {
         let deadline = Instant::now() + super::PATIENCE * 2;
         while self.greets().is_err() {
             let log = || std::fs::read_to_string(self.directory.join("out")).unwrap_or_default();
-            assert!(Instant::now() < deadline, "RabbitMQ does not start: {}", log());
+            assert!(
+                Instant::now() < deadline,
+                "RabbitMQ does not start: {}",
+                log()
+            );
             std::thread::sleep(POLL * 10);
         }
     }
@@ -187,7 +194,9 @@ impl BrokerSetup {
         write("definitions.json", definitions().to_string());
         let mut broker = Command::new("sh");
         broker.arg(in_crate("tests/support/rabbitmq.sh"));
-        broker.arg(&directory).args(ports.map(|port| port.to_string()));
+        broker
+            .arg(&directory)
+            .args(ports.map(|port| port.to_string()));
         let mut script = broker
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -214,9 +223,7 @@ fn definitions() -> Value {
     };
     let mut vhosts = vec![String::from("/"), String::from("odd/vhost")];
     vhosts.extend((1..=VHOSTS).map(|number| format!("t{number}")));
-    let permission = |user: &str, vhost: &String| {
-        json!({"user": user, "vhost": vhost, "configure": ".*", "write": ".*", "read": ".*"})
-    };
+    let permission = |user: &str, vhost: &String| json!({"user": user, "vhost": vhost, "configure": ".*", "write": ".*", "read": ".*"});
     let mut permissions: Vec<Value> = vhosts.iter().map(|v| permission("guest", v)).collect();
     permissions.push(permission("odd", &vhosts[1]));
     json!({
@@ -273,7 +280,11 @@ pub struct Vhost<'a> {
 impl Vhost<'_> {
     /// The address that gateways are told.
     pub fn dsn(&self) -> String {
-        format!("amqp://guest:guest@127.0.0.1:{}/{}", self.broker.port(), self.name)
+        format!(
+            "amqp://guest:guest@127.0.0.1:{}/{}",
+            self.broker.port(),
+            self.name
+        )
     }
 
     /// A gateway with the sink.
@@ -310,7 +321,10 @@ impl Vhost<'_> {
             ..QueueDeclareOptions::default()
         };
         let none = FieldTable::default;
-        channel.queue_declare(queue.into(), options, none()).await.unwrap();
+        channel
+            .queue_declare(queue.into(), options, none())
+            .await
+            .unwrap();
         let options = QueueBindOptions::default();
         channel
             .queue_bind(queue.into(), exchange.into(), key.into(), options, none())
@@ -324,9 +338,17 @@ impl Vhost<'_> {
         let Ok((connection, channel)) = self.try_channel().await else {
             return messages;
         };
-        while let Ok(Some(got)) = channel.basic_get(queue.into(), BasicGetOptions { no_ack: false }).await {
+        while let Ok(Some(got)) = channel
+            .basic_get(queue.into(), BasicGetOptions { no_ack: false })
+            .await
+        {
             let delivery = got.delivery;
-            if delivery.acker.ack(BasicAckOptions::default()).await.is_err() {
+            if delivery
+                .acker
+                .ack(BasicAckOptions::default())
+                .await
+                .is_err()
+            {
                 break;
             }
             messages.push(Message {
@@ -373,7 +395,9 @@ impl Vhost<'_> {
             passive: true,
             ..QueueDeclareOptions::default()
         };
-        let declared = channel.queue_declare(queue.into(), options, FieldTable::default()).await;
+        let declared = channel
+            .queue_declare(queue.into(), options, FieldTable::default())
+            .await;
         declared.ok().map(|queue| queue.message_count())
     }
 
@@ -396,7 +420,10 @@ impl Vhost<'_> {
                 properties,
             );
             let confirmation = publishing.await.unwrap().await.unwrap();
-            assert!(confirmation.is_ack() && confirmation.take_message().is_none(), "unroutable");
+            assert!(
+                confirmation.is_ack() && confirmation.take_message().is_none(),
+                "unroutable"
+            );
         }
         connection.close(200, "OK".into()).await.unwrap();
     }

@@ -225,7 +225,9 @@ impl Publisher {
         }
         self.declare().await?;
         let channel = self.link.channel().await?;
-        let confirms = channel.raw().confirm_select(ConfirmSelectOptions::default());
+        let confirms = channel
+            .raw()
+            .confirm_select(ConfirmSelectOptions::default());
         channel.answer(confirms).await?;
         Ok(channel)
     }
