@@ -1,4 +1,4 @@
-//! Dead letters in RabbitMQ: kept, looked at, moved back; and the link that they share, with TLS and without.
+//! Dead letters in `RabbitMQ`: kept, looked at, moved back; and the link that they share, with TLS and without.
 
 #![allow(
     clippy::unwrap_used,

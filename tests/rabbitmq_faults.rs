@@ -1,4 +1,4 @@
-//! RabbitMQ away, closed, blocked, deleted under the gateway: nothing is lost, order holds, no restart is needed.
+//! `RabbitMQ` away, closed, blocked, deleted under the gateway: nothing is lost, order holds, no restart is needed.
 //!
 //! The server is this program's own, and the tests run one after another, since their faults hit all of it.
 
@@ -162,6 +162,21 @@ async fn ready_says(gateway: &Gateway, status: u16, text: &str) -> String {
     .await
 }
 
+/// Every connection has a thread of lapin's, which must end with it.
+async fn assert_one_connection_left(gateway: &Gateway) {
+    let tasks = format!("/proc/{}/task", gateway.pid());
+    eventually("the threads of lost connections to end", || {
+        let names = std::fs::read_dir(&tasks)
+            .unwrap()
+            .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+        let count = names
+            .filter(|name| name.starts_with("lapin-io-loop"))
+            .count();
+        (count == 1).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_broker_stops_and_starts() {
     let _alone = alone().await;
@@ -215,6 +230,7 @@ async fn connections_are_closed_by_an_operator() {
     let events = traffic.finish().await;
     assert_all_in_order(&vhost, &gateway, events).await;
     ready_says(&gateway, 200, "ok").await;
+    assert_one_connection_left(&gateway).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -396,4 +412,5 @@ async fn a_frozen_broker_is_noticed_by_heartbeats() {
     ready_says(&gateway, 200, "ok").await;
     let events = traffic.finish().await;
     assert_all_in_order(&vhost, &gateway, events).await;
+    assert_one_connection_left(&gateway).await;
 }

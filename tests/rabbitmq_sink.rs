@@ -1,9 +1,10 @@
-//! Events by RabbitMQ: what a message looks like, where it goes, and what happens where it cannot go.
+//! Events by `RabbitMQ`: what a message looks like, where it goes, and what happens where it cannot go.
 
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
     clippy::too_many_lines,
+    clippy::float_cmp,
     missing_docs,
     reason = "a test fails by panicking, and reads best in one piece"
 )]
@@ -160,7 +161,7 @@ async fn keys_are_part_of_the_routing_key_and_keep_their_order() {
         .env("ORDERING_STRATEGY", "topic")
         .env("ORDERING_PARTITION_MODE", "suffix");
     let gateway = setup.start().await;
-    // The exchange is a topic exchange, as soon as the sink has declared it.
+    // Declared by the sink, as a topic exchange.
     let mut clients = [
         Client::connect(&gateway, "1").await,
         Client::connect(&gateway, "2").await,
@@ -310,10 +311,12 @@ async fn another_type_of_exchange_is_explained_and_taken_up_once_it_is_gone() {
         lapin::types::FieldTable::default(),
     );
     declare.await.unwrap();
-    let gateway = with_queues(vhost.sink()).start().await;
+    let mut gateway = with_queues(vhost.sink()).spawn();
+    gateway.address = address(&gateway).await;
+    // Before any event.
+    let check = ready_says(&gateway, "already there").await;
     let mut client = Client::connect(&gateway, "42").await;
     client.send_json(&json!({"n": 1})).await;
-    let check = ready_says(&gateway, "already there").await;
     let advice = "sink: the exchange `ws.inbox` is already there with another `type` ('fanout'): configure the gateway to what is there, \
          name another exchange, or delete this one so that the gateway declares it anew";
     assert!(check.starts_with(advice), "{check}");

@@ -1,4 +1,4 @@
-//! Pushes by RabbitMQ: who gets them, in which order, and what becomes of what is no push.
+//! Pushes by `RabbitMQ`: who gets them, in which order, and what becomes of what is no push.
 
 #![allow(
     clippy::unwrap_used,

@@ -100,7 +100,7 @@ pub(super) fn start(context: &SourceContext) -> Result<(), SourceError> {
         reason,
     };
     let link = context.brokers.rabbitmq(&config.dsn).map_err(failed)?;
-    let (topology, passive_name) = plan(&context.config, &context.node_id)
+    let (topology, name) = plan(&context.config, &context.node_id)
         .map_err(|error| failed(DsnError(error.to_string())))?;
     link.report("source", Some(NOT_SUBSCRIBED.to_owned()));
     link.require();
@@ -114,11 +114,7 @@ pub(super) fn start(context: &SourceContext) -> Result<(), SourceError> {
         lines: Throttle::default(),
         push_lines: Throttle::default(),
     };
-    tracing::info!(
-        event = "source_started",
-        source = NAME,
-        queue = passive_name
-    );
+    tracing::info!(event = "source_started", source = NAME, queue = name);
     context.tasks.spawn(source.run());
     Ok(())
 }
@@ -279,24 +275,21 @@ struct Reading<'a> {
 impl Reading<'_> {
     async fn until_stop(&mut self, consumer: &mut Consumer) -> Result<End, LinkError> {
         loop {
-            let next = match consumer.next().now_or_never() {
-                Some(next) => next,
-                None => {
-                    self.acknowledge().await?;
-                    tokio::select! {
-                        biased;
-                        () = self.source.context.stop.cancelled() => return Ok(End::Stopped),
-                        next = self.channel.unless_lost(consumer.next()) => next?,
-                    }
+            let next = if let Some(next) = consumer.next().now_or_never() {
+                next
+            } else {
+                self.acknowledge().await?;
+                tokio::select! {
+                    biased;
+                    () = self.source.context.stop.cancelled() => return Ok(End::Stopped),
+                    next = self.channel.unless_lost(consumer.next()) => next?,
                 }
             };
-            match next {
-                Some(delivery) => self.handle(delivery?).await?,
-                None => {
-                    self.acknowledge().await?;
-                    return Ok(End::Cancelled);
-                }
-            }
+            let Some(delivery) = next else {
+                self.acknowledge().await?;
+                return Ok(End::Cancelled);
+            };
+            self.handle(delivery?).await?;
             if self.source.context.stop.is_cancelled() {
                 return Ok(End::Stopped);
             }

@@ -1,4 +1,4 @@
-//! A real RabbitMQ of a test program's own, with a vhost for each test.
+//! A real `RabbitMQ` of a test program's own, with a vhost for each test.
 //!
 //! `rabbitmq.sh` beside this file runs the server and ends it when this program ends, however that happens.
 
@@ -27,7 +27,7 @@ pub const ODD_PASSWORD_ENCODED: &str = "s3cret%2Fpa%3Ass%40%23%3F%25";
 /// Vhosts made when a server starts; a test takes one.
 const VHOSTS: usize = 24;
 
-/// A core pipeline that talks to nothing but RabbitMQ.
+/// A core pipeline that talks to nothing but `RabbitMQ`.
 pub const YAML: &str = r#"
 snoke_ws:
   mode: core
@@ -44,7 +44,7 @@ snoke_ws:
   transport: { rabbitmq: { dsn: "${SOURCE_DSN:-}" } }
 "#;
 
-/// A RabbitMQ server; ended when the program ends.
+/// A `RabbitMQ` server; ended when the program ends.
 pub struct Broker {
     directory: PathBuf,
     ports: [u16; 3],
@@ -183,11 +183,15 @@ impl BrokerSetup {
         );
         if let (Some(port), Some(tls)) = (tls_port, &self.tls) {
             let file = |name: &str| tls.join(name).display().to_string();
-            conf += &format!("listeners.ssl.1 = 127.0.0.1:{port}\n");
-            conf += &format!("ssl_options.cacertfile = {}\n", file("ca.pem"));
-            conf += &format!("ssl_options.certfile = {}\n", file("server.pem"));
-            conf += &format!("ssl_options.keyfile = {}\n", file("server.key"));
-            conf += "ssl_options.verify = verify_peer\nssl_options.fail_if_no_peer_cert = true\n";
+            let lines = [
+                format!("listeners.ssl.1 = 127.0.0.1:{port}"),
+                format!("ssl_options.cacertfile = {}", file("ca.pem")),
+                format!("ssl_options.certfile = {}", file("server.pem")),
+                format!("ssl_options.keyfile = {}", file("server.key")),
+                "ssl_options.verify = verify_peer".to_owned(),
+                "ssl_options.fail_if_no_peer_cert = true\n".to_owned(),
+            ];
+            conf += &lines.join("\n");
         }
         write("rabbitmq.conf", conf);
         write("enabled_plugins", "[].\n".into());
