@@ -1,4 +1,4 @@
-//! RabbitMQ away, closed, blocked, deleted under the gateway: nothing is lost, order holds, no restart is needed.
+//! `RabbitMQ` away, closed, blocked, deleted under the gateway: nothing is lost, order holds, no restart is needed.
 //!
 //! The server is this program's own, and the tests run one after another, since their faults hit all of it.
 
@@ -51,7 +51,10 @@ struct Traffic {
 
 impl Traffic {
     fn start(gateway: &Arc<Gateway>) -> Self {
-        let (stop, sent) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (stop, sent) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicUsize::new(0)),
+        );
         let mut clients = tokio::task::JoinSet::new();
         for user in 0..CLIENTS {
             let (gateway, stop, sent) = (Arc::clone(gateway), Arc::clone(&stop), Arc::clone(&sent));
@@ -69,7 +72,11 @@ impl Traffic {
                 mine
             });
         }
-        Self { stop, sent, clients }
+        Self {
+            stop,
+            sent,
+            clients,
+        }
     }
 
     /// Waits until so many more messages have gone in.
@@ -101,9 +108,15 @@ fn ids(messages: &[Message]) -> BTreeSet<String> {
 
 /// All events are there, in the order of their connections when the repeated ones are left out.
 async fn assert_all_in_order(vhost: &Vhost<'_>, gateway: &Gateway, events: usize) {
-    let messages = vhost.take_until("all", |messages| ids(messages).len() >= events).await;
+    let messages = vhost
+        .take_until("all", |messages| ids(messages).len() >= events)
+        .await;
     assert_complete(&messages, events);
-    assert!(gateway.dead_letters().is_empty(), "{:?}", gateway.dead_letters());
+    assert!(
+        gateway.dead_letters().is_empty(),
+        "{:?}",
+        gateway.dead_letters()
+    );
     assert_eq!(vhost.count("ws.dlq").await, Some(0));
     assert!(!gateway.stderr().contains("guest:guest"));
 }
@@ -115,7 +128,10 @@ fn assert_complete(messages: &[Message], events: usize) {
         let event = message.json();
         if seen.insert(event["event_id"].as_str().unwrap().to_owned()) {
             let connection = event["connection_id"].as_str().unwrap().to_owned();
-            of_connection.entry(connection).or_default().push(event["seq"].as_u64().unwrap());
+            of_connection
+                .entry(connection)
+                .or_default()
+                .push(event["seq"].as_u64().unwrap());
         }
     }
     assert_eq!(seen.len(), events);
@@ -127,17 +143,38 @@ fn assert_complete(messages: &[Message], events: usize) {
 }
 
 async fn ready_says(gateway: &Gateway, status: u16, text: &str) -> String {
-    within(&format!("/ready to be {status} and to say {text:?}"), async {
-        loop {
-            let answer = gateway.get("/ready").await;
-            let check = answer.json()["checks"]["rabbitmq"].as_str().unwrap_or_default().to_owned();
-            if answer.status == status && check.contains(text) {
-                return check;
+    within(
+        &format!("/ready to be {status} and to say {text:?}"),
+        async {
+            loop {
+                let answer = gateway.get("/ready").await;
+                let check = answer.json()["checks"]["rabbitmq"]
+                    .as_str()
+                    .unwrap_or_default()
+                    .to_owned();
+                if answer.status == status && check.contains(text) {
+                    return check;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
+        },
+    )
     .await
+}
+
+/// Every connection has a thread of lapin's, which must end with it.
+async fn assert_one_connection_left(gateway: &Gateway) {
+    let tasks = format!("/proc/{}/task", gateway.pid());
+    eventually("the threads of lost connections to end", || {
+        let names = std::fs::read_dir(&tasks)
+            .unwrap()
+            .filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+        let count = names
+            .filter(|name| name.starts_with("lapin-io-loop"))
+            .count();
+        (count == 1).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -193,6 +230,7 @@ async fn connections_are_closed_by_an_operator() {
     let events = traffic.finish().await;
     assert_all_in_order(&vhost, &gateway, events).await;
     ready_says(&gateway, 200, "ok").await;
+    assert_one_connection_left(&gateway).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -205,7 +243,10 @@ async fn the_exchange_is_deleted_under_the_sink() {
     for _ in 0..3 {
         traffic.more(100).await;
         let options = ExchangeDeleteOptions::default();
-        channel.exchange_delete("ws.inbox".into(), options).await.unwrap();
+        channel
+            .exchange_delete("ws.inbox".into(), options)
+            .await
+            .unwrap();
     }
     traffic.more(100).await;
     let events = traffic.finish().await;
@@ -226,7 +267,9 @@ async fn the_queue_is_deleted_under_the_sink() {
     channel.queue_delete("all".into(), options).await.unwrap();
     // What is unroutable becomes a dead letter, until the gateway declares the queue anew.
     let traffic = Traffic::start(&gateway);
-    gateway.wait_for_metric("wsgw_broker_returned_total", &[], 1.0).await;
+    gateway
+        .wait_for_metric("wsgw_broker_returned_total", &[], 1.0)
+        .await;
     within("the queue", async {
         while vhost.count("all").await.is_none() {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -236,13 +279,16 @@ async fn the_queue_is_deleted_under_the_sink() {
     traffic.more(100).await;
     let events = traffic.finish().await;
     let (mut found, mut dead) = (BTreeSet::new(), BTreeSet::new());
-    within("every event in the queue or among the dead letters", async {
-        while found.len() + dead.len() < events {
-            found.extend(ids(&vhost.take("all").await));
-            dead.extend(ids(&vhost.take("ws.dlq").await));
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
+    within(
+        "every event in the queue or among the dead letters",
+        async {
+            while found.len() + dead.len() < events {
+                found.extend(ids(&vhost.take("all").await));
+                dead.extend(ids(&vhost.take("ws.dlq").await));
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        },
+    )
     .await;
     assert_eq!(found.union(&dead).count(), events, "each in one of them");
     assert!(found.len() >= 100);
@@ -268,9 +314,15 @@ async fn a_memory_alarm_is_waited_for() {
     let events = traffic.finish().await;
     assert_all_in_order(&vhost, &gateway, events).await;
     let logs = gateway.logs();
-    let blocked = logs.iter().filter(|line| line["event"] == "broker_blocked").count();
+    let blocked = logs
+        .iter()
+        .filter(|line| line["event"] == "broker_blocked")
+        .count();
     assert_eq!(blocked, 2, "blocked and unblocked");
-    assert!(logs.iter().all(|line| line["event"] != "broker_lost"), "never lost");
+    assert!(
+        logs.iter().all(|line| line["event"] != "broker_lost"),
+        "never lost"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -360,4 +412,5 @@ async fn a_frozen_broker_is_noticed_by_heartbeats() {
     ready_says(&gateway, 200, "ok").await;
     let events = traffic.finish().await;
     assert_all_in_order(&vhost, &gateway, events).await;
+    assert_one_connection_left(&gateway).await;
 }

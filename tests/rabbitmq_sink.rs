@@ -1,9 +1,10 @@
-//! Events by RabbitMQ: what a message looks like, where it goes, and what happens where it cannot go.
+//! Events by `RabbitMQ`: what a message looks like, where it goes, and what happens where it cannot go.
 
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
     clippy::too_many_lines,
+    clippy::float_cmp,
     missing_docs,
     reason = "a test fails by panicking, and reads best in one piece"
 )]
@@ -42,24 +43,41 @@ async fn a_message_has_exactly_the_promised_properties() {
     client.close(Some((1000, "bye"))).await;
     let inbox = vhost.take_count("ws.inbox", 1).await;
     let events = vhost.take_count("ws.events", 2).await;
-    let [message] = &inbox[..] else { panic!("{inbox:?}") };
+    let [message] = &inbox[..] else {
+        panic!("{inbox:?}")
+    };
     let event = message.json();
-    assert_eq!((message.exchange.as_str(), message.routing_key.as_str()), ("ws.inbox", "ws.inbox"));
+    assert_eq!(
+        (message.exchange.as_str(), message.routing_key.as_str()),
+        ("ws.inbox", "ws.inbox")
+    );
     assert_eq!(event["message"]["payload"], "hello");
     assert_eq!(event["raw"], text);
     let properties = &message.properties;
     let short = |value: &Option<lapin::types::ShortString>| value.as_ref().unwrap().to_string();
     assert_eq!(short(properties.content_type()), "application/json");
     assert_eq!(*properties.delivery_mode(), Some(2), "persistent");
-    assert_eq!(short(properties.message_id()), event["event_id"].as_str().unwrap());
+    assert_eq!(
+        short(properties.message_id()),
+        event["event_id"].as_str().unwrap()
+    );
     assert_eq!(short(properties.kind()), "message_received");
     let age = now() - properties.timestamp().unwrap();
     assert!(age < 120, "made {age} s ago");
-    assert_eq!(message.headers(), BTreeMap::from([("traceparent".into(), TRACEPARENT.into())]));
-    let kinds: Vec<_> = events.iter().map(|message| short(message.properties.kind())).collect();
+    assert_eq!(
+        message.headers(),
+        BTreeMap::from([("traceparent".into(), TRACEPARENT.into())])
+    );
+    let kinds: Vec<_> = events
+        .iter()
+        .map(|message| short(message.properties.kind()))
+        .collect();
     assert_eq!(kinds, ["connected", "disconnected"]);
     for message in &events {
-        assert_eq!((message.exchange.as_str(), message.routing_key.as_str()), ("ws.events", "ws.events"));
+        assert_eq!(
+            (message.exchange.as_str(), message.routing_key.as_str()),
+            ("ws.events", "ws.events")
+        );
         assert!(message.headers().is_empty(), "no trace, no header");
     }
     assert_eq!(events[1].json()["close_code"], 1000);
@@ -74,7 +92,9 @@ async fn messenger_gets_its_headers() {
     let setup = with_queues(vhost.sink()).set("events.rabbitmq.format", "messenger");
     let gateway = setup.start().await;
     let mut client = Client::connect(&gateway, "42").await;
-    client.send_json(&json!({"type": "chat", "traceparent": TRACEPARENT})).await;
+    client
+        .send_json(&json!({"type": "chat", "traceparent": TRACEPARENT}))
+        .await;
     let inbox = vhost.take_count("ws.inbox", 1).await;
     let event = inbox[0].json();
     let expected = [
@@ -85,7 +105,9 @@ async fn messenger_gets_its_headers() {
     ];
     assert_eq!(
         inbox[0].headers(),
-        expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into()
+        expected
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into()
     );
 }
 
@@ -120,7 +142,10 @@ async fn order_holds_for_each_connection() {
     for message in &messages {
         let event = message.json();
         let connection = event["connection_id"].as_str().unwrap().to_owned();
-        of_connection.entry(connection).or_default().push(event["seq"].as_u64().unwrap());
+        of_connection
+            .entry(connection)
+            .or_default()
+            .push(event["seq"].as_u64().unwrap());
     }
     assert_eq!(of_connection.len(), CLIENTS);
     for seqs in of_connection.values() {
@@ -136,19 +161,28 @@ async fn keys_are_part_of_the_routing_key_and_keep_their_order() {
         .env("ORDERING_STRATEGY", "topic")
         .env("ORDERING_PARTITION_MODE", "suffix");
     let gateway = setup.start().await;
-    // The exchange is a topic exchange, as soon as the sink has declared it.
-    let mut clients = [Client::connect(&gateway, "1").await, Client::connect(&gateway, "2").await];
+    // Declared by the sink, as a topic exchange.
+    let mut clients = [
+        Client::connect(&gateway, "1").await,
+        Client::connect(&gateway, "2").await,
+    ];
     vhost.take_count("ws.events", 2).await;
     vhost.bind("all", "ws.inbox", "ws.inbox.#").await;
     vhost.bind("one", "ws.inbox", "ws.inbox.room:1").await;
     for n in 0..20 {
         for client in &mut clients {
-            client.send_json(&json!({"topic": format!("room:{}", n % 2), "n": n})).await;
+            client
+                .send_json(&json!({"topic": format!("room:{}", n % 2), "n": n}))
+                .await;
             client.round_trip().await;
         }
     }
-    clients[0].send_json(&json!({"topic": "ä b/c", "n": 99})).await;
-    clients[0].send_json(&json!({"topic": "x".repeat(65), "n": 99})).await;
+    clients[0]
+        .send_json(&json!({"topic": "ä b/c", "n": 99}))
+        .await;
+    clients[0]
+        .send_json(&json!({"topic": "x".repeat(65), "n": 99}))
+        .await;
     // A topic that does not exist, nor a type: no key, so the plain routing key, which `ws.inbox.#` matches too.
     clients[0].send_json(&json!({"n": 99})).await;
     let all = vhost.take_count("all", 43).await;
@@ -160,8 +194,14 @@ async fn keys_are_part_of_the_routing_key_and_keep_their_order() {
     let hash = "ws.inbox.78c741ddc482e4cdf8c474a0876347a0905b6233";
     assert_eq!(keys, ["ws.inbox", hash, "ws.inbox.__b_c"].into());
     let one = vhost.take_count("one", 20).await;
-    let numbers: Vec<_> = one.iter().map(|message| message.json()["message"]["n"].as_u64().unwrap()).collect();
-    let expected: Vec<_> = (0..20).filter(|n| n % 2 == 1).flat_map(|n| [n, n]).collect();
+    let numbers: Vec<_> = one
+        .iter()
+        .map(|message| message.json()["message"]["n"].as_u64().unwrap())
+        .collect();
+    let expected: Vec<_> = (0..20)
+        .filter(|n| n % 2 == 1)
+        .flat_map(|n| [n, n])
+        .collect();
     assert_eq!(numbers, expected, "across connections, as they were read");
     // The gateway's own queue gets all of them too.
     assert_eq!(vhost.take_count("ws.inbox", 43).await.len(), 43);
@@ -182,8 +222,11 @@ async fn queues_carry_their_ttl_and_what_expires_is_a_dead_letter() {
     assert_eq!(letters[0].headers()["x-first-death-queue"], "ws.inbox");
     let queues = vhost.ctl(&["list_queues", "name", "durable", "arguments"]);
     let line = |name: &str| {
-        let line = queues.lines().find(|line| line.starts_with(&format!("{name}\t")));
-        line.unwrap_or_else(|| panic!("{name} in {queues}")).to_owned()
+        let line = queues
+            .lines()
+            .find(|line| line.starts_with(&format!("{name}\t")));
+        line.unwrap_or_else(|| panic!("{name} in {queues}"))
+            .to_owned()
     };
     for (name, ttl) in [("ws.inbox", "200"), ("ws.events", "3600000")] {
         let line = line(name);
@@ -193,12 +236,18 @@ async fn queues_carry_their_ttl_and_what_expires_is_a_dead_letter() {
             ("x-dead-letter-exchange", "ws.dlq"),
             ("x-dead-letter-routing-key", "ws.dlq"),
         ] {
-            assert!(line.contains(argument) && line.contains(value), "{argument}: {line}");
+            assert!(
+                line.contains(argument) && line.contains(value),
+                "{argument}: {line}"
+            );
         }
     }
     let exchanges = vhost.ctl(&["list_exchanges", "name", "type", "durable"]);
     for name in ["ws.inbox", "ws.events", "ws.dlq"] {
-        assert!(exchanges.contains(&format!("{name}\tdirect\ttrue")), "{exchanges}");
+        assert!(
+            exchanges.contains(&format!("{name}\tdirect\ttrue")),
+            "{exchanges}"
+        );
     }
 }
 
@@ -206,7 +255,11 @@ async fn queues_carry_their_ttl_and_what_expires_is_a_dead_letter() {
 async fn what_nobody_is_bound_for_is_a_dead_letter_and_the_rest_goes_on() {
     let vhost = Broker::shared().vhost();
     // Only the inbox has a queue: `connected` is unroutable.
-    let gateway = vhost.sink().set("events.rabbitmq.inbox_queue", "ws.inbox").start().await;
+    let gateway = vhost
+        .sink()
+        .set("events.rabbitmq.inbox_queue", "ws.inbox")
+        .start()
+        .await;
     let mut client = Client::connect(&gateway, "42").await;
     for n in 0..50 {
         client.feed(json!({"n": n}).to_string()).await;
@@ -226,10 +279,23 @@ async fn what_nobody_is_bound_for_is_a_dead_letter_and_the_rest_goes_on() {
     assert_eq!(headers["event_id"], event["event_id"].as_str().unwrap());
     assert!(now() - headers["failed_at"].parse::<u64>().unwrap() < 120);
     assert_eq!(*letters[0].properties.delivery_mode(), Some(2));
-    let id = letters[0].properties.message_id().as_ref().unwrap().to_string();
+    let id = letters[0]
+        .properties
+        .message_id()
+        .as_ref()
+        .unwrap()
+        .to_string();
     assert_eq!(id, event["event_id"].as_str().unwrap());
-    gateway.wait_for_metric("wsgw_broker_returned_total", &[], 1.0).await;
-    gateway.wait_for_metric("wsgw_dead_letters_total", &[r#"sink="rabbitmq""#, "kept"], 1.0).await;
+    gateway
+        .wait_for_metric("wsgw_broker_returned_total", &[], 1.0)
+        .await;
+    gateway
+        .wait_for_metric(
+            "wsgw_dead_letters_total",
+            &[r#"sink="rabbitmq""#, "kept"],
+            1.0,
+        )
+        .await;
     assert_eq!(gateway.metric("wsgw_broker_returned_total", &[]).await, 1.0);
     assert!(gateway.dead_letters().is_empty(), "not in the file");
 }
@@ -245,17 +311,34 @@ async fn another_type_of_exchange_is_explained_and_taken_up_once_it_is_gone() {
         lapin::types::FieldTable::default(),
     );
     declare.await.unwrap();
-    let gateway = with_queues(vhost.sink()).start().await;
+    let mut gateway = with_queues(vhost.sink()).spawn();
+    gateway.address = address(&gateway).await;
+    // Before any event.
+    let check = ready_says(&gateway, "already there").await;
     let mut client = Client::connect(&gateway, "42").await;
     client.send_json(&json!({"n": 1})).await;
-    let check = ready_says(&gateway, "already there").await;
     let advice = "sink: the exchange `ws.inbox` is already there with another `type` ('fanout'): configure the gateway to what is there, \
          name another exchange, or delete this one so that the gateway declares it anew";
     assert!(check.starts_with(advice), "{check}");
     let logged = gateway.logs();
-    let lines: Vec<_> = logged.iter().filter(|line| line["event"] == "broker_topology_refused").collect();
-    assert!(!lines.is_empty() && lines[0]["reason"].as_str().unwrap().contains("already there"));
-    channel.exchange_delete("ws.inbox".into(), lapin::options::ExchangeDeleteOptions::default()).await.unwrap();
+    let lines: Vec<_> = logged
+        .iter()
+        .filter(|line| line["event"] == "broker_topology_refused")
+        .collect();
+    assert!(
+        !lines.is_empty()
+            && lines[0]["reason"]
+                .as_str()
+                .unwrap()
+                .contains("already there")
+    );
+    channel
+        .exchange_delete(
+            "ws.inbox".into(),
+            lapin::options::ExchangeDeleteOptions::default(),
+        )
+        .await
+        .unwrap();
     assert_eq!(seqs(&vhost.take_count("ws.inbox", 1).await), [2]);
     assert_eq!(seqs(&vhost.take_count("ws.events", 1).await), [1]);
     eventually_ready(&gateway).await;
@@ -265,7 +348,10 @@ async fn ready_says(gateway: &support::Gateway, text: &str) -> String {
     support::within(&format!("/ready to say {text:?}"), async {
         loop {
             let answer = gateway.get("/ready").await;
-            let check = answer.json()["checks"]["rabbitmq"].as_str().unwrap_or_default().to_owned();
+            let check = answer.json()["checks"]["rabbitmq"]
+                .as_str()
+                .unwrap_or_default()
+                .to_owned();
             if check.contains(text) {
                 assert_eq!(answer.status, 503);
                 return check;
@@ -288,31 +374,64 @@ async fn eventually_ready(gateway: &support::Gateway) {
 #[tokio::test]
 async fn user_password_and_vhost_may_be_percent_encoded() {
     let broker = Broker::shared();
-    let dsn = format!("amqp://odd:{ODD_PASSWORD_ENCODED}@127.0.0.1:{}/odd%2Fvhost", broker.port());
-    let gateway = with_queues(Setup::default().yaml(YAML).env("SINK_DSN", dsn)).start().await;
+    let dsn = format!(
+        "amqp://odd:{ODD_PASSWORD_ENCODED}@127.0.0.1:{}/odd%2Fvhost",
+        broker.port()
+    );
+    let gateway = with_queues(Setup::default().yaml(YAML).env("SINK_DSN", dsn))
+        .start()
+        .await;
     let _client = Client::connect(&gateway, "42").await;
-    gateway.wait_for_metric("broker_publish_total", &[], 1.0).await;
+    gateway
+        .wait_for_metric("broker_publish_total", &[], 1.0)
+        .await;
     let connections = broker.ctl(&["list_connections", "user", "vhost", "client_properties"]);
-    let line = connections.lines().find(|line| line.starts_with("odd\todd/vhost")).unwrap();
-    assert!(line.contains("connection_name") && line.contains("wsgw "), "{line}");
+    let line = connections
+        .lines()
+        .find(|line| line.starts_with("odd\todd/vhost"))
+        .unwrap();
+    assert!(
+        line.contains("connection_name") && line.contains("wsgw "),
+        "{line}"
+    );
     assert!(!gateway.stderr().contains(ODD_PASSWORD));
 }
 
 #[tokio::test]
 async fn a_wrong_password_is_said_and_never_shown() {
     for (login, vhost, reason) in [
-        ("guest:hunter2", "%2F", "user or password of the DSN is wrong"),
-        ("guest:guest", "hunter3", "the vhost of the DSN does not exist"),
-        ("odd:s3cret%2Fpa%3Ass%40%23%3F%25", "%2F", "has no permissions in the vhost"),
+        (
+            "guest:hunter2",
+            "%2F",
+            "user or password of the DSN is wrong",
+        ),
+        (
+            "guest:guest",
+            "hunter3",
+            "the vhost of the DSN does not exist",
+        ),
+        (
+            "odd:s3cret%2Fpa%3Ass%40%23%3F%25",
+            "%2F",
+            "has no permissions in the vhost",
+        ),
     ] {
-        let dsn = format!("amqp://{login}@127.0.0.1:{}/{vhost}", Broker::shared().port());
+        let dsn = format!(
+            "amqp://{login}@127.0.0.1:{}/{vhost}",
+            Broker::shared().port()
+        );
         let mut gateway = with_queues(Setup::default().yaml(YAML).env("SINK_DSN", dsn)).spawn();
         gateway.address = address(&gateway).await;
         let check = ready_says(&gateway, reason).await;
-        assert!(!check.contains("hunter2") && !check.contains("s3cret"), "{check}");
+        assert!(
+            !check.contains("hunter2") && !check.contains("s3cret"),
+            "{check}"
+        );
         eventually("two tries", || {
             let logs = gateway.logs();
-            let tries = logs.iter().filter(|line| line["event"] == "broker_unreachable");
+            let tries = logs
+                .iter()
+                .filter(|line| line["event"] == "broker_unreachable");
             (tries.count() >= 2).then_some(())
         })
         .await;
@@ -320,7 +439,10 @@ async fn a_wrong_password_is_said_and_never_shown() {
         Client::connect(&gateway, "42").await.round_trip().await;
         let stderr = gateway.stderr();
         assert!(stderr.contains(reason), "{stderr}");
-        assert!(!stderr.contains("hunter2") && !stderr.contains("s3cret"), "{stderr}");
+        assert!(
+            !stderr.contains("hunter2") && !stderr.contains("s3cret"),
+            "{stderr}"
+        );
     }
 }
 
@@ -344,7 +466,10 @@ async fn what_is_buffered_is_delivered_before_the_gateway_ends() {
     client.round_trip().await;
     gateway.signal("TERM");
     assert!(gateway.ended().await.success());
-    assert_eq!(seqs(&vhost.take_count("ws.inbox", 500).await), (2..=501).collect::<Vec<_>>());
+    assert_eq!(
+        seqs(&vhost.take_count("ws.inbox", 500).await),
+        (2..=501).collect::<Vec<_>>()
+    );
     let kinds: Vec<Value> = vhost
         .take_count("ws.events", 2)
         .await

@@ -1,4 +1,4 @@
-//! Pushes by RabbitMQ: who gets them, in which order, and what becomes of what is no push.
+//! Pushes by `RabbitMQ`: who gets them, in which order, and what becomes of what is no push.
 
 #![allow(
     clippy::unwrap_used,
@@ -43,7 +43,11 @@ async fn every_gateway_delivers_every_push_once_and_in_order() {
     const PUSHES: u64 = 500;
     let vhost = Broker::shared().vhost();
     let setup = || vhost.source().set("backpressure.per_conn_buffer", 10_000);
-    let gateways = [setup().start().await, setup().start().await, setup().start().await];
+    let gateways = [
+        setup().start().await,
+        setup().start().await,
+        setup().start().await,
+    ];
     let mut clients = Vec::new();
     for gateway in &gateways {
         clients.push(Client::connect(gateway, "42").await);
@@ -60,10 +64,15 @@ async fn every_gateway_delivers_every_push_once_and_in_order() {
         assert_eq!(payloads(client, 1).await, ["last"], "each once");
     }
     for gateway in &gateways {
-        gateway.wait_for_metric("wsgw_source_pushes_total", &HANDLED, PUSHES as f64 + 1.0).await;
+        gateway
+            .wait_for_metric("wsgw_source_pushes_total", &HANDLED, PUSHES as f64 + 1.0)
+            .await;
     }
     let queues = vhost.ctl(&["list_queues", "name", "exclusive", "auto_delete"]);
-    let own = queues.lines().filter(|line| line.ends_with("true\ttrue")).count();
+    let own = queues
+        .lines()
+        .filter(|line| line.ends_with("true\ttrue"))
+        .count();
     assert_eq!(own, 3, "{queues}");
 }
 
@@ -100,14 +109,24 @@ async fn a_shared_queue_gives_each_push_to_one_gateway() {
     for (gateway, client) in gateways.iter().zip(&mut clients) {
         let count = gateway.metric("wsgw_source_pushes_total", &HANDLED).await;
         assert!(count > 0.0, "both take part");
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most 40")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "at most 40"
+        )]
         seen.extend(payloads(client, count as usize).await);
     }
     seen.sort_by_key(Value::as_u64);
     assert_eq!(seen, numbers(0..40));
     let queues = vhost.ctl(&["list_queues", "name", "durable", "arguments"]);
-    let line = queues.lines().find(|line| line.starts_with("pushes\ttrue")).unwrap();
-    assert!(line.contains("x-message-ttl") && line.contains("60000"), "{line}");
+    let line = queues
+        .lines()
+        .find(|line| line.starts_with("pushes\ttrue"))
+        .unwrap();
+    assert!(
+        line.contains("x-message-ttl") && line.contains("60000"),
+        "{line}"
+    );
 }
 
 #[tokio::test]
@@ -115,9 +134,16 @@ async fn what_is_no_push_is_a_dead_letter_and_the_consumer_goes_on() {
     let vhost = Broker::shared().vhost();
     let gateway = vhost.source().start().await;
     let mut client = Client::connect(&gateway, "42").await;
-    let bad = ["not json hunter2", "{}", r#"{"subjects":[],"payload":1}"#, r#"{"subjects":["a"]}"#];
+    let bad = [
+        "not json hunter2",
+        "{}",
+        r#"{"subjects":[],"payload":1}"#,
+        r#"{"subjects":["a"]}"#,
+    ];
     for (n, bad) in (0..).zip(bad) {
-        vhost.publish("ws.outbox", "ws.outbox", &[bad.to_owned()]).await;
+        vhost
+            .publish("ws.outbox", "ws.outbox", &[bad.to_owned()])
+            .await;
         vhost.push("user:42", numbers(n..n + 1)).await;
     }
     assert_eq!(payloads(&mut client, 4).await, numbers(0..4));
@@ -131,8 +157,12 @@ async fn what_is_no_push_is_a_dead_letter_and_the_consumer_goes_on() {
     }
     assert!(letters[0].headers()["reason"].starts_with("not a push: "));
     assert_eq!(letters[2].headers()["reason"], "`subjects` is empty");
-    gateway.wait_for_metric("wsgw_source_pushes_total", &MALFORMED, 4.0).await;
-    gateway.wait_for_metric("wsgw_source_pushes_total", &HANDLED, 4.0).await;
+    gateway
+        .wait_for_metric("wsgw_source_pushes_total", &MALFORMED, 4.0)
+        .await;
+    gateway
+        .wait_for_metric("wsgw_source_pushes_total", &HANDLED, 4.0)
+        .await;
     assert_nothing_more(&vhost, &mut [("user:42", &mut client)]).await;
     assert!(!gateway.stderr().contains("hunter2"));
 }
@@ -153,15 +183,27 @@ async fn with_replay_a_restart_goes_on_where_it_stopped() {
     vhost.push("user:42", numbers(0..10)).await;
     assert_eq!(payloads(&mut client, 10).await, numbers(0..10));
     let queues = vhost.ctl(&["list_queues", "name", "durable", "arguments"]);
-    let line = queues.lines().find(|line| line.starts_with("ws.outbox.node_1\ttrue")).unwrap();
-    assert!(line.contains("x-expires") && line.contains("3600000"), "{line}");
+    let line = queues
+        .lines()
+        .find(|line| line.starts_with("ws.outbox.node_1\ttrue"))
+        .unwrap();
+    assert!(
+        line.contains("x-expires") && line.contains("3600000"),
+        "{line}"
+    );
     gateway.signal("TERM");
     assert!(gateway.ended().await.success());
     // Nobody is there for these, whose subject has a connection only once the gateway is back.
     vhost.push("user:42", numbers(10..20)).await;
-    assert_eq!(vhost.count("ws.outbox.node_1").await, Some(10), "the first ten were acknowledged");
+    assert_eq!(
+        vhost.count("ws.outbox.node_1").await,
+        Some(10),
+        "the first ten were acknowledged"
+    );
     let gateway = durable(&vhost).start().await;
-    gateway.wait_for_metric("wsgw_source_pushes_total", &HANDLED, 10.0).await;
+    gateway
+        .wait_for_metric("wsgw_source_pushes_total", &HANDLED, 10.0)
+        .await;
     let mut client = Client::connect(&gateway, "42").await;
     assert_nothing_more(&vhost, &mut [("user:42", &mut client)]).await;
     let handled = gateway.metric("wsgw_source_pushes_total", &HANDLED).await;
@@ -177,7 +219,10 @@ async fn a_queue_that_is_deleted_is_declared_again() {
     assert_eq!(payloads(&mut client, 1).await, numbers(0..1));
     let (_connection, channel) = vhost.channel().await;
     let options = lapin::options::QueueDeleteOptions::default();
-    channel.queue_delete("ws.outbox.node_1".into(), options).await.unwrap();
+    channel
+        .queue_delete("ws.outbox.node_1".into(), options)
+        .await
+        .unwrap();
     support::eventually("the source to say so", || {
         let logs = gateway.logs();
         let found = logs.iter().any(|line| {

@@ -148,6 +148,17 @@ impl RabbitmqLink {
         self.state.borrow().live.as_ref().map(|live| live.number)
     }
 
+    /// Waits for a connection of another number than the one given, and gives its number.
+    pub async fn connection_after(&self, known: u64) -> u64 {
+        let mut state = self.state.subscribe();
+        let other = |state: &State| state.live.as_ref().is_some_and(|live| live.number != known);
+        match state.wait_for(other).await {
+            Ok(state) => state.live.as_ref().map_or(known, |live| live.number),
+            // The sender lives as long as `self`.
+            Err(_) => known,
+        }
+    }
+
     /// Makes `/ready` depend on this link from now on, for as long as it lives.
     pub fn require(&self) {
         // Two links, of a sink and a source at different brokers, say, must not speak for each other.
@@ -288,7 +299,13 @@ async fn keep_connected(
                 let Some(strong) = link.upgrade() else { return };
                 if let Some(suppressed) = lost_lines.pass() {
                     let address = strong.address();
-                    tracing::warn!(event = "broker_lost", broker = NAME, address, reason, suppressed);
+                    tracing::warn!(
+                        event = "broker_lost",
+                        broker = NAME,
+                        address,
+                        reason,
+                        suppressed
+                    );
                 }
                 strong.down(reason);
                 // A broker that accepts and hangs up is not to be asked twenty times a second.

@@ -73,7 +73,10 @@ impl RabbitmqDeadLetters {
         headers.insert("sink".into(), text(letter.sink));
         let failed_at = i64::try_from(letter.failed_at).unwrap_or(i64::MAX);
         headers.insert("failed_at".into(), AMQPValue::LongLongInt(failed_at));
-        let id = letter.event_id.unwrap_or_else(uuid::Uuid::now_v7).to_string();
+        let id = letter
+            .event_id
+            .unwrap_or_else(uuid::Uuid::now_v7)
+            .to_string();
         if letter.event_id.is_some() {
             headers.insert("event_id".into(), text(&id));
         }
@@ -139,7 +142,9 @@ impl RabbitmqDeadLetters {
                 multiple: true,
                 requeue: true,
             };
-            channel.answer(channel.raw().basic_nack(last, options)).await?;
+            channel
+                .answer(channel.raw().basic_nack(last, options))
+                .await?;
         }
         channel.close().await;
         Ok(letters)

@@ -15,6 +15,7 @@ use lapin::{BasicProperties, ExchangeKind};
 use prometheus::IntCounter;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::delivery::{DeliverySettings, RetryPolicy};
 use super::redis_stream::BrokerFormat;
@@ -106,10 +107,10 @@ pub enum ExchangeType {
 /// Where messages go, as the settings say.
 #[derive(Debug)]
 struct Routing {
-    exchange: ShortString,
-    routing_key: ShortString,
-    inbox_exchange: ShortString,
-    inbox_routing_key: ShortString,
+    /// Exchange and routing key of `connected` and `disconnected`.
+    events: (ShortString, ShortString),
+    /// Those of `message_received`.
+    inbox: (ShortString, ShortString),
     /// With keys in the routing key: how many characters of them at most.
     partition: Option<usize>,
     format: BrokerFormat,
@@ -118,24 +119,32 @@ struct Routing {
 /// The sink.
 #[derive(Debug)]
 pub struct RabbitmqSink {
-    publisher: Publisher,
+    publisher: Arc<Publisher>,
+    _declaring: AbortOnDropHandle<()>,
     routing: Routing,
     returned: IntCounter,
 }
 
 impl RabbitmqSink {
-    /// Makes the sink of a configuration, on a link.
+    /// Makes the sink of a configuration, on a link; declares what it needs on every connection, before any event.
     ///
     /// # Errors
     /// When a name is longer than AMQP allows.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
     pub fn new(
         config: &Config,
         link: Arc<RabbitmqLink>,
         metrics: &Metrics,
     ) -> Result<Self, LinkError> {
         let (routing, topology) = plan(config)?;
+        let publisher = Publisher::new(link, "sink", topology, WhenRefused::Wait);
+        let publisher = Arc::new(publisher);
+        let declaring = tokio::spawn(Arc::clone(&publisher).keep_declared());
         Ok(Self {
-            publisher: Publisher::new(link, "sink", topology, WhenRefused::Wait),
+            publisher,
+            _declaring: AbortOnDropHandle::new(declaring),
             routing,
             returned: metrics.broker_returned_total.clone(),
         })
@@ -169,11 +178,18 @@ impl RabbitmqSink {
 
     async fn deliver(&self, batch: &[Arc<Event>]) -> Result<(), DeliveryError> {
         self.publisher.link().connected().await;
-        let messages: Vec<_> = batch.iter().map(|event| self.routing.message(event)).collect();
+        let messages: Vec<_> = batch
+            .iter()
+            .map(|event| self.routing.message(event))
+            .collect();
         let outcomes = match self.publisher.publish(&messages).await {
             Ok(outcomes) => outcomes,
             Err(error) => {
-                return Err(DeliveryError::all(batch.len(), error.to_string(), Retry::Backoff));
+                return Err(DeliveryError::all(
+                    batch.len(),
+                    error.to_string(),
+                    Retry::Backoff,
+                ));
             }
         };
         let failed: Vec<_> = outcomes
@@ -224,12 +240,15 @@ fn plan(config: &Config) -> Result<(Routing, Topology), LinkError> {
         }
         _ => None,
     });
-    let inbox_kind = match rabbitmq.inbox_exchange_type {
-        Some(ExchangeType::Direct) => ExchangeKind::Direct,
-        Some(ExchangeType::Topic) => ExchangeKind::Topic,
-        Some(ExchangeType::Fanout) => ExchangeKind::Fanout,
-        None if suffix.is_some() => ExchangeKind::Topic,
-        None => ExchangeKind::Direct,
+    let by_default = if suffix.is_some() {
+        ExchangeType::Topic
+    } else {
+        ExchangeType::Direct
+    };
+    let inbox_kind = match rabbitmq.inbox_exchange_type.unwrap_or(by_default) {
+        ExchangeType::Direct => ExchangeKind::Direct,
+        ExchangeType::Topic => ExchangeKind::Topic,
+        ExchangeType::Fanout => ExchangeKind::Fanout,
     };
     let mut topology = Topology::default();
     let inbox_exchange = topology.exchange(&rabbitmq.inbox_exchange, inbox_kind)?;
@@ -242,7 +261,11 @@ fn plan(config: &Config) -> Result<(Routing, Topology), LinkError> {
             if room < HASH_CHARS {
                 return Err(LinkError::TooLong(rabbitmq.inbox_routing_key.clone()));
             }
-            Ok(if max_len == 0 { room } else { max_len.min(room) })
+            Ok(if max_len == 0 {
+                room
+            } else {
+                max_len.min(room)
+            })
         })
         .transpose()?;
     let dead_letters = &config.events.dead_letters.rabbitmq;
@@ -269,10 +292,8 @@ fn plan(config: &Config) -> Result<(Routing, Topology), LinkError> {
         });
     }
     let routing = Routing {
-        exchange,
-        routing_key,
-        inbox_exchange,
-        inbox_routing_key,
+        events: (exchange, routing_key),
+        inbox: (inbox_exchange, inbox_routing_key),
         partition,
         format: rabbitmq.format,
     };
@@ -295,33 +316,39 @@ pub(super) fn declare_dead_letters(
     Ok(())
 }
 
-fn arguments(
-    ttl_ms: u32,
-    dead_letters: &DeadLetterQueueConfig,
-) -> FieldTable {
+fn arguments(ttl_ms: u32, dead_letters: &DeadLetterQueueConfig) -> FieldTable {
     let mut arguments = FieldTable::default();
     if ttl_ms > 0 {
-        arguments.insert("x-message-ttl".into(), AMQPValue::LongLongInt(ttl_ms.into()));
+        arguments.insert(
+            "x-message-ttl".into(),
+            AMQPValue::LongLongInt(ttl_ms.into()),
+        );
     }
-    arguments.insert("x-dead-letter-exchange".into(), text(&dead_letters.exchange));
-    arguments.insert("x-dead-letter-routing-key".into(), text(&dead_letters.queue));
+    arguments.insert(
+        "x-dead-letter-exchange".into(),
+        text(&dead_letters.exchange),
+    );
+    arguments.insert(
+        "x-dead-letter-routing-key".into(),
+        text(&dead_letters.queue),
+    );
     arguments
 }
 
 impl Routing {
     fn message<'a>(&self, event: &'a Event) -> Outgoing<'a> {
-        let (exchange, routing_key) = match (event.kind, &event.ordering_key, self.partition) {
+        let (exchange, routing_key) = if event.kind == EventKind::MessageReceived {
+            &self.inbox
+        } else {
+            &self.events
+        };
+        let routing_key = match (event.kind, &event.ordering_key, self.partition) {
             (EventKind::MessageReceived, Some(key), Some(max_len)) => {
-                let key = partition(key, max_len);
-                let routing_key = format!("{}.{key}", self.inbox_routing_key);
+                let partitioned = format!("{routing_key}.{}", partition(key, max_len));
                 // Never longer than AMQP allows, as `plan` saw to it.
-                let routing_key = short(&routing_key).unwrap_or_else(|_| self.inbox_routing_key.clone());
-                (&self.inbox_exchange, routing_key)
+                short(&partitioned).unwrap_or_else(|_| routing_key.clone())
             }
-            (EventKind::MessageReceived, ..) => {
-                (&self.inbox_exchange, self.inbox_routing_key.clone())
-            }
-            _ => (&self.exchange, self.routing_key.clone()),
+            _ => routing_key.clone(),
         };
         Outgoing {
             exchange: exchange.clone(),

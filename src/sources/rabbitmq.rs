@@ -100,7 +100,7 @@ pub(super) fn start(context: &SourceContext) -> Result<(), SourceError> {
         reason,
     };
     let link = context.brokers.rabbitmq(&config.dsn).map_err(failed)?;
-    let (topology, passive_name) = plan(&context.config, &context.node_id)
+    let (topology, name) = plan(&context.config, &context.node_id)
         .map_err(|error| failed(DsnError(error.to_string())))?;
     link.report("source", Some(NOT_SUBSCRIBED.to_owned()));
     link.require();
@@ -114,7 +114,7 @@ pub(super) fn start(context: &SourceContext) -> Result<(), SourceError> {
         lines: Throttle::default(),
         push_lines: Throttle::default(),
     };
-    tracing::info!(event = "source_started", source = NAME, queue = passive_name);
+    tracing::info!(event = "source_started", source = NAME, queue = name);
     context.tasks.spawn(source.run());
     Ok(())
 }
@@ -140,7 +140,10 @@ fn plan(config: &Config, node_id: &str) -> Result<(Topology, String), LinkError>
         let retention = config.replay.retention_seconds.saturating_mul(1000);
         argument("x-expires", retention.min(MAX_EXPIRES_MS));
         argument("x-max-length", config.replay.maxlen);
-        (partition(&format!("{}.{node_id}", source.exchange), 255), false)
+        (
+            partition(&format!("{}.{node_id}", source.exchange), 255),
+            false,
+        )
     };
     topology.queue(Queue {
         name: short(&name)?,
@@ -184,7 +187,9 @@ impl Source {
             self.link.report("source", Some(NOT_SUBSCRIBED.to_owned()));
             let reason = match ended {
                 Ok(End::Stopped) => return,
-                Ok(End::Cancelled) => "the broker cancelled the consumer: its queue is gone".to_owned(),
+                Ok(End::Cancelled) => {
+                    "the broker cancelled the consumer: its queue is gone".to_owned()
+                }
                 Err(error) => error.to_string(),
             };
             self.interrupted(&reason);
@@ -192,7 +197,11 @@ impl Source {
                 wait = FIRST_WAIT;
             }
             let pause = wait.mul_f64(0.5 + rand::random::<f64>() / 2.0);
-            if stop.run_until_cancelled(tokio::time::sleep(pause)).await.is_none() {
+            if stop
+                .run_until_cancelled(tokio::time::sleep(pause))
+                .await
+                .is_none()
+            {
                 return;
             }
             wait = (wait * 2).min(LONGEST_WAIT);
@@ -266,24 +275,21 @@ struct Reading<'a> {
 impl Reading<'_> {
     async fn until_stop(&mut self, consumer: &mut Consumer) -> Result<End, LinkError> {
         loop {
-            let next = match consumer.next().now_or_never() {
-                Some(next) => next,
-                None => {
-                    self.acknowledge().await?;
-                    tokio::select! {
-                        biased;
-                        () = self.source.context.stop.cancelled() => return Ok(End::Stopped),
-                        next = self.channel.unless_lost(consumer.next()) => next?,
-                    }
+            let next = if let Some(next) = consumer.next().now_or_never() {
+                next
+            } else {
+                self.acknowledge().await?;
+                tokio::select! {
+                    biased;
+                    () = self.source.context.stop.cancelled() => return Ok(End::Stopped),
+                    next = self.channel.unless_lost(consumer.next()) => next?,
                 }
             };
-            match next {
-                Some(delivery) => self.handle(delivery?).await?,
-                None => {
-                    self.acknowledge().await?;
-                    return Ok(End::Cancelled);
-                }
-            }
+            let Some(delivery) = next else {
+                self.acknowledge().await?;
+                return Ok(End::Cancelled);
+            };
+            self.handle(delivery?).await?;
             if self.source.context.stop.is_cancelled() {
                 return Ok(End::Stopped);
             }
@@ -339,7 +345,9 @@ impl Reading<'_> {
     /// Asks the broker to send a message again, after a pause in which whoever keeps dead letters may come back.
     async fn give_back(&self, tag: u64) -> Result<(), LinkError> {
         let stop = &self.source.context.stop;
-        let _ = stop.run_until_cancelled(tokio::time::sleep(STORE_PAUSE)).await;
+        let _ = stop
+            .run_until_cancelled(tokio::time::sleep(STORE_PAUSE))
+            .await;
         let options = BasicNackOptions {
             requeue: true,
             multiple: false,

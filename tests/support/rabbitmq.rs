@@ -1,4 +1,4 @@
-//! A real RabbitMQ of a test program's own, with a vhost for each test.
+//! A real `RabbitMQ` of a test program's own, with a vhost for each test.
 //!
 //! `rabbitmq.sh` beside this file runs the server and ends it when this program ends, however that happens.
 
@@ -11,8 +11,8 @@ use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use lapin::options::{
-    BasicAckOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions,
-    QueueBindOptions, QueueDeclareOptions,
+    BasicAckOptions, BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueBindOptions,
+    QueueDeclareOptions,
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties};
@@ -27,7 +27,7 @@ pub const ODD_PASSWORD_ENCODED: &str = "s3cret%2Fpa%3Ass%40%23%3F%25";
 /// Vhosts made when a server starts; a test takes one.
 const VHOSTS: usize = 24;
 
-/// A core pipeline that talks to nothing but RabbitMQ.
+/// A core pipeline that talks to nothing but `RabbitMQ`.
 pub const YAML: &str = r#"
 snoke_ws:
   mode: core
@@ -44,7 +44,7 @@ snoke_ws:
   transport: { rabbitmq: { dsn: "${SOURCE_DSN:-}" } }
 "#;
 
-/// A RabbitMQ server; ended when the program ends.
+/// A `RabbitMQ` server; ended when the program ends.
 pub struct Broker {
     directory: PathBuf,
     ports: [u16; 3],
@@ -119,7 +119,10 @@ impl Broker {
 
     fn signal(&self, name: &str) {
         let pid = std::fs::read_to_string(self.directory.join("rabbit.pid")).unwrap();
-        let sent = Command::new("kill").args([&format!("-{name}"), pid.trim()]).status().unwrap();
+        let sent = Command::new("kill")
+            .args([&format!("-{name}"), pid.trim()])
+            .status()
+            .unwrap();
         assert!(sent.success());
     }
 
@@ -133,7 +136,11 @@ impl Broker {
         let deadline = Instant::now() + super::PATIENCE * 2;
         while self.greets().is_err() {
             let log = || std::fs::read_to_string(self.directory.join("out")).unwrap_or_default();
-            assert!(Instant::now() < deadline, "RabbitMQ does not start: {}", log());
+            assert!(
+                Instant::now() < deadline,
+                "RabbitMQ does not start: {}",
+                log()
+            );
             std::thread::sleep(POLL * 10);
         }
     }
@@ -176,18 +183,24 @@ impl BrokerSetup {
         );
         if let (Some(port), Some(tls)) = (tls_port, &self.tls) {
             let file = |name: &str| tls.join(name).display().to_string();
-            conf += &format!("listeners.ssl.1 = 127.0.0.1:{port}\n");
-            conf += &format!("ssl_options.cacertfile = {}\n", file("ca.pem"));
-            conf += &format!("ssl_options.certfile = {}\n", file("server.pem"));
-            conf += &format!("ssl_options.keyfile = {}\n", file("server.key"));
-            conf += "ssl_options.verify = verify_peer\nssl_options.fail_if_no_peer_cert = true\n";
+            let lines = [
+                format!("listeners.ssl.1 = 127.0.0.1:{port}"),
+                format!("ssl_options.cacertfile = {}", file("ca.pem")),
+                format!("ssl_options.certfile = {}", file("server.pem")),
+                format!("ssl_options.keyfile = {}", file("server.key")),
+                "ssl_options.verify = verify_peer".to_owned(),
+                "ssl_options.fail_if_no_peer_cert = true\n".to_owned(),
+            ];
+            conf += &lines.join("\n");
         }
         write("rabbitmq.conf", conf);
         write("enabled_plugins", "[].\n".into());
         write("definitions.json", definitions().to_string());
         let mut broker = Command::new("sh");
         broker.arg(in_crate("tests/support/rabbitmq.sh"));
-        broker.arg(&directory).args(ports.map(|port| port.to_string()));
+        broker
+            .arg(&directory)
+            .args(ports.map(|port| port.to_string()));
         let mut script = broker
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -214,9 +227,7 @@ fn definitions() -> Value {
     };
     let mut vhosts = vec![String::from("/"), String::from("odd/vhost")];
     vhosts.extend((1..=VHOSTS).map(|number| format!("t{number}")));
-    let permission = |user: &str, vhost: &String| {
-        json!({"user": user, "vhost": vhost, "configure": ".*", "write": ".*", "read": ".*"})
-    };
+    let permission = |user: &str, vhost: &String| json!({"user": user, "vhost": vhost, "configure": ".*", "write": ".*", "read": ".*"});
     let mut permissions: Vec<Value> = vhosts.iter().map(|v| permission("guest", v)).collect();
     permissions.push(permission("odd", &vhosts[1]));
     json!({
@@ -273,7 +284,11 @@ pub struct Vhost<'a> {
 impl Vhost<'_> {
     /// The address that gateways are told.
     pub fn dsn(&self) -> String {
-        format!("amqp://guest:guest@127.0.0.1:{}/{}", self.broker.port(), self.name)
+        format!(
+            "amqp://guest:guest@127.0.0.1:{}/{}",
+            self.broker.port(),
+            self.name
+        )
     }
 
     /// A gateway with the sink.
@@ -310,7 +325,10 @@ impl Vhost<'_> {
             ..QueueDeclareOptions::default()
         };
         let none = FieldTable::default;
-        channel.queue_declare(queue.into(), options, none()).await.unwrap();
+        channel
+            .queue_declare(queue.into(), options, none())
+            .await
+            .unwrap();
         let options = QueueBindOptions::default();
         channel
             .queue_bind(queue.into(), exchange.into(), key.into(), options, none())
@@ -324,9 +342,17 @@ impl Vhost<'_> {
         let Ok((connection, channel)) = self.try_channel().await else {
             return messages;
         };
-        while let Ok(Some(got)) = channel.basic_get(queue.into(), BasicGetOptions { no_ack: false }).await {
+        while let Ok(Some(got)) = channel
+            .basic_get(queue.into(), BasicGetOptions { no_ack: false })
+            .await
+        {
             let delivery = got.delivery;
-            if delivery.acker.ack(BasicAckOptions::default()).await.is_err() {
+            if delivery
+                .acker
+                .ack(BasicAckOptions::default())
+                .await
+                .is_err()
+            {
                 break;
             }
             messages.push(Message {
@@ -373,7 +399,9 @@ impl Vhost<'_> {
             passive: true,
             ..QueueDeclareOptions::default()
         };
-        let declared = channel.queue_declare(queue.into(), options, FieldTable::default()).await;
+        let declared = channel
+            .queue_declare(queue.into(), options, FieldTable::default())
+            .await;
         declared.ok().map(|queue| queue.message_count())
     }
 
@@ -396,7 +424,10 @@ impl Vhost<'_> {
                 properties,
             );
             let confirmation = publishing.await.unwrap().await.unwrap();
-            assert!(confirmation.is_ack() && confirmation.take_message().is_none(), "unroutable");
+            assert!(
+                confirmation.is_ack() && confirmation.take_message().is_none(),
+                "unroutable"
+            );
         }
         connection.close(200, "OK".into()).await.unwrap();
     }

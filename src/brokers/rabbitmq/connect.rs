@@ -60,7 +60,11 @@ impl Connector {
         let host = gethostname::gethostname();
         Ok(Self {
             uri: dsn.into_uri(heartbeat_seconds(config.response_timeout_seconds)),
-            name: format!("wsgw {} (pid {})", host.to_string_lossy(), std::process::id()),
+            name: format!(
+                "wsgw {} (pid {})",
+                host.to_string_lossy(),
+                std::process::id()
+            ),
             tls,
             timeout: crate::clock::seconds(config.connect_timeout_seconds),
         })
@@ -83,7 +87,9 @@ impl Connector {
                 let connecting = async {
                     let host = uri.authority.host.as_str();
                     let addresses: Vec<SocketAddr> =
-                        tokio::net::lookup_host((host, uri.authority.port)).await?.collect();
+                        tokio::net::lookup_host((host, uri.authority.port))
+                            .await?
+                            .collect();
                     let stream = AsyncTcpStream::connect(&runtime, addresses).await?;
                     if let AsyncTcpStream::Plain(plain) = &stream {
                         let own = socket2::SockRef::from(plain.get_ref()).try_clone();
@@ -146,11 +152,12 @@ fn tls(config: &BrokerTlsConfig) -> Result<RustlsConnector, DsnError> {
 }
 
 fn certificates(setting: &str, file: &str) -> Result<Vec<CertificateDer<'static>>, DsnError> {
-    let read: Result<Vec<_>, _> =
-        CertificateDer::pem_file_iter(file).and_then(Iterator::collect);
+    let read: Result<Vec<_>, _> = CertificateDer::pem_file_iter(file).and_then(Iterator::collect);
     match read {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-        Ok(_) => Err(DsnError(format!("`{setting}`: `{file}` holds no certificate"))),
+        Ok(_) => Err(DsnError(format!(
+            "`{setting}`: `{file}` holds no certificate"
+        ))),
         Err(error) => Err(DsnError(format!(
             "`{setting}`: no certificate can be read from `{file}`: {error}"
         ))),

@@ -142,7 +142,10 @@ fn heartbeat(url: &Url) -> Result<Option<u16>, DsnError> {
                 "it has an option that the gateway does not know (only `heartbeat` is one), or a `?` that is written `%3F`",
             ));
         }
-        let seconds = value.parse().ok().filter(|seconds| (1..=3600).contains(seconds));
+        let seconds = value
+            .parse()
+            .ok()
+            .filter(|seconds| (1..=3600).contains(seconds));
         heartbeat =
             Some(seconds.ok_or_else(|| wrong("`heartbeat` is a number of seconds, 1 to 3600"))?);
     }
@@ -163,15 +166,29 @@ mod tests {
         assert_eq!(uri.scheme, AMQPScheme::AMQPS);
         assert_eq!(uri.authority.userinfo.username, "us@er");
         assert_eq!(uri.authority.userinfo.password, "p/a:ss#");
-        assert_eq!((uri.authority.host.as_str(), uri.authority.port), ("rabbit.example", 5999));
-        assert_eq!((uri.vhost.as_str(), uri.query.heartbeat), ("my/vhost", Some(30)));
+        assert_eq!(
+            (uri.authority.host.as_str(), uri.authority.port),
+            ("rabbit.example", 5999)
+        );
+        assert_eq!(
+            (uri.vhost.as_str(), uri.query.heartbeat),
+            ("my/vhost", Some(30))
+        );
     }
 
     #[test]
     fn what_is_left_out_has_the_usual_default() {
-        for text in ["amqp://localhost", "amqp://localhost/", "amqp://guest:guest@localhost/%2f"] {
+        for text in [
+            "amqp://localhost",
+            "amqp://localhost/",
+            "amqp://guest:guest@localhost/%2f",
+        ] {
             let uri = uri(text);
-            assert_eq!((uri.vhost.as_str(), uri.authority.port), ("/", 5672), "{text}");
+            assert_eq!(
+                (uri.vhost.as_str(), uri.authority.port),
+                ("/", 5672),
+                "{text}"
+            );
             assert_eq!(uri.authority.userinfo.username, "guest");
             assert_eq!(uri.authority.userinfo.password, "guest");
             assert_eq!(uri.query.heartbeat, Some(5));
@@ -211,7 +228,10 @@ mod tests {
             &format!("amqp://host/{}", "hunter2".repeat(40)),
         ] {
             let error = RabbitmqDsn::parse(text).unwrap_err().to_string();
-            assert!(error.starts_with("the DSN is not one of RabbitMQ: "), "{error}");
+            assert!(
+                error.starts_with("the DSN is not one of RabbitMQ: "),
+                "{error}"
+            );
             assert!(!error.contains("hunter2"), "{text}: {error}");
         }
     }

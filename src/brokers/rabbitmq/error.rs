@@ -109,7 +109,9 @@ mod tests {
             "PRECONDITION_FAILED - inequivalent arg 'x-message-ttl' for queue 'q' in vhost '/': received the value '9' of type 'signedint' but current is none",
         );
         assert!(
-            text.starts_with("the queue `q` is already there with another `x-message-ttl` (none): "),
+            text.starts_with(
+                "the queue `q` is already there with another `x-message-ttl` (none): "
+            ),
             "{text}"
         );
     }
@@ -118,7 +120,11 @@ mod tests {
     fn what_is_not_known_is_left_in_the_brokers_words() {
         let text = "NOT_FOUND - no exchange 'x' in vhost '/'";
         assert_eq!(explained(text), text);
-        let refused = explained("ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN");
-        assert!(refused.starts_with("user or password of the DSN is wrong"), "{refused}");
+        let refused =
+            explained("ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN");
+        assert!(
+            refused.starts_with("user or password of the DSN is wrong"),
+            "{refused}"
+        );
     }
 }

@@ -151,6 +151,24 @@ impl Publisher {
         }
     }
 
+    /// Declares on every connection as soon as it is there, and again for as long as the broker refuses.
+    ///
+    /// So queues are there before the first message, and `/ready` tells early what is wrong.
+    pub async fn keep_declared(self: Arc<Self>) {
+        let mut known = 0;
+        loop {
+            known = self.link.connection_after(known).await;
+            while self.link.connection() == Some(known) {
+                match self.declare().await {
+                    Ok(()) => break,
+                    // Trying again waits as long as refusals are to be waited for.
+                    Err(error) if error.is_refusal() => {}
+                    Err(_) => tokio::time::sleep(REFUSED_PAUSE).await,
+                }
+            }
+        }
+    }
+
     fn tell_refused(&self, error: &LinkError) {
         self.link.report(self.part, Some(error.to_string()));
         if let Some(suppressed) = self.refused_lines.pass() {
@@ -225,7 +243,9 @@ impl Publisher {
         }
         self.declare().await?;
         let channel = self.link.channel().await?;
-        let confirms = channel.raw().confirm_select(ConfirmSelectOptions::default());
+        let confirms = channel
+            .raw()
+            .confirm_select(ConfirmSelectOptions::default());
         channel.answer(confirms).await?;
         Ok(channel)
     }

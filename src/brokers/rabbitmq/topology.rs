@@ -64,7 +64,11 @@ impl Topology {
 
     /// Adds a queue; one of the same name that is there already gets its bindings.
     pub fn queue(&mut self, queue: Queue) {
-        match self.queues.iter_mut().find(|known| known.name == queue.name) {
+        match self
+            .queues
+            .iter_mut()
+            .find(|known| known.name == queue.name)
+        {
             Some(known) => known.bindings.extend(queue.bindings),
             None => self.queues.push(queue),
         }
@@ -95,7 +99,9 @@ impl Topology {
                 ..QueueDeclareOptions::default()
             };
             let (name, arguments) = (queue.name.clone(), queue.arguments.clone());
-            let declared = channel.answer(raw.queue_declare(name, options, arguments)).await?;
+            let declared = channel
+                .answer(raw.queue_declare(name, options, arguments))
+                .await?;
             last = declared.name().clone();
             for (exchange, key) in &queue.bindings {
                 // Every queue is bound to the default exchange by its name.

@@ -3,6 +3,7 @@
 //! Part of the checks of meaning; nothing is connected to, and no address is shown, since it may hold a password.
 
 use super::Review;
+use crate::brokers::rabbitmq::RabbitmqDsn;
 use crate::config::Secret;
 use crate::replay::{CountStrategy, ReplayStrategy};
 
@@ -38,6 +39,21 @@ pub(super) fn check(review: &mut Review<'_>) {
     }
     let events = &config.events.rabbitmq;
     let transport = &config.transport.rabbitmq;
+    for (key, dsn) in [
+        ("events.rabbitmq.dsn", &events.dsn),
+        ("transport.rabbitmq.dsn", &transport.dsn),
+    ] {
+        if !dsn.is_empty()
+            && let Err(error) = RabbitmqDsn::parse(dsn.reveal())
+        {
+            review.say(
+                "bad_dsn",
+                key,
+                format!("`{key}`: {error}"),
+                "write `amqp://user:password@host:5672/vhost`, each part percent-encoded",
+            );
+        }
+    }
     for (ttl_key, ttl, queue_key, queue) in [
         (
             "events.rabbitmq.queue_ttl_ms",
