@@ -100,7 +100,7 @@ async fn through(gateway: Gateway, redis: &Redis, trouble: impl AsyncFnOnce(&Gat
     assert_whole(redis, &sent).await;
     gateway.ready().await;
     assert_eq!(gateway.pid(), pid);
-    assert_eq!(gateway.metric("wsgw_dead_letters_total", &[]).await, 0.0);
+    assert!(gateway.metric("wsgw_dead_letters_total", &[]).await < 1.0);
 }
 
 /// The reasons of failed tries so far.

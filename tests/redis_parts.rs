@@ -292,3 +292,21 @@ async fn refused_streams_leave_the_others_of_the_batch_alone() {
     let delivered: Vec<Value> = redis.events("ws.inbox").await;
     assert_eq!(delivered, [json!({"n": "1"}), json!({"n": "3"})]);
 }
+
+#[tokio::test]
+async fn without_the_right_to_multi_each_event_is_added_once() {
+    let redis = Redis::start().await;
+    let rights = ["SETUSER", "gw", "on", ">p", "~*", "+@all", "-multi"];
+    redis.command::<()>("ACL", &rights).await;
+    let link = link(&redis.dsn().replace("://", "://gw:p@"));
+    link.connected().await;
+    let sink = RedisStreamSink::new(link, &Config::default(), None);
+    let batch: Vec<_> = (0..3)
+        .map(|n| event(n, EventKind::MessageReceived, false))
+        .collect();
+    sink.into_service()
+        .oneshot(Batch::from(batch))
+        .await
+        .unwrap();
+    assert_eq!(redis.events("ws.inbox").await.len(), 3);
+}

@@ -152,7 +152,7 @@ async fn slots_that_move_are_followed() {
     send(&mut client, 20..30).await;
     let inbox = to.wait_for_events("ws.inbox", 30).await;
     assert_eq!(numbers(&inbox), (0..30).collect::<Vec<_>>());
-    assert_eq!(gateway.metric("wsgw_dead_letters_total", &[]).await, 0.0);
+    assert!(gateway.metric("wsgw_dead_letters_total", &[]).await < 1.0);
 }
 
 #[tokio::test]

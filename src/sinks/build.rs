@@ -95,8 +95,9 @@ pub fn build(
     if config.events_mode().has_broker() && !redis.dsn.is_empty() {
         let link = redis_link(brokers, &redis.dsn, "events.redis_stream.dsn")?;
         link.require();
+        let settings = redis.delivery(&link);
         let sink = RedisStreamSink::new(link, config, None);
-        sinks.push((redis.delivery(), sink.into_service()));
+        sinks.push((settings, sink.into_service()));
     }
     let rabbitmq = &config.events.rabbitmq;
     if config.events_mode().has_broker() && !rabbitmq.dsn.is_empty() {

@@ -35,6 +35,9 @@ pub use self::entry::Xadd;
 /// Events added in one round trip at most.
 const MAX_BATCH: usize = 512;
 
+/// Batches under way at once in a cluster.
+const CLUSTER_BATCHES: usize = 4;
+
 /// Tries of a batch with ever fewer streams, while Redis refuses some.
 const ROUNDS: usize = 8;
 
@@ -67,14 +70,20 @@ impl Default for RedisStreamConfig {
 }
 
 impl RedisStreamConfig {
-    /// How the sink is delivered to: one batch at a time, for as long as the gateway lives.
+    /// How the sink is delivered to, for as long as the gateway lives.
+    ///
+    /// One batch at a time: what arrives during a round trip is the next. In a cluster several, so that a node that
+    /// hangs does not hold up what goes to the others.
     #[must_use]
-    pub fn delivery(&self) -> DeliverySettings {
+    pub fn delivery(&self, link: &RedisLink) -> DeliverySettings {
         DeliverySettings {
             name: NAME,
             buffer: self.buffer.clone(),
-            // What arrives during a round trip is the next batch.
-            concurrency: 1,
+            concurrency: if link.is_cluster() {
+                CLUSTER_BATCHES
+            } else {
+                1
+            },
             max_batch: MAX_BATCH,
             retry: RetryPolicy {
                 attempts: None,
