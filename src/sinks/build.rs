@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::dead_letter::{DeadLetters, NoDeadLetters};
 use super::dead_letter_file::{self, DeadLetterFileError};
-use super::delivery::{Delivery, DeliverySettings, RetryPolicy};
+use super::delivery::{Delivery, DeliverySettings, RetryPolicy, WhenFull};
 use super::memory::MemorySink;
 use super::stdout::{self, StdoutSink};
 use super::webhook::{Webhook, WebhookError};
@@ -64,6 +64,8 @@ pub fn build(
             concurrency: webhook.concurrency,
             max_batch: 1,
             retry: webhook.retry(),
+            when_full: WhenFull::Wait,
+            linger: Duration::ZERO,
         };
         sinks.push((settings, sink));
     }
@@ -104,5 +106,7 @@ fn local(name: &'static str) -> DeliverySettings {
             base: Duration::from_millis(100),
             max: Duration::from_secs(1),
         },
+        when_full: WhenFull::Wait,
+        linger: Duration::ZERO,
     }
 }

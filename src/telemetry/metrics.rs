@@ -121,6 +121,12 @@ metrics! {
     sink_full_total: IntCounterVec = "wsgw_sink_full_total" ["on_full"];
     /// Events that finally could not be delivered, by sink and by what became of them: kept (in the dead-letter target) or lost.
     dead_letters_total: IntCounterVec = "wsgw_dead_letters_total" ["sink", "result"];
+    /// Events that are not in the archive, because its buffer was full.
+    archive_dropped_total: IntCounter = "wsgw_archive_dropped_total";
+    /// Events deleted from the archive at the end of their retention.
+    archive_deleted_total: IntCounter = "wsgw_archive_deleted_total";
+    /// Events sent again from the archive.
+    archive_replayed_total: IntCounter = "wsgw_archive_replayed_total";
     /// Pushes queued to connections.
     pushes_queued_total: IntCounter = "wsgw_pushes_queued_total";
     /// Pushes lost, by reason: oldest, newest, overflow, closed.

@@ -56,6 +56,8 @@ fn settings() -> DeliverySettings {
             base: Duration::from_secs(1),
             max: Duration::from_mins(1),
         },
+        when_full: WhenFull::Wait,
+        linger: Duration::ZERO,
     }
 }
 
