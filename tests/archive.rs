@@ -485,6 +485,7 @@ async fn what_was_archived_comes_again_filtered_in_order_and_in_parts() {
         for client in &mut users {
             client.send_json(&json!({"topic": room, "n": n})).await;
         }
+        // Not to wait for anything: the events are to spread over some milliseconds.
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     for client in users {
