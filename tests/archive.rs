@@ -19,16 +19,15 @@ use sqlx::{ConnectOptions as _, Connection as _, Executor as _};
 use support::{Client, Gateway, Reply, Setup, Webhook, eventually, within};
 use uuid::Uuid;
 
-/// A gateway whose archive is `archive.db` in its working directory.
+/// A gateway whose archive is where it is by default, in its working directory.
 fn archiving(webhook: &Webhook) -> Setup {
     Setup::default()
         .webhook(webhook)
         .set("replay.strategy", "durable")
-        .set("replay.archive.dsn", "sqlite://archive.db")
 }
 
 fn file(gateway: &Gateway) -> PathBuf {
-    gateway.directory().join("archive.db")
+    gateway.directory().join("wsgw-archive.db")
 }
 
 async fn open(path: &Path) -> SqliteConnection {
@@ -162,7 +161,7 @@ async fn a_chat_is_in_the_archive_once_as_it_was_delivered() {
     gateway.signal("TERM");
     assert!(gateway.ended().await.success());
     assert!(
-        !gateway.directory().join("archive.db-wal").exists(),
+        !gateway.directory().join("wsgw-archive.db-wal").exists(),
         "a clean stop leaves one file"
     );
     assert_eq!(count(&file(&gateway)).await, 505);

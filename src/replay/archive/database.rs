@@ -18,6 +18,9 @@ use super::sqlite::Sqlite;
 use crate::config::Secret;
 use crate::event::{Event, EventKind};
 
+/// What an empty DSN stands for. It is no default of the setting, since a secret's default cannot be shown.
+const DEFAULT_DSN: &str = "sqlite://wsgw-archive.db";
+
 /// Time that connecting may take, with TLS, login and migrations.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -73,7 +76,10 @@ pub(super) type Row = (Uuid, String);
 impl Database {
     /// Reads a DSN; connects to nothing yet.
     pub(super) fn of(dsn: &Secret) -> Result<Self, DatabaseError> {
-        let dsn = dsn.reveal();
+        let dsn = match dsn.reveal() {
+            "" => DEFAULT_DSN,
+            dsn => dsn,
+        };
         let driver = if dsn.starts_with("sqlite:") {
             Driver::Sqlite(Sqlite::of(dsn)?)
         } else if dsn.starts_with("postgres:") || dsn.starts_with("postgresql:") {
@@ -294,11 +300,11 @@ mod tests {
     #[test]
     fn a_dsn_is_told_by_its_beginning() {
         let of = |dsn: &str| Database::of(&Secret::from(dsn.to_owned()));
+        assert_eq!(of("").unwrap().name(), "sqlite");
         assert_eq!(of("sqlite://a/b.db").unwrap().name(), "sqlite");
         let postgres = of("postgres://u:p@h/d?sslmode=require").unwrap();
         assert_eq!(postgres.name(), "postgres");
         for (dsn, word) in [
-            ("", "begin with"),
             ("mysql://s3cret@h/d", "begin with"),
             ("sqlite://", "file"),
             ("sqlite::memory:", "file"),
