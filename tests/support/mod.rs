@@ -5,7 +5,7 @@
 //! - [`gateway`] starts `wsgw run` in a directory of its own and reads its logs.
 //! - [`webhook`] is the backend: an HTTP server that records every request and answers by a script.
 //! - [`client`] speaks WebSocket properly, [`raw`] writes whatever bytes it is told.
-//! - [`postgres`] is a real PostgreSQL server of a test's own.
+//! - [`postgres`] is a real `PostgreSQL` server of a test's own.
 //! - [`redis`] is a real Redis server of a test's own.
 //! - [`tokens`] signs JSON Web Tokens with the keys of `tests/keys`.
 //!

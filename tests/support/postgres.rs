@@ -33,7 +33,7 @@ impl Postgres {
             child: Mutex::new(None),
         };
         // The server refuses to run as root, and its user must reach its files.
-        if postgres.as_root() {
+        if as_root() {
             let owned = Command::new("chown")
                 .arg("postgres:")
                 .arg(postgres.directory.path())
@@ -62,11 +62,6 @@ impl Postgres {
         postgres
     }
 
-    fn as_root(&self) -> bool {
-        use std::os::unix::fs::MetadataExt as _;
-        std::fs::metadata("/proc/self").unwrap().uid() == 0
-    }
-
     fn data(&self) -> PathBuf {
         self.directory.path().join("data")
     }
@@ -75,7 +70,7 @@ impl Postgres {
     fn program(&self, name: &str) -> Command {
         // The server must not outlive a test program that is killed.
         let mut command = Command::new("setpriv");
-        if self.as_root() {
+        if as_root() {
             command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]);
         }
         command
@@ -167,4 +162,9 @@ impl Drop for Postgres {
             let _ = child.wait();
         }
     }
+}
+
+fn as_root() -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    std::fs::metadata("/proc/self").unwrap().uid() == 0
 }

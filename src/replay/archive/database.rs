@@ -264,7 +264,7 @@ pub(super) fn first_id_at(unix_ms: u64) -> Uuid {
 /// text is there as its hash. The event itself holds it as it was.
 pub(super) fn column(text: &str) -> String {
     use sha1::{Digest as _, Sha1};
-    if text.len() <= MAX_COLUMN_BYTES && !text.contains('\0') {
+    if fits(text) {
         return text.to_owned();
     }
     let mut hashed = String::from("sha1:");
@@ -273,6 +273,19 @@ pub(super) fn column(text: &str) -> String {
         hashed.push(char::from_digit(u32::from(byte & 15), 16).unwrap_or_default());
     }
     hashed
+}
+
+/// The same without a copy of what needs no hash.
+pub(super) fn shared_column(text: &Arc<str>) -> Arc<str> {
+    if fits(text) {
+        Arc::clone(text)
+    } else {
+        column(text).into()
+    }
+}
+
+fn fits(text: &str) -> bool {
+    text.len() <= MAX_COLUMN_BYTES && !text.contains('\0')
 }
 
 #[cfg(test)]

@@ -59,7 +59,11 @@ pub(super) struct Republish<'a> {
 impl Republish<'_> {
     /// Replays until the limit, the end, or the time is up; what was done before a failure is in `done`.
     pub(super) async fn run(&mut self) -> Result<(), String> {
-        let mut connection = self.database.connect().await.map_err(of_archive)?;
+        let mut connection = self
+            .database
+            .connect()
+            .await
+            .map_err(|error| of_archive(&error))?;
         let replayed = self.run_on(&mut connection).await;
         connection.close().await;
         if replayed.is_err() {
@@ -82,7 +86,7 @@ impl Republish<'_> {
             let rows = connection
                 .page(&window, i64::try_from(limit).unwrap_or(i64::MAX))
                 .await
-                .map_err(of_archive)?;
+                .map_err(|error| of_archive(&error))?;
             if left == 0 && !rows.is_empty() {
                 self.done.next_cursor = self.cursor();
                 return Ok(());
@@ -114,7 +118,7 @@ impl Republish<'_> {
             Some(rows) if !self.wanted.all() => connection
                 .ahead(from, until, rows)
                 .await
-                .map_err(of_archive)?,
+                .map_err(|error| of_archive(&error))?,
             _ => None,
         };
         Ok(ahead.unwrap_or(until))
@@ -149,7 +153,7 @@ impl Republish<'_> {
                     events: count,
                     ..Settled::default()
                 },
-                Err(error) => settle(error, count),
+                Err(error) => settle(&error, count),
             };
             at += settled.events;
             self.done.replayed += settled.events - settled.refused;
@@ -178,7 +182,7 @@ impl Republish<'_> {
     }
 }
 
-fn of_archive(error: DatabaseError) -> String {
+fn of_archive(error: &DatabaseError) -> String {
     format!("the archive: {error}")
 }
 
@@ -196,7 +200,7 @@ struct Settled {
     failed: Option<(Arc<str>, Retry)>,
 }
 
-fn settle(error: DeliveryError, count: usize) -> Settled {
+fn settle(error: &DeliveryError, count: usize) -> Settled {
     let again = error
         .failed
         .iter()
@@ -298,7 +302,7 @@ mod tests {
     #[test]
     fn refused_events_are_passed_over_and_others_are_tried_again() {
         let settled = |failed, tried| {
-            let settled = settle(DeliveryError { failed, tried }, 4);
+            let settled = settle(&DeliveryError { failed, tried }, 4);
             (settled.events, settled.refused, settled.failed.is_some())
         };
         let (never, later) = (Retry::Never, Retry::Backoff);

@@ -19,14 +19,14 @@ use sqlx::sqlite::{
 use sqlx::{AssertSqlSafe, ConnectOptions as _, SqlSafeStr as _};
 use uuid::Uuid;
 
-use super::database::column;
+use super::database::shared_column;
 use super::error::DatabaseError;
 use crate::event::Event;
 
 /// How long a write waits for another process's lock before it counts as failed.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Bytes of a page of a new file: with four times SQLite's own an event costs a third less.
+/// Bytes of a page of a new file: with four times the usual an event costs a third less.
 const PAGE_BYTES: u32 = 16_384;
 
 /// Free pages that a file keeps for what comes next: one in so many, and at least [`KEPT_PAGES`].
@@ -82,6 +82,7 @@ impl Sqlite {
             .connect()
             .await?;
         if migrate {
+            // `run` asks for more of the connection's type than a boxed future can promise.
             migrator(MIGRATIONS)
                 .run_direct(None, &mut connection, false)
                 .await?;
@@ -151,10 +152,10 @@ pub(super) async fn insert(
         query = query
             .bind(event.id)
             .bind(event.kind.as_str())
-            .bind(column(&event.user_id))
+            .bind(shared_column(&event.user_id))
             .bind(event.connection_id)
             .bind(i64::try_from(event.seq).unwrap_or(i64::MAX))
-            .bind(event.ordering_key.as_deref().map(column))
+            .bind(event.ordering_key.as_ref().map(shared_column))
             .bind(String::from_utf8_lossy(&event.json).into_owned());
     }
     query.execute(connection).await?;
