@@ -462,6 +462,9 @@ fn ids_of(events: &[Value], fits: impl Fn(&Value) -> bool) -> Vec<String> {
     ids
 }
 
+/// Whether an event is asked for.
+type Fits = fn(&Value) -> bool;
+
 fn ms(event: &Value) -> u64 {
     let id: Uuid = event["event_id"].as_str().unwrap().parse().unwrap();
     let (seconds, nanos) = id.get_timestamp().unwrap().to_unix();
@@ -492,7 +495,6 @@ async fn what_was_archived_comes_again_filtered_in_order_and_in_parts() {
     }
     wait_for_rows(&file(&gateway), 204).await;
     let all = webhook.wait_for(204).await;
-    type Fits = fn(&Value) -> bool;
     let cases: [(Value, Fits); 5] = [
         (json!({"since": 0}), |_| true),
         (
