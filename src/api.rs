@@ -20,6 +20,7 @@ use warp::{Filter, Reply};
 use crate::config::Config;
 use crate::presence::Presence;
 use crate::registry::Registry;
+use crate::replay::archive::Archive;
 use crate::telemetry::metrics::Metrics;
 
 mod body;
@@ -30,6 +31,7 @@ mod key;
 mod problem;
 mod push;
 mod readiness;
+mod replay_archive;
 mod route;
 #[cfg(test)]
 mod tests;
@@ -67,6 +69,7 @@ pub struct ApiState {
     in_force: Arc<ArcSwap<InForce>>,
     metrics: Metrics,
     readiness: Arc<Readiness>,
+    archive: Option<Arc<Archive>>,
     denied: DeniedLog,
 }
 
@@ -84,8 +87,15 @@ impl ApiState {
             in_force,
             metrics,
             readiness,
+            archive: None,
             denied: DeniedLog::default(),
         }
+    }
+
+    /// Adds what events can be replayed from.
+    #[must_use]
+    pub fn with_archive(self, archive: Option<Arc<Archive>>) -> Self {
+        Self { archive, ..self }
     }
 
     /// What `/ready` reports.
@@ -240,6 +250,7 @@ impl Call {
             Target::Ready => Ok(readiness::ready(&state.readiness)),
             Target::Metrics => metrics(state),
             Target::Publish => push::publish(&state.registry, body),
+            Target::ReplayArchive => replay_archive::replay(state.archive.as_deref(), body).await,
             Target::Disconnect => disconnect::disconnect(&state.registry, body),
             Target::Connections => {
                 let query = connections::query(parameters)?;

@@ -28,6 +28,76 @@ pub(crate) fn seconds(count: f64) -> Duration {
     Duration::try_from_secs_f64(count.clamp(0.0, LONGEST)).unwrap_or_default()
 }
 
+/// Milliseconds since 1970 of a time as RFC 3339 writes it, such as `2026-01-31T12:00:00.5+01:00`; none before 1970.
+#[must_use]
+pub(crate) fn parse_rfc3339_ms(text: &str) -> Option<u64> {
+    let (date, rest) = (text.get(..10)?, text.get(10..)?);
+    let rest = rest.strip_prefix(['T', 't', ' '])?;
+    let (time, zone) = rest.split_at(rest.find(['Z', 'z', '+', '-'])?);
+    let (year, month, day) = three(date, '-', [4, 2, 2])?;
+    let (clock, fraction) = time.split_once('.').unwrap_or((time, "0"));
+    let (hour, minute, second) = three(clock, ':', [2, 2, 2])?;
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let days = match month {
+        2 => 28 + i64::from(leap),
+        4 | 6 | 9 | 11 => 30,
+        1..=12 => 31,
+        _ => return None,
+    };
+    // A leap second counts as the first of the next minute.
+    if !(1..=days).contains(&day) || hour > 23 || minute > 59 || second > 60 {
+        return None;
+    }
+    let offset = match zone {
+        "Z" | "z" => 0,
+        zone => {
+            let (hours, minutes) = zone.get(1..)?.split_once(':')?;
+            let (hours, minutes) = (digits(hours, 2)?, digits(minutes, 2)?);
+            if hours > 23 || minutes > 59 {
+                return None;
+            }
+            let seconds = hours * 3600 + minutes * 60;
+            if zone.starts_with('-') {
+                -seconds
+            } else {
+                seconds
+            }
+        }
+    };
+    // What is finer than a millisecond is left out.
+    let finer = fraction.get(3..).unwrap_or_default();
+    digits(finer, finer.len()).or(finer.is_empty().then_some(0))?;
+    let ms = digits(&format!("{:0<3}", fraction.get(..3).unwrap_or(fraction)), 3)?;
+    if fraction.is_empty() {
+        return None;
+    }
+    // Days since 1970 of a year that begins in March, so that the leap day is its last.
+    let (years, months) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
+    let days =
+        years * 365 + years / 4 - years / 100 + years / 400 + (153 * months + 2) / 5 + day - 1;
+    let seconds = (days - 719_468) * 86_400 + hour * 3600 + minute * 60 + second - offset;
+    u64::try_from(seconds * 1000 + ms).ok()
+}
+
+/// Three numbers of fixed widths.
+fn three(text: &str, between: char, widths: [usize; 3]) -> Option<(i64, i64, i64)> {
+    let mut parts = text
+        .split(between)
+        .zip(widths)
+        .map(|(part, width)| digits(part, width));
+    let numbers = (parts.next()??, parts.next()??, parts.next()??);
+    (text.len() == widths.iter().sum::<usize>() + 2).then_some(numbers)
+}
+
+fn digits(text: &str, width: usize) -> Option<i64> {
+    let all = text.len() == width && text.bytes().all(|byte| byte.is_ascii_digit());
+    all.then(|| text.parse().ok()).flatten()
+}
+
 fn since_1970() -> Duration {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -37,6 +107,41 @@ fn since_1970() -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rfc_3339_is_read() {
+        for (text, ms) in [
+            ("1970-01-01T00:00:00Z", 0),
+            ("2023-11-14T22:13:20Z", 1_700_000_000_000),
+            ("2023-11-14t23:13:20.1234567+01:00", 1_700_000_000_123),
+            ("2023-11-14 21:43:20.5-00:30", 1_700_000_000_500),
+            ("2000-02-29T00:00:00Z", 951_782_400_000),
+            ("2016-12-31T23:59:60Z", 1_483_228_800_000),
+            ("9999-12-31T23:59:59.999Z", 253_402_300_799_999),
+        ] {
+            assert_eq!(parse_rfc3339_ms(text), Some(ms), "{text}");
+        }
+        for text in [
+            "",
+            "now",
+            "2023-11-14",
+            "2023-11-14T22:13:20",
+            "2023-11-14T22:13Z",
+            "2023-13-14T22:13:20Z",
+            "2023-02-29T22:13:20Z",
+            "1900-02-29T22:13:20Z",
+            "2023-11-14T24:13:20Z",
+            "2023-11-14T22:13:20.Z",
+            "2023-11-14T22:13:20+0100",
+            "2023-11-14T22:13:20+1:00",
+            "+023-11-14T22:13:20Z",
+            "1969-12-31T23:59:59Z",
+            "2023-11-14T22:13:20Zx",
+            "2023-11-1\u{e9}T22:13:20Z",
+        ] {
+            assert_eq!(parse_rfc3339_ms(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn no_number_of_seconds_panics() {

@@ -51,6 +51,14 @@ impl EventKind {
             Self::MessageReceived => "message_received",
         }
     }
+
+    /// The kind that an event's `type` names.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Connected, Self::Disconnected, Self::MessageReceived]
+            .into_iter()
+            .find(|kind| kind.as_str() == name)
+    }
 }
 
 /// One event: the facts that delivery needs, and its JSON.

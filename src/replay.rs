@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{BufferConfig, Secret};
 
+pub mod archive;
+
 /// What is kept for later, and who may ask for it again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

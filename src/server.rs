@@ -25,6 +25,7 @@ use crate::pipeline::{CompileError, Generation, Ingredients, compile};
 use crate::presence::Presence;
 use crate::presence::memory::MemoryPresence;
 use crate::registry::{AddressPlace, Registry};
+use crate::replay::archive::{Archive, ArchiveError};
 use crate::sinks::delivery::Delivery;
 use crate::sinks::memory::MemorySink;
 use crate::sinks::{self, SinkError, Sinks};
@@ -75,6 +76,9 @@ pub enum StartError {
     /// A sink cannot be made.
     #[error(transparent)]
     Sink(#[from] SinkError),
+    /// The archive cannot be used.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
     /// A source cannot be started.
     #[error(transparent)]
     Source(#[from] SourceError),
@@ -130,6 +134,7 @@ pub struct Gateway {
     state: Arc<State>,
     readiness: Arc<Readiness>,
     deliveries: Vec<Arc<Delivery>>,
+    archive: Option<Arc<Archive>>,
     sources: Sources,
     listening: CancellationToken,
     address: SocketAddr,
@@ -164,10 +169,14 @@ impl Gateway {
             metrics.clone(),
         ));
         let Sinks {
-            deliveries,
+            mut deliveries,
             source_dead_letters,
             ..
         } = sinks::build(&config, &brokers, extras.memory)?;
+        let trace_id = &config.tracing.trace_id_field;
+        let archive =
+            Archive::start(&config.replay, trace_id, &deliveries, &readiness, &metrics).await?;
+        deliveries.extend(archive.iter().map(|archive| Arc::clone(archive.delivery())));
         let ingredients = Ingredients {
             config: &config,
             shared: &Kept::default(),
@@ -181,12 +190,13 @@ impl Gateway {
             presence: presence(&config, &registry),
             config: Arc::clone(&config),
         }));
-        let api = Arc::new(ApiState::new(
+        let api = ApiState::new(
             Arc::clone(&registry),
             Arc::clone(&in_force),
             metrics.clone(),
             Arc::clone(&readiness),
-        ));
+        );
+        let api = Arc::new(api.with_archive(archive.clone()));
         let state = Arc::new(State {
             current: ArcSwap::from_pointee(generation),
             registry,
@@ -230,6 +240,7 @@ impl Gateway {
             state,
             readiness,
             deliveries,
+            archive,
             sources,
             listening,
             address,
@@ -248,6 +259,9 @@ impl Gateway {
         let drain = seconds(self.state.current.load().config.server.drain_seconds);
         self.readiness.set_phase(Phase::Draining);
         self.state.draining.store(true, Ordering::Relaxed);
+        if let Some(archive) = &self.archive {
+            archive.stop_replay();
+        }
         self.sources.stop().await;
         self.close_clients(drain).await;
         self.state.tasks.close();
@@ -263,6 +277,9 @@ impl Gateway {
             stopped.lost += drained.lost;
         }
         let _ = tokio::time::timeout(CLOSE_GRACE, self.state.tasks.wait()).await;
+        if let Some(archive) = &self.archive {
+            archive.close().await;
+        }
         self.listening.cancel();
         stopped
     }

@@ -18,6 +18,13 @@ use super::problem::Problem;
 #[error("{0}")]
 pub(super) struct Malformed(String);
 
+impl Malformed {
+    /// An error about a field that may not even be there.
+    pub(super) fn of(name: &'static str, what: &str) -> Self {
+        Self(format!("`{name}`: {what}"))
+    }
+}
+
 impl From<Malformed> for Problem {
     fn from(malformed: Malformed) -> Self {
         Self::bad_request(malformed.0)

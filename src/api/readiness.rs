@@ -34,6 +34,7 @@ struct State {
     phase: Phase,
     /// The parts of each check by their names; a check that has none has one part without a name.
     checks: BTreeMap<String, BTreeMap<String, Result<(), String>>>,
+    advisories: BTreeMap<String, Result<(), String>>,
 }
 
 /// What `GET /ready` answers.
@@ -41,7 +42,7 @@ struct State {
 pub struct Report {
     /// Whether all is well.
     pub ok: bool,
-    /// For the gateway itself and each required dependency `ok`, or what is wrong.
+    /// For the gateway itself and each dependency `ok`, or what is wrong.
     pub checks: BTreeMap<String, String>,
 }
 
@@ -76,9 +77,21 @@ impl Readiness {
         parts.insert(part.to_owned(), result);
     }
 
+    /// Notes how a dependency is that traffic can do without: it is shown, and makes nothing unready.
+    ///
+    /// The text is shown to anyone who asks, without a key: it must hold no address with credentials.
+    pub fn set_advisory(&self, name: &str, result: Result<(), String>) {
+        self.state
+            .write()
+            .advisories
+            .insert(name.to_owned(), result);
+    }
+
     /// Forgets a dependency that the pipeline no longer has.
     pub fn remove_check(&self, name: &str) {
-        self.state.write().checks.remove(name);
+        let mut state = self.state.write();
+        state.checks.remove(name);
+        state.advisories.remove(name);
     }
 
     /// Forgets one part of a dependency, and the dependency with its last part.
@@ -103,6 +116,10 @@ impl Readiness {
         };
         let mut ok = state.phase == Phase::Serving;
         let mut checks = BTreeMap::from([("gateway".to_owned(), gateway.to_owned())]);
+        for (name, result) in &state.advisories {
+            let text = result.as_ref().map_or_else(String::as_str, |()| "ok");
+            checks.insert(name.clone(), text.to_owned());
+        }
         for (name, parts) in &state.checks {
             let failed: Vec<String> = parts
                 .iter()
@@ -171,6 +188,18 @@ mod tests {
         readiness.remove_part("redis", "a:1/0");
         readiness.remove_part("redis", "b:1/0");
         assert!(!readiness.report().checks.contains_key("redis"));
+    }
+
+    #[test]
+    fn an_advisory_is_shown_and_makes_nothing_unready() {
+        let readiness = Readiness::default();
+        readiness.set_phase(Phase::Serving);
+        readiness.set_advisory("archive", Err("database is locked".into()));
+        let report = readiness.report();
+        assert!(report.ok);
+        assert_eq!(report.checks["archive"], "database is locked");
+        readiness.remove_check("archive");
+        assert!(!readiness.report().checks.contains_key("archive"));
     }
 
     #[test]

@@ -66,6 +66,7 @@ const PUBLISH: Route = Route::act("/internal/publish");
 const CONNECTIONS: Route = Route::read("/internal/connections");
 const USER_CONNECTIONS: Route = Route::read("/internal/users/{user_id}/connections");
 const DISCONNECT: Route = Route::act("/internal/disconnect");
+const REPLAY_ARCHIVE: Route = Route::act("/internal/replay/archive");
 
 /// Every route of the API, as `schemas/openapi.yaml` describes them.
 pub const ROUTES: &[Route] = &[
@@ -76,6 +77,7 @@ pub const ROUTES: &[Route] = &[
     CONNECTIONS,
     USER_CONNECTIONS,
     DISCONNECT,
+    REPLAY_ARCHIVE,
 ];
 
 /// Where a request's path leads.
@@ -89,6 +91,7 @@ pub(super) enum Target {
     /// With the user id as the path has it, still percent-encoded.
     UserConnections(String),
     Disconnect,
+    ReplayArchive,
     /// Below `/internal`, but no route.
     UnknownInternal,
 }
@@ -103,6 +106,7 @@ impl Target {
             Self::Connections => Some(CONNECTIONS),
             Self::UserConnections(_) => Some(USER_CONNECTIONS),
             Self::Disconnect => Some(DISCONNECT),
+            Self::ReplayArchive => Some(REPLAY_ARCHIVE),
             Self::UnknownInternal => None,
         }
     }
@@ -124,6 +128,8 @@ pub(super) fn target() -> impl Filter<Extract = (Target,), Error = Rejection> + 
     let of_user =
         warp::path!("internal" / "users" / String / "connections").map(Target::UserConnections);
     let disconnect = warp::path!("internal" / "disconnect").map(|| Target::Disconnect);
+    let replay_archive =
+        warp::path!("internal" / "replay" / "archive").map(|| Target::ReplayArchive);
     let unknown = warp::path!("internal" / ..).map(|| Target::UnknownInternal);
 
     // Publish is the one that is called often, so it is tried first; `unknown` takes what the others left.
@@ -133,6 +139,8 @@ pub(super) fn target() -> impl Filter<Extract = (Target,), Error = Rejection> + 
         .or(of_user)
         .unify()
         .or(disconnect)
+        .unify()
+        .or(replay_archive)
         .unify()
         .or(unknown)
         .unify()

@@ -1,6 +1,7 @@
 //! Tests of the API as its callers see it; the parts have tests of their own.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::{self, BoxFuture, FutureExt};
@@ -9,11 +10,16 @@ use serde_json::Value;
 use tower::ServiceExt;
 
 use super::*;
-use crate::config::{BackpressureConfig, PresenceConfig, Secret};
+use crate::config::{BackpressureConfig, BufferConfig, PresenceConfig, Secret};
 use crate::presence::memory::MemoryPresence;
 use crate::presence::{Page, Query, Sign};
+use crate::replay::{ReplayConfig, ReplayStrategy};
 use crate::session::Session;
-use crate::svc::BoxError;
+use crate::sinks::Batch;
+use crate::sinks::dead_letter::NoDeadLetters;
+use crate::sinks::delivery::{Delivery, DeliverySettings, WhenFull};
+use crate::sinks::webhook::WebhookConfig;
+use crate::svc::{BoxError, BoxSink};
 
 mod access;
 mod calls;
@@ -69,6 +75,48 @@ impl Api {
             registry,
             metrics,
         }
+    }
+
+    /// The same with an archive that is empty, in a directory of its own, and a sink that takes everything.
+    async fn with_archive() -> (Self, tempfile::TempDir) {
+        let api = Self::new();
+        let directory = tempfile::tempdir().unwrap();
+        let mut config = ReplayConfig {
+            strategy: ReplayStrategy::Durable,
+            ..ReplayConfig::default()
+        };
+        let file = directory.path().join("archive.db");
+        config.archive.dsn = Secret::from(format!("sqlite://{}", file.display()));
+        let settings = DeliverySettings {
+            name: "webhook",
+            buffer: BufferConfig::default(),
+            concurrency: 1,
+            max_batch: 1,
+            retry: WebhookConfig::default().retry(),
+            when_full: WhenFull::Wait,
+            linger: Duration::ZERO,
+        };
+        let sink = BoxSink::new(tower::service_fn(async |_: Batch| Ok(())));
+        let sinks = [Delivery::start(
+            settings,
+            sink,
+            Arc::new(NoDeadLetters),
+            &api.metrics,
+        )];
+        let readiness = Arc::clone(api.state.readiness());
+        let archive = Archive::start(&config, "trace_id", &sinks, &readiness, &api.metrics)
+            .await
+            .unwrap();
+        // The archive is advice alone, and these tests read the other checks.
+        readiness.remove_check("archive");
+        let state = ApiState::new(
+            Arc::clone(&api.registry),
+            Arc::clone(&api.in_force),
+            api.metrics.clone(),
+            readiness,
+        );
+        let state = Arc::new(state.with_archive(archive));
+        (Self { state, ..api }, directory)
     }
 
     /// Goes on with other settings, as after a reload.

@@ -10,7 +10,7 @@ use super::dead_letter_file::{self, DeadLetterFileError};
 use super::dead_letter_rabbitmq::RabbitmqDeadLetters;
 use super::dead_letter_redis::RedisDeadLetters;
 use super::dead_letter_routes::{DeadLetterRoutes, DeadLetterTargets};
-use super::delivery::{Delivery, DeliverySettings, RetryPolicy};
+use super::delivery::{Delivery, DeliverySettings, RetryPolicy, WhenFull};
 use super::memory::MemorySink;
 use super::rabbitmq::RabbitmqSink;
 use super::redis_stream::RedisStreamSink;
@@ -88,6 +88,8 @@ pub fn build(
             concurrency: webhook.concurrency,
             max_batch: 1,
             retry: webhook.retry(),
+            when_full: WhenFull::Wait,
+            linger: Duration::ZERO,
         };
         sinks.push((settings, sink));
     }
@@ -190,5 +192,7 @@ fn local(name: &'static str) -> DeliverySettings {
             base: Duration::from_millis(100),
             max: Duration::from_secs(1),
         },
+        when_full: WhenFull::Wait,
+        linger: Duration::ZERO,
     }
 }

@@ -72,6 +72,30 @@ pub struct DeliverySettings {
     pub max_batch: usize,
     /// How often and when a failed try is repeated.
     pub retry: RetryPolicy,
+    /// What a full buffer means for the event that finds it full.
+    pub when_full: WhenFull,
+    /// Wait after a try that took less than `max_batch`, so that the next one takes more; zero: none.
+    pub linger: Duration,
+}
+
+/// What a full buffer means for the event that finds it full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WhenFull {
+    /// The event waits, or its client is told, as `on_full` of `fan_out` says.
+    Wait,
+    /// The event goes on without this sink, which is counted and logged; no dead letters are made either.
+    Drop,
+}
+
+/// A sink apart from its delivery, for sending again what was delivered before.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// The sink's name.
+    pub name: &'static str,
+    /// Tries once to deliver a batch.
+    pub sink: BoxSink,
+    /// Events in one try at most.
+    pub max_batch: usize,
 }
 
 /// What a drain came to, in events, from its start to its end.
@@ -95,6 +119,8 @@ struct Shared {
     concurrency: usize,
     max_batch: usize,
     retry: RetryPolicy,
+    when_full: WhenFull,
+    linger: Duration,
     sink: BoxSink,
     dead_letters: Arc<dyn DeadLetters>,
     report: Report,
@@ -108,6 +134,8 @@ struct Shared {
     draining: AtomicBool,
     /// The buffer became empty.
     empty: Notify,
+    /// A drain has begun: nobody lingers.
+    hurry: CancellationToken,
     /// No more tries: those under way are given up.
     halt: CancellationToken,
     /// No more dead letters either.
@@ -153,6 +181,8 @@ impl Delivery {
             concurrency,
             max_batch,
             retry,
+            when_full,
+            linger,
         } = settings;
         let labels = &[name];
         let room = Room::new(
@@ -165,6 +195,8 @@ impl Delivery {
             concurrency: concurrency.max(1),
             max_batch: max_batch.max(1),
             retry,
+            when_full,
+            linger,
             sink,
             dead_letters,
             report: Report::new(name, metrics),
@@ -181,6 +213,7 @@ impl Delivery {
             earlier_back_off: Notify::new(),
             draining: AtomicBool::new(false),
             empty: Notify::new(),
+            hurry: CancellationToken::new(),
             halt: CancellationToken::new(),
             abandoned: CancellationToken::new(),
         });
@@ -194,6 +227,31 @@ impl Delivery {
     #[must_use]
     pub fn name(&self) -> &'static str {
         self.shared.name
+    }
+
+    /// What a full buffer means for the event that finds it full.
+    #[must_use]
+    pub fn when_full(&self) -> WhenFull {
+        self.shared.when_full
+    }
+
+    /// The sink itself, for sending again what was delivered before; it shares the sink's connections, but neither
+    /// its buffer nor its order.
+    #[must_use]
+    pub fn target(&self) -> Target {
+        Target {
+            name: self.shared.name,
+            sink: self.shared.sink.clone(),
+            max_batch: self.shared.max_batch,
+        }
+    }
+
+    /// Hands an event over for delivery if there is room for it, and counts it as dropped if there is none.
+    pub fn enqueue_or_drop(&self, event: &Arc<Event>) {
+        match self.try_reserve(event.json.len()) {
+            Some(slot) => self.enqueue(slot, Arc::clone(event)),
+            None => self.shared.report.dropped(event),
+        }
     }
 
     /// Takes room for an event of so many bytes of JSON, unless there is none or others wait for it.
@@ -236,6 +294,7 @@ impl Delivery {
     pub async fn drain(&self, deadline: Instant) -> Drained {
         let shared = &self.shared;
         shared.draining.store(true, Ordering::Release);
+        shared.hurry.cancel();
         let before = {
             let mut state = shared.state.lock();
             let before = state.totals();
@@ -328,6 +387,7 @@ impl Shared {
             state.lost += freed.events as u64;
             freed
         };
+        self.hurry.cancel();
         self.halt.cancel();
         self.abandoned.cancel();
         self.report.abandoned(freed.events);

@@ -17,7 +17,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::delivery::{DeliverySettings, RetryPolicy};
+use super::delivery::{DeliverySettings, RetryPolicy, WhenFull};
 use super::redis_stream::BrokerFormat;
 use super::{Batch, DeliveryError, Failure, Retry};
 use crate::brokers::rabbitmq::{
@@ -158,6 +158,8 @@ impl RabbitmqSink {
             buffer: config.buffer.clone(),
             concurrency: CONCURRENCY,
             max_batch: MAX_BATCH,
+            when_full: WhenFull::Wait,
+            linger: Duration::ZERO,
             retry: RetryPolicy {
                 attempts: None,
                 base: Duration::from_millis(100),

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use self::entry::Entry;
 use self::trim::Trimmer;
-use super::delivery::{DeliverySettings, RetryPolicy};
+use super::delivery::{DeliverySettings, RetryPolicy, WhenFull};
 use super::{Batch, DeliveryError, Failure, Retry};
 use crate::brokers::redis::{Atomicity, CommandError, NAME, RedisLink};
 use crate::config::{BufferConfig, Config, Secret};
@@ -85,6 +85,8 @@ impl RedisStreamConfig {
                 1
             },
             max_batch: MAX_BATCH,
+            when_full: WhenFull::Wait,
+            linger: Duration::ZERO,
             retry: RetryPolicy {
                 attempts: None,
                 base: Duration::from_millis(100),

@@ -16,7 +16,7 @@ use crate::event::{Event, EventKind};
 use crate::message::Message;
 use crate::pipeline::{ALL_EVENTS, CompileError, Ingredients, Stage, StageLayers};
 use crate::session::Session;
-use crate::sinks::delivery::{Delivery, Slot};
+use crate::sinks::delivery::{Delivery, Slot, WhenFull};
 use crate::svc::probe::Probe;
 use crate::svc::{BoxError, MessageFuture, MessageResult, NewMessageService, NewService, Outcome};
 
@@ -34,10 +34,16 @@ impl FanOutConfig {
     /// Makes the bottom of the message stack.
     pub(crate) fn bottom(&self, with: &Ingredients<'_>, probe: Probe) -> NewMessageService {
         let full = |what: &str| with.metrics.sink_full_total.with_label_values(&[what]);
+        let (deliveries, optional) = with
+            .deliveries
+            .iter()
+            .cloned()
+            .partition(|delivery| delivery.when_full() == WhenFull::Wait);
         NewMessageService::new(
             NewFanOut {
                 settings: Arc::new(Settings {
-                    deliveries: with.deliveries.to_vec(),
+                    deliveries,
+                    optional,
                     trace_id_field: with.config.tracing.trace_id_field.clone(),
                     on_full: self.on_full,
                     waited: full("wait"),
@@ -120,6 +126,8 @@ pub enum Overloaded {
 #[derive(Debug)]
 struct Settings {
     deliveries: Vec<Arc<Delivery>>,
+    /// Those that no message waits for.
+    optional: Vec<Arc<Delivery>>,
     trace_id_field: String,
     on_full: OnFull,
     waited: IntCounter,
@@ -171,6 +179,7 @@ impl Service<Message> for FanOut {
             && let Some(slot) = delivery.try_reserve(bytes)
         {
             self.session.advance_seq();
+            settings.offer(&event);
             delivery.enqueue(slot, event);
             return MessageFuture::ready(Ok(Outcome::Published));
         }
@@ -222,8 +231,18 @@ async fn wait(settings: Arc<Settings>, session: Arc<Session>, event: Arc<Event>)
     Ok(Outcome::Published)
 }
 
+impl Settings {
+    /// Hands the event to the sinks that no message waits for.
+    fn offer(&self, event: &Arc<Event>) {
+        for delivery in &self.optional {
+            delivery.enqueue_or_drop(event);
+        }
+    }
+}
+
 fn publish(settings: &Settings, session: &Session, slots: Vec<Slot>, event: &Arc<Event>) {
     session.advance_seq();
+    settings.offer(event);
     for (delivery, slot) in settings.deliveries.iter().zip(slots) {
         delivery.enqueue(slot, Arc::clone(event));
     }

@@ -125,6 +125,12 @@ metrics! {
     broker_returned_total: IntCounter = "wsgw_broker_returned_total";
     /// Pushes read by a source, by result: handled (handed to the connections of its subjects, if any) or malformed (a dead letter).
     source_pushes_total: IntCounterVec = "wsgw_source_pushes_total" ["source", "result"];
+    /// Events that are not in the archive, because its buffer was full.
+    archive_dropped_total: IntCounter = "wsgw_archive_dropped_total";
+    /// Events deleted from the archive at the end of their retention.
+    archive_deleted_total: IntCounter = "wsgw_archive_deleted_total";
+    /// Events sent again from the archive.
+    archive_replayed_total: IntCounter = "wsgw_archive_replayed_total";
     /// Pushes queued to connections.
     pushes_queued_total: IntCounter = "wsgw_pushes_queued_total";
     /// Pushes lost, by reason: oldest, newest, overflow, closed.

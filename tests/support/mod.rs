@@ -7,6 +7,7 @@
 //! - [`client`] speaks WebSocket properly, [`raw`] writes whatever bytes it is told.
 //! - [`redis`] is a real Redis server of a test's own, [`redis_groups`] several that belong together.
 //! - [`rabbitmq`] is a real RabbitMQ of a test program's own.
+//! - [`postgres`] is a real `PostgreSQL` server of a test's own.
 //! - [`tokens`] signs JSON Web Tokens with the keys of `tests/keys`.
 //!
 //! Nothing here sleeps to synchronise: [`eventually`] polls, with a deadline that only a hang reaches.
@@ -31,6 +32,7 @@ use std::time::{Duration, Instant};
 
 pub mod client;
 pub mod gateway;
+pub mod postgres;
 pub mod rabbitmq;
 pub mod raw;
 pub mod redis;

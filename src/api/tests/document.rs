@@ -9,9 +9,9 @@ use super::*;
 /// One documented answer: route template, method, status.
 type Told = (String, String, String);
 
-/// Answers that no call of these tests can provoke: 10 s of silence (tested beside the body reader), and metrics
-/// that cannot be written.
-const NOT_PROVOKED: [&str; 2] = ["408", "500"];
+/// Answers that no call of these tests can provoke: 10 s of silence (tested beside the body reader), two replays at
+/// once (tested with a real sink), and metrics that cannot be written.
+const NOT_PROVOKED: [&str; 3] = ["408", "409", "500"];
 
 fn document() -> Value {
     serde_saphyr::from_str(include_str!("../../../schemas/openapi.yaml")).unwrap()
@@ -116,12 +116,13 @@ async fn every_documented_answer_is_given_as_documented() {
 async fn answers(route: Route, method: &str) -> Vec<Answer> {
     let path = route.template.replace("{user_id}", "42");
     let internal = path.starts_with("/internal/");
-    let api = Api::new();
+    let (api, _directory) = Api::with_archive().await;
     api.connect("42", &["user:42"]);
     api.connect("42", &["user:42"]);
     let good = match route.template {
         "/internal/publish" => r#"{"subjects":["user:42"],"payload":1}"#,
         "/internal/disconnect" => r#"{"user_id":"42"}"#,
+        "/internal/replay/archive" => r#"{"since":0}"#,
         _ => "",
     };
     let mut answers = vec![api.call(method, &path, good).await];
@@ -135,6 +136,9 @@ async fn answers(route: Route, method: &str) -> Vec<Answer> {
     }
     if !internal {
         return answers;
+    }
+    if route.template == "/internal/replay/archive" {
+        answers.push(Api::new().call(method, &path, good).await);
     }
     answers.push(api.send(method, &path, &[], b"").await);
     answers.push(api.send(method, &path, &[], &[b' '; LIMIT + 1]).await);
@@ -189,8 +193,30 @@ fn the_documents_examples_fit_its_schemas() {
 #[tokio::test]
 async fn request_schemas_agree_with_the_code() {
     let document = document();
-    let api = Api::new();
+    let (api, _directory) = Api::with_archive().await;
     for (path, schema, bodies) in [
+        (
+            "/internal/replay/archive",
+            "ReplayArchive",
+            vec![
+                json!({"since": 0}),
+                json!({"since": 1.5, "until": "2026-01-31T12:00:00Z", "user_id": 7}),
+                json!({"since": "1700000000", "target": "webhook", "limit": -1}),
+                json!({"since": 0, "ordering_key": "a", "type": "connected", "limit": null}),
+                json!({"since": 0, "cursor": "0192f5a8-3c1e-7b42-9d6f-2a8e5c7b1d30"}),
+                json!({"until": 0}),
+                json!({"since": null}),
+                json!({"since": -1}),
+                json!({"since": 0, "until": []}),
+                json!({"since": 0, "cursor": "next"}),
+                json!({"since": 0, "user_id": " "}),
+                json!({"since": 0, "ordering_key": 1.5}),
+                json!({"since": 0, "type": "message"}),
+                json!({"since": 0, "limit": 1.5}),
+                json!({"since": 0, "limit": "1"}),
+                json!({"since": 0, "target": "stdout"}),
+            ],
+        ),
         (
             "/internal/publish",
             "Push",

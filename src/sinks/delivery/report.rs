@@ -21,12 +21,14 @@ pub(super) struct Report {
     retries: IntCounter,
     kept: IntCounter,
     lost: IntCounter,
+    dropped: IntCounter,
     /// The contract's own counters, which only some sinks have.
     published: Option<IntCounter>,
     publish_failed: Option<IntCounter>,
     failed_lines: Throttle,
     kept_lines: Throttle,
     lost_lines: Throttle,
+    dropped_lines: Throttle,
 }
 
 impl Report {
@@ -50,11 +52,14 @@ impl Report {
             retries: metrics.sink_retries_total.with_label_values(&[sink]),
             kept: dead("kept"),
             lost: dead("lost"),
+            // The archive is the one sink that traffic does not wait for.
+            dropped: metrics.archive_dropped_total.clone(),
             published,
             publish_failed,
             failed_lines: Throttle::default(),
             kept_lines: Throttle::default(),
             lost_lines: Throttle::default(),
+            dropped_lines: Throttle::default(),
         }
     }
 
@@ -125,6 +130,21 @@ impl Report {
                 error = %error,
                 suppressed,
                 "an event is lost: it could be neither delivered nor kept as a dead letter"
+            );
+        }
+    }
+
+    /// An event for which there was no room.
+    pub(super) fn dropped(&self, event: &Event) {
+        self.dropped.inc();
+        if let Some(suppressed) = self.dropped_lines.pass() {
+            warn!(
+                event = "archive_dropped",
+                sink = self.sink,
+                event_id = %event.id,
+                connection_id = %event.connection_id,
+                suppressed,
+                "an event is not archived: the archive's buffer is full"
             );
         }
     }

@@ -9,6 +9,7 @@ use crate::event::EventKind;
 use crate::sinks::dead_letter::{DeadLetter, StoreFuture};
 use crate::sinks::{Batch, DeliveryError, Retry};
 
+mod optional;
 mod order;
 
 /// An event of a numbered connection, `seq` 1 being `connected`.
@@ -56,6 +57,8 @@ fn settings() -> DeliverySettings {
             base: Duration::from_secs(1),
             max: Duration::from_mins(1),
         },
+        when_full: WhenFull::Wait,
+        linger: Duration::ZERO,
     }
 }
 

@@ -60,6 +60,9 @@ pub(super) async fn work(shared: Arc<Shared>) {
                 if matches!(tried, Tried::Panicked) {
                     sink = shared.sink.clone();
                 }
+                if drawn.events.len() < shared.max_batch {
+                    shared.linger().await;
+                }
                 shared.settle(tried, &mut drawn)
             }
             Step::Bury(letters) => {
@@ -268,6 +271,14 @@ impl Shared {
         // What waited behind it may go on while this worker keeps the next dead letter.
         self.start_worker_if_needed(state);
         self.give_back(freed);
+    }
+
+    /// Lets events gather, unless the gateway stops.
+    async fn linger(&self) {
+        if !self.linger.is_zero() {
+            // Either ends it; which one makes no difference.
+            let _ = tokio::time::timeout(self.linger, self.hurry.cancelled()).await;
+        }
     }
 
     /// Starts one more worker if something is ready and one more may run; that one does the same.

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::*;
 use crate::event::EventKind;
 use crate::sinks::dead_letter::NoDeadLetters;
-use crate::sinks::delivery::{Delivery, DeliverySettings, test_event};
+use crate::sinks::delivery::{Delivery, DeliverySettings, WhenFull, test_event};
 use crate::telemetry::metrics::Metrics;
 
 /// How the backend of a test answers one request.
@@ -339,6 +339,8 @@ async fn connections_are_used_again() {
         concurrency: 8,
         max_batch: 1,
         retry: config.retry(),
+        when_full: WhenFull::Wait,
+        linger: Duration::ZERO,
     };
     let delivery = Delivery::start(
         settings,

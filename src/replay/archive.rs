@@ -1,0 +1,251 @@
+//! The archive: every event in a database, and sending some of them again.
+//!
+//! Stands beside the brokers as one more sink, behind a delivery like theirs, with one difference: nothing waits for
+//! it. A database that is locked, full or away costs the archive events once its buffer is full, and nobody else
+//! anything. What it loses is counted and logged, but never becomes a dead letter: the event went to the other sinks
+//! all the same, and whoever delivers dead letters again would deliver it twice.
+//!
+//! # Layout
+//! `writer` is the sink, `retention` deletes what is too old, `republish` sends again. All three know the `database`,
+//! and only that knows `sqlite` and `postgres`, whose tables are in `migrations/`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+use uuid::Uuid;
+
+use self::database::{Database, Wanted, first_id_at};
+use self::error::Trouble;
+pub use self::republish::Replayed;
+use self::republish::Republish;
+use self::writer::{Health, MAX_BATCH, Writer};
+use super::{ReplayConfig, ReplayStrategy};
+use crate::api::Readiness;
+use crate::event::EventKind;
+use crate::sinks::dead_letter::NoDeadLetters;
+use crate::sinks::delivery::{Delivery, DeliverySettings, RetryPolicy, Target, WhenFull};
+use crate::telemetry::metrics::Metrics;
+
+mod database;
+mod error;
+mod postgres;
+mod republish;
+mod retention;
+mod sqlite;
+mod writer;
+
+/// The archive's name in `/ready`, metrics and logs.
+pub const NAME: &str = "archive";
+
+/// Wait between batches that are not full, so that under light traffic one transaction takes what arrives meanwhile.
+const LINGER: Duration = Duration::from_millis(100);
+
+/// The archive cannot be used, and no waiting would help.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`replay.archive.dsn`: {0}")]
+pub struct ArchiveError(String);
+
+/// The archive of one gateway; its tasks stop when it is dropped.
+#[derive(Debug)]
+pub struct Archive {
+    database: Arc<Database>,
+    writer: Arc<Writer>,
+    delivery: Arc<Delivery>,
+    targets: Vec<Target>,
+    trace_id_field: String,
+    max_batch: usize,
+    metrics: Metrics,
+    /// Held by the one replay that may be under way.
+    replaying: tokio::sync::Mutex<()>,
+    stop: CancellationToken,
+    _retention: Option<AbortOnDropHandle<()>>,
+}
+
+/// Which events are to be sent again, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// From this Unix time on, in milliseconds.
+    pub since_ms: u64,
+    /// Up to this Unix time, which is not part of it, in milliseconds.
+    pub until_ms: u64,
+    /// After what an earlier answer named.
+    pub cursor: Option<Uuid>,
+    /// Of this user alone.
+    pub user_id: Option<String>,
+    /// With this ordering key alone.
+    pub ordering_key: Option<String>,
+    /// Of this type alone.
+    pub kind: Option<EventKind>,
+    /// At most so many.
+    pub limit: usize,
+    /// The name of the sink.
+    pub target: &'static str,
+}
+
+/// Why a replay was not begun, or ended early.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Failed {
+    /// Another one is under way.
+    #[error("another replay from the archive is under way")]
+    Busy,
+    /// It ended early.
+    #[error("{reason}")]
+    Early {
+        /// What was done before, and where to go on.
+        done: Replayed,
+        /// What went wrong; never a password or a payload.
+        reason: String,
+    },
+}
+
+impl Archive {
+    /// Opens the archive of `strategy: durable`; none with another strategy.
+    ///
+    /// A database that is locked or away does not keep the gateway from starting.
+    ///
+    /// # Errors
+    /// When the DSN is malformed, or names a file that cannot be written or is no archive.
+    pub async fn start(
+        config: &ReplayConfig,
+        trace_id_field: &str,
+        sinks: &[Arc<Delivery>],
+        readiness: &Arc<Readiness>,
+        metrics: &Metrics,
+    ) -> Result<Option<Arc<Self>>, ArchiveError> {
+        if config.strategy != ReplayStrategy::Durable {
+            return Ok(None);
+        }
+        let refused = |error: error::DatabaseError| ArchiveError(error.to_string());
+        let database = Arc::new(Database::of(&config.archive.dsn).map_err(refused)?);
+        let health = Health::new(Arc::clone(readiness), metrics);
+        let connection = match database.connect().await {
+            Ok(connection) => Some(connection),
+            Err(error) if error.trouble == Trouble::Unusable => return Err(refused(error)),
+            Err(error) => {
+                tracing::warn!(
+                    event = "archive_unavailable",
+                    database = database.name(),
+                    reason = %error,
+                    "events wait in the archive's buffer"
+                );
+                health.fails(&error.reason);
+                None
+            }
+        };
+        let writer = Writer::new(Arc::clone(&database), connection, health);
+        let settings = DeliverySettings {
+            name: NAME,
+            buffer: config.archive.buffer.clone(),
+            // A database takes one batch after the other; a second connection would only wait for the first.
+            concurrency: 1,
+            max_batch: MAX_BATCH,
+            // The writer paces the tries, since it alone knows that they all fail for one reason.
+            retry: RetryPolicy {
+                attempts: None,
+                base: Duration::from_millis(5),
+                max: Duration::from_millis(50),
+            },
+            when_full: WhenFull::Drop,
+            linger: LINGER,
+        };
+        let delivery =
+            Delivery::start(settings, writer.service(), Arc::new(NoDeadLetters), metrics);
+        let retention = (config.retention_seconds > 0).then(|| {
+            AbortOnDropHandle::new(tokio::spawn(retention::keep(
+                Arc::clone(&database),
+                Duration::from_secs(config.retention_seconds),
+                metrics.archive_deleted_total.clone(),
+            )))
+        });
+        Ok(Some(Arc::new(Self {
+            database,
+            writer,
+            delivery,
+            targets: sinks
+                .iter()
+                .map(|delivery| delivery.target())
+                .filter(|target| matches!(target.name, "redis" | "rabbitmq" | "webhook"))
+                .collect(),
+            trace_id_field: trace_id_field.to_owned(),
+            max_batch: config.archive.max_batch,
+            metrics: metrics.clone(),
+            replaying: tokio::sync::Mutex::default(),
+            stop: CancellationToken::new(),
+            _retention: retention,
+        })))
+    }
+
+    /// What hands events to the archive.
+    #[must_use]
+    pub fn delivery(&self) -> &Arc<Delivery> {
+        &self.delivery
+    }
+
+    /// The sinks that events can be sent to again.
+    pub fn targets(&self) -> impl Iterator<Item = &'static str> {
+        self.targets.iter().map(|target| target.name)
+    }
+
+    /// Events that one call replays at most.
+    #[must_use]
+    pub fn max_batch(&self) -> usize {
+        self.max_batch
+    }
+
+    /// Sends events again, the oldest first, to a sink that must be one of [`Archive::targets`].
+    ///
+    /// Events of the last moments may still wait for their place in the archive; they are not found yet.
+    ///
+    /// # Errors
+    /// When another replay is under way, the archive cannot be read, or the sink does not take an event in a few tries.
+    pub async fn replay(&self, request: &Request) -> Result<Replayed, Failed> {
+        let Ok(_turn) = self.replaying.try_lock() else {
+            return Err(Failed::Busy);
+        };
+        let early = |done, reason| Failed::Early { done, reason };
+        let Some(target) = self.targets.iter().find(|t| t.name == request.target) else {
+            let reason = format!("there is no sink `{}`", request.target);
+            return Err(early(Replayed::default(), reason));
+        };
+        let since = first_id_at(request.since_ms);
+        let from = request
+            .cursor
+            .map_or(since, |cursor| republish::after(cursor).max(since));
+        let mut republish = Republish {
+            database: &self.database,
+            target: target.clone(),
+            trace_id_field: &self.trace_id_field,
+            wanted: Wanted {
+                from,
+                until: first_id_at(request.until_ms),
+                user_id: request.user_id.clone(),
+                ordering_key: request.ordering_key.clone(),
+                kind: request.kind,
+            },
+            limit: request.limit.min(self.max_batch),
+            stop: &self.stop,
+            done: Replayed::default(),
+        };
+        let replayed = republish.run().await;
+        let done = republish.done;
+        self.metrics
+            .archive_replayed_total
+            .inc_by(done.replayed as u64);
+        match replayed {
+            Ok(()) => Ok(done),
+            Err(reason) => Err(early(done, reason)),
+        }
+    }
+
+    /// Ends a replay that is under way; the writer goes on.
+    pub fn stop_replay(&self) {
+        self.stop.cancel();
+    }
+
+    /// Closes the database in good order, once nothing is written any more.
+    pub async fn close(&self) {
+        self.writer.close().await;
+    }
+}
