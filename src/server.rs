@@ -166,6 +166,7 @@ impl Gateway {
         let Sinks {
             deliveries,
             source_dead_letters,
+            ..
         } = sinks::build(&config, &brokers, extras.memory)?;
         let ingredients = Ingredients {
             config: &config,
