@@ -51,6 +51,7 @@ mod keeper;
 mod keys;
 mod list;
 mod notes;
+mod sweep;
 mod wheel;
 
 /// Presence in Redis; its task stops when it is dropped.
@@ -140,8 +141,8 @@ impl RedisPresence {
     ///
     /// # Errors
     /// When Redis does not answer.
-    pub async fn forget(&self, node_id: &str, lost: &[Lost<'_>]) -> Result<(), LinkError> {
-        let Store { link, keys, .. } = &self.store;
+    pub async fn forget(&self, node_id: &str, lost: &[Lost<'_>]) -> Result<(), BoxError> {
+        let keys = &self.store.keys;
         let mut commands = Vec::new();
         for connection in lost {
             let place = Place {
@@ -155,13 +156,16 @@ impl RedisPresence {
         if !ids.is_empty() {
             commands.push(add("ZREM", &keys.node(node_id), ids));
         }
-        commands.push(add("EXISTS", &keys.node(node_id), None::<&str>));
-        let answers = link.run(&commands, Atomicity::Each).await?;
-        if matches!(answers.last(), Some(Ok(Value::Int(0)))) {
-            let leave = add("ZREM", &keys.nodes(), node_id);
-            link.run(&[leave], Atomicity::Each).await?;
-        }
+        self.store.run(&commands).await?;
         Ok(())
+    }
+
+    /// Removes whatever another gateway has left behind, of which no process lives.
+    ///
+    /// # Errors
+    /// When Redis does not answer.
+    pub async fn forget_all(&self, node_id: &str) -> Result<(), BoxError> {
+        Ok(self.store.sweep(node_id, |_| false).await?)
     }
 }
 

@@ -14,9 +14,11 @@ use super::memory::MemorySink;
 use super::redis_stream::RedisStreamSink;
 use super::stdout::{self, StdoutSink};
 use super::webhook::{Webhook, WebhookError};
-use crate::brokers::{Brokers, DsnError};
 use crate::brokers::redis::RedisLink;
+use crate::brokers::{Brokers, DsnError};
+use crate::brokers::{rabbitmq, redis};
 use crate::config::{BufferConfig, Config, Secret};
+use crate::leases::Leases;
 use crate::replay::DeadLetterStore;
 
 /// Why a sink could not be made.
@@ -66,10 +68,17 @@ impl std::fmt::Debug for Sinks {
 pub fn build(
     config: &Config,
     brokers: &Brokers,
+    leases: Option<&Leases>,
     memory: Option<MemorySink>,
 ) -> Result<Sinks, SinkError> {
     let metrics = brokers.metrics();
     let mut sinks = Vec::new();
+    let primary = primary(config);
+    // Where connections have records, every sink with a far side goes by them.
+    let leased = |name, sink| match leases {
+        Some(leases) => leases.layer(sink, primary == Some(name)),
+        None => sink,
+    };
     let webhook = &config.events.webhook;
     if config.events_mode().has_webhook() && !webhook.url.is_empty() {
         let sink = Webhook::new(webhook, &config.tracing.header_name)?.into_service();
@@ -80,14 +89,21 @@ pub fn build(
             max_batch: 1,
             retry: webhook.retry(),
         };
-        sinks.push((settings, sink));
+        sinks.push((settings, leased("webhook", sink)));
     }
-    let redis = &config.events.redis_stream;
-    if config.events_mode().has_broker() && !redis.dsn.is_empty() {
-        let link = redis_link(brokers, &redis.dsn, "events.redis_stream.dsn")?;
+    let stream = &config.events.redis_stream;
+    if config.events_mode().has_broker() && !stream.dsn.is_empty() {
+        let link = redis_link(brokers, &stream.dsn, "events.redis_stream.dsn")?;
         link.require();
-        let sink = RedisStreamSink::new(link, config, None);
-        sinks.push((redis.delivery(), sink.into_service()));
+        let ledger = leases.and_then(|leases| leases.ledger(&link));
+        let has_ledger = ledger.is_some();
+        let sink = RedisStreamSink::new(link, config, ledger).into_service();
+        let sink = if has_ledger {
+            sink
+        } else {
+            leased(redis::NAME, sink)
+        };
+        sinks.push((stream.delivery(), sink));
     }
     if config.events.stdout.enabled {
         let sink = StdoutSink::start()
@@ -119,6 +135,21 @@ pub fn build(
         source_dead_letters: dead_letters,
         dead_letter_stores,
     })
+}
+
+/// The sink whose deliveries decide what became of a connection, of those that get events.
+fn primary(config: &Config) -> Option<&'static str> {
+    let mode = config.events_mode();
+    let events = &config.events;
+    let candidates = [
+        (mode.has_broker(), &events.redis_stream.dsn, redis::NAME),
+        (mode.has_broker(), &events.rabbitmq.dsn, rabbitmq::NAME),
+    ];
+    candidates
+        .into_iter()
+        .find(|(wanted, dsn, _)| *wanted && !dsn.is_empty())
+        .map(|(.., name)| name)
+        .or_else(|| (mode.has_webhook() && !events.webhook.url.is_empty()).then_some("webhook"))
 }
 
 /// The stream of dead letters, where there is a Redis.

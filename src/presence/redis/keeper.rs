@@ -12,7 +12,7 @@ use redis::{Cmd, Value};
 use tokio::time::{Instant, MissedTickBehavior};
 use uuid::Uuid;
 
-use super::keys::{Fields, Place, add, entry, keep};
+use super::keys::{Place, add, keep};
 use super::notes::{Notes, Pending};
 use super::wheel::Wheel;
 use super::{Rules, Store, StoreError, mark};
@@ -22,9 +22,6 @@ use crate::telemetry::throttle::Throttle;
 
 /// Commands in one round trip, or few more.
 const BATCH: usize = 500;
-
-/// Connections that the sweep looks at in one round trip.
-const SWEEP: usize = 250;
 
 /// Time between two looks at whether the index holds what it should.
 const CHECK: Duration = Duration::from_secs(1);
@@ -293,39 +290,8 @@ impl Keeper {
 
     /// Removes what is in this gateway's index and is no connection of this process.
     async fn sweep(&self) -> Result<(), StoreError> {
-        let mut after = "-".to_owned();
-        loop {
-            let page = add("ZRANGEBYLEX", &self.index, (&after, "+", "LIMIT", 0, SWEEP));
-            let ids: Vec<String> = self.store.ask_one(page).await?;
-            let Some(last) = ids.last() else { break };
-            after = format!("({last}");
-            let stray = |id: &String| {
-                Uuid::parse_str(id).map_or(true, |id| self.known.get(&id) != Some(&true))
-            };
-            let strays: Vec<String> = ids.into_iter().filter(stray).collect();
-            if strays.is_empty() {
-                continue;
-            }
-            let read: Vec<Cmd> = strays.iter().map(|id| self.store.keys.read(id)).collect();
-            let read: Vec<Fields> = self.store.ask(&read).await?;
-            let mut commands = Vec::new();
-            for (id, fields) in strays.iter().zip(read) {
-                if let Some(entry) = entry(id, fields) {
-                    let place = Place {
-                        id,
-                        user_id: &entry.user_id,
-                        subjects: &entry.subjects,
-                    };
-                    self.store.keys.remove(place, &mut commands);
-                }
-            }
-            commands.push(add("ZREM", &self.index, strays));
-            self.store.run(&commands).await?;
-        }
-        if self.present == 0 {
-            let leave = add("ZREM", &self.store.keys.nodes(), &*self.node_id);
-            self.store.run(&[leave]).await?;
-        }
-        Ok(())
+        let keep =
+            |id: &str| Uuid::parse_str(id).is_ok_and(|id| self.known.get(&id) == Some(&true));
+        self.store.sweep(&self.node_id, keep).await
     }
 }
