@@ -20,6 +20,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 use tower_service::Service;
+use wsgw::brokers::Brokers;
 use wsgw::config::{BackpressureConfig, Config, Secret, TracingStrategy};
 use wsgw::event::Event;
 use wsgw::jwt::generate_dev_key;
@@ -87,7 +88,10 @@ fn session() -> Arc<Session> {
 
 fn gateway(config: &Config, memory: Option<MemorySink>) -> (Generation, Metrics) {
     let metrics = Metrics::new().expect("the metrics register");
-    let deliveries = sinks::build(config, &metrics, memory).expect("the sinks can be made");
+    let brokers = Brokers::new(config.brokers.clone(), Arc::default(), metrics.clone());
+    let deliveries = sinks::build(config, &brokers, memory)
+        .expect("the sinks can be made")
+        .deliveries;
     let ingredients = Ingredients {
         config: &Arc::new(config.clone()),
         shared: &Kept::default(),

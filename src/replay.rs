@@ -219,7 +219,7 @@ impl Default for RabbitmqReplayConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ArchiveConfig {
-    /// `sqlite://path/to/file.db` for one gateway, or `postgres://user:password@host/database` for several.
+    /// `sqlite://path/to/file.db` for one gateway, or `postgres://user:password@host/database` for several; empty: `sqlite://wsgw-archive.db`.
     pub dsn: Secret,
     /// Events that one call replays at most.
     #[schemars(range(min = 1, max = 1_000_000))]
@@ -231,9 +231,20 @@ pub struct ArchiveConfig {
 impl Default for ArchiveConfig {
     fn default() -> Self {
         Self {
-            dsn: Secret::from("sqlite://wsgw-archive.db".to_owned()),
+            dsn: Secret::default(),
             max_batch: 10_000,
             buffer: BufferConfig::default(),
+        }
+    }
+}
+
+impl ArchiveConfig {
+    /// The database's address, the default one where none is configured.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        match self.dsn.reveal() {
+            "" => "sqlite://wsgw-archive.db",
+            dsn => dsn,
         }
     }
 }

@@ -7,16 +7,18 @@ use std::time::Duration;
 
 use super::dead_letter::DeadLetters;
 use super::dead_letter_file::{self, DeadLetterFileError};
+use super::dead_letter_rabbitmq::RabbitmqDeadLetters;
 use super::dead_letter_redis::RedisDeadLetters;
 use super::dead_letter_routes::{DeadLetterRoutes, DeadLetterTargets};
 use super::delivery::{Delivery, DeliverySettings, RetryPolicy};
 use super::memory::MemorySink;
+use super::rabbitmq::RabbitmqSink;
 use super::redis_stream::RedisStreamSink;
 use super::stdout::{self, StdoutSink};
 use super::webhook::{Webhook, WebhookError};
+use crate::brokers::rabbitmq::LinkError;
 use crate::brokers::redis::RedisLink;
-use crate::brokers::{Brokers, DsnError};
-use crate::brokers::{rabbitmq, redis};
+use crate::brokers::{self, Brokers, DsnError};
 use crate::config::{BufferConfig, Config, Secret};
 use crate::leases::Leases;
 use crate::replay::DeadLetterStore;
@@ -30,6 +32,12 @@ pub enum SinkError {
     /// The dead-letter file.
     #[error("`events.dead_letters.file`: {0}")]
     DeadLetterFile(#[from] DeadLetterFileError),
+    /// `RabbitMQ`, by its DSN.
+    #[error("`events.rabbitmq.dsn`: {0}")]
+    RabbitmqDsn(DsnError),
+    /// `RabbitMQ`, by the names of exchanges and queues.
+    #[error("`events.rabbitmq`: {0}")]
+    Rabbitmq(#[from] LinkError),
     /// Standard output.
     #[error("`events.stdout`: {0}")]
     Stdout(std::io::Error),
@@ -67,11 +75,11 @@ impl std::fmt::Debug for Sinks {
 /// When a sink's settings cannot be used, or the dead-letter file cannot be written.
 pub fn build(
     config: &Config,
-    brokers: &Brokers,
+    links: &Brokers,
     leases: Option<&Leases>,
     memory: Option<MemorySink>,
 ) -> Result<Sinks, SinkError> {
-    let metrics = brokers.metrics();
+    let metrics = links.metrics();
     let mut sinks = Vec::new();
     let primary = primary(config);
     // Where connections have records, every sink with a far side goes by them.
@@ -93,7 +101,7 @@ pub fn build(
     }
     let stream = &config.events.redis_stream;
     if config.events_mode().has_broker() && !stream.dsn.is_empty() {
-        let link = redis_link(brokers, &stream.dsn, "events.redis_stream.dsn")?;
+        let link = redis_link(links, &stream.dsn, "events.redis_stream.dsn")?;
         link.require();
         let ledger = leases.and_then(|leases| leases.ledger(&link));
         let has_ledger = ledger.is_some();
@@ -101,9 +109,19 @@ pub fn build(
         let sink = if has_ledger {
             sink
         } else {
-            leased(redis::NAME, sink)
+            leased(brokers::redis::NAME, sink)
         };
         sinks.push((stream.delivery(), sink));
+    }
+    let rabbitmq = &config.events.rabbitmq;
+    if config.events_mode().has_broker() && !rabbitmq.dsn.is_empty() {
+        let link = links
+            .rabbitmq(&rabbitmq.dsn)
+            .map_err(SinkError::RabbitmqDsn)?;
+        link.require();
+        let sink = RabbitmqSink::new(config, link, metrics)?.into_service();
+        let sink = leased(brokers::rabbitmq::NAME, sink);
+        sinks.push((RabbitmqSink::settings(rabbitmq), sink));
     }
     if config.events.stdout.enabled {
         let sink = StdoutSink::start()
@@ -118,9 +136,17 @@ pub fn build(
         sinks.is_empty() && config.redis_dsn().is_empty() && config.rabbitmq_dsn().is_empty();
     let mut dead_letter_stores: Vec<Arc<dyn DeadLetterStore>> = Vec::new();
     let mut targets = DeadLetterTargets::default();
-    if let Some(redis) = redis_dead_letters(config, brokers)? {
+    if let Some(redis) = redis_dead_letters(config, links)? {
         dead_letter_stores.push(redis.clone());
         targets.redis = Some(redis);
+    }
+    if !config.rabbitmq_dsn().is_empty() {
+        let link = links
+            .rabbitmq(config.rabbitmq_dsn())
+            .map_err(SinkError::RabbitmqDsn)?;
+        let letters = Arc::new(RabbitmqDeadLetters::new(config, link)?);
+        dead_letter_stores.push(letters.clone());
+        targets.rabbitmq = Some(letters);
     }
     if !nothing_fails {
         targets.file = Some(dead_letter_file::start(&config.events.dead_letters.file)?);
@@ -142,8 +168,16 @@ fn primary(config: &Config) -> Option<&'static str> {
     let mode = config.events_mode();
     let events = &config.events;
     let candidates = [
-        (mode.has_broker(), &events.redis_stream.dsn, redis::NAME),
-        (mode.has_broker(), &events.rabbitmq.dsn, rabbitmq::NAME),
+        (
+            mode.has_broker(),
+            &events.redis_stream.dsn,
+            brokers::redis::NAME,
+        ),
+        (
+            mode.has_broker(),
+            &events.rabbitmq.dsn,
+            brokers::rabbitmq::NAME,
+        ),
     ];
     candidates
         .into_iter()

@@ -3,7 +3,7 @@
 //! Stands between the link and a connection. `MULTI` and `EXEC` are sent as commands of their own, because what
 //! Redis answers to each tells which command made a transaction fail, and whether there was one at all.
 
-use redis::aio::ConnectionLike;
+use redis::aio::{ConnectionLike as _, MultiplexedConnection};
 use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::{Route, RoutingInfo, SingleNodeRoutingInfo, Slot, SlotAddr};
 use redis::{Arg, Cmd, ErrorKind, Pipeline, RedisError, RedisResult, ServerError, Value};
@@ -66,13 +66,13 @@ pub(super) fn refused_by(error: &RedisError) -> CommandError {
 
 /// Sends commands to one server.
 pub(super) async fn run_single(
-    connection: &mut impl ConnectionLike,
+    connection: &mut MultiplexedConnection,
     commands: Vec<Cmd>,
     atomicity: Atomicity,
 ) -> RedisResult<Answers> {
     let count = commands.len();
     let request = Request::new(commands, atomicity);
-    let replies = connection.req_packed_commands(&request.pipeline, 0, request.replies);
+    let replies = connection.send_packed_commands(&request.pipeline, 0, request.replies);
     request.sort(replies.await, count)
 }
 

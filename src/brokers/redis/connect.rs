@@ -305,10 +305,11 @@ fn certificates(config: &BrokerTlsConfig) -> Result<TlsCertificates, DsnError> {
         "" => None,
         file => {
             let pem = read(file, "ca_file")?;
-            let count = CertificateDer::pem_slice_iter(&pem)
-                .filter(Result::is_ok)
-                .count();
-            if count == 0 {
+            if CertificateDer::pem_slice_iter(&pem)
+                .flatten()
+                .next()
+                .is_none()
+            {
                 return Err(DsnError(format!(
                     "`tls.ca_file` {file} holds no certificate"
                 )));

@@ -3,6 +3,8 @@
 //! Part of the checks of meaning; nothing is resolved or connected to.
 
 use super::Review;
+use crate::brokers::redis::RedisDsn;
+use crate::config::Secret;
 use crate::config::document::KeyPath;
 use crate::stages::StageConfig;
 
@@ -50,6 +52,24 @@ pub(super) fn check(review: &mut Review<'_>) {
         }
     }
     url(review, "events.webhook.url", &config.events.webhook.url);
+    for (key, dsn) in [
+        (
+            "transport.redis_stream.dsn",
+            &config.transport.redis_stream.dsn,
+        ),
+        ("events.redis_stream.dsn", &config.events.redis_stream.dsn),
+        ("presence.redis.dsn", &config.presence.redis.dsn),
+        (
+            "replay.api.rate_limit.redis_dsn",
+            &config.replay.api.rate_limit.redis_dsn,
+        ),
+        (
+            "replay.api.idempotency.redis_dsn",
+            &config.replay.api.idempotency.redis_dsn,
+        ),
+    ] {
+        redis_dsn(review, key, dsn);
+    }
     for stage in &config.stages {
         if let StageConfig::Auth(auth) = stage {
             url(review, "stages.auth.jwt.jwks_url", &auth.jwt.jwks_url);
@@ -128,6 +148,20 @@ fn url(review: &mut Review<'_>, key: &str, text: &str) {
         format!("`{key}` is not an absolute http or https URL"),
         hint,
     );
+}
+
+fn redis_dsn(review: &mut Review<'_>, key: &str, dsn: &Secret) {
+    if dsn.is_empty() {
+        return;
+    }
+    if let Err(error) = RedisDsn::parse(dsn.reveal()) {
+        review.say(
+            "bad_redis_dsn",
+            key,
+            format!("`{key}`: {error}"),
+            "write it like `redis://user:password@host:6379/0`",
+        );
+    }
 }
 
 /// The URL standard reads `http:app.example` as `http://app.example`; nobody means that.

@@ -16,7 +16,7 @@ use crate::clock::unix_now;
 use crate::replay::{ReplayConfig, ReplayStrategy};
 
 /// Longest time between two rounds.
-const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_mins(1);
 
 /// Partitions remembered for the next round; the others have their turn when they are written to again.
 const MAX_PARTITIONS: usize = 10_000;
