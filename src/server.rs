@@ -369,6 +369,9 @@ fn node_id(server: &ServerConfig, address: SocketAddr) -> String {
     format!("{}-{address}", host.to_string_lossy())
 }
 
+/// Presence where it is in Redis.
+type KeptInRedis = Option<Arc<RedisPresence>>;
+
 /// The store that the API lists from, and the same as one in Redis, where it is.
 ///
 /// With presence off, or without a Redis for it, that is still this gateway's own connections.
@@ -377,7 +380,7 @@ fn presence(
     brokers: &Brokers,
     node_id: &str,
     registry: &Arc<Registry>,
-) -> Result<(Arc<dyn Presence>, Option<Arc<RedisPresence>>), StartError> {
+) -> Result<(Arc<dyn Presence>, KeptInRedis), StartError> {
     let mut presence = config.presence.clone();
     if presence.kind.is_none() {
         presence.strategy = PresenceStrategy::None;

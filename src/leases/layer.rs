@@ -49,13 +49,11 @@ impl Desk {
             return None;
         }
         let run = self.link.run(commands, Atomicity::Each);
-        let answers = match tokio::time::timeout(PATIENCE, run).await {
-            Ok(answers) => answers.ok()?,
-            Err(_) => {
-                self.answers.store(false, Ordering::Relaxed);
-                return None;
-            }
+        let Ok(answers) = tokio::time::timeout(PATIENCE, run).await else {
+            self.answers.store(false, Ordering::Relaxed);
+            return None;
         };
+        let answers = answers.ok()?;
         answers.into_iter().collect::<Result<_, _>>().ok()
     }
 

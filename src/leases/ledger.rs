@@ -29,12 +29,11 @@ impl Ledger for LeaseLedger {
             }
             EventKind::Disconnected => {
                 let command = xadd.command();
-                let command = match &event.spoken_for {
-                    Some(lease) => book.keys.tell(lease, id, true, &command),
-                    None => {
-                        book.close(id);
-                        book.keys.tell(&book.lease_of(id), id, false, &command)
-                    }
+                let command = if let Some(lease) = &event.spoken_for {
+                    book.keys.tell(lease, id, true, &command)
+                } else {
+                    book.close(id);
+                    book.keys.tell(&book.lease_of(id), id, false, &command)
                 };
                 commands.push(command);
             }

@@ -150,7 +150,7 @@ impl RedisPresence {
                 user_id: connection.user_id,
                 subjects: connection.subjects,
             };
-            keys.remove(place, &mut commands);
+            keys.remove(&place, &mut commands);
         }
         let ids: Vec<&str> = lost.iter().map(|lost| lost.connection_id).collect();
         if !ids.is_empty() {

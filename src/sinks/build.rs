@@ -83,7 +83,7 @@ pub fn build(
     let mut sinks = Vec::new();
     let primary = primary(config);
     // Where connections have records, every sink with a far side goes by them.
-    let leased = |name, sink| match leases {
+    let with_records = |name, sink| match leases {
         Some(leases) => leases.layer(sink, primary == Some(name)),
         None => sink,
     };
@@ -97,7 +97,7 @@ pub fn build(
             max_batch: 1,
             retry: webhook.retry(),
         };
-        sinks.push((settings, leased("webhook", sink)));
+        sinks.push((settings, with_records("webhook", sink)));
     }
     let stream = &config.events.redis_stream;
     if config.events_mode().has_broker() && !stream.dsn.is_empty() {
@@ -109,7 +109,7 @@ pub fn build(
         let sink = if has_ledger {
             sink
         } else {
-            leased(brokers::redis::NAME, sink)
+            with_records(brokers::redis::NAME, sink)
         };
         sinks.push((stream.delivery(), sink));
     }
@@ -120,7 +120,7 @@ pub fn build(
             .map_err(SinkError::RabbitmqDsn)?;
         link.require();
         let sink = RabbitmqSink::new(config, link, metrics)?.into_service();
-        let sink = leased(brokers::rabbitmq::NAME, sink);
+        let sink = with_records(brokers::rabbitmq::NAME, sink);
         sinks.push((RabbitmqSink::settings(rabbitmq), sink));
     }
     if config.events.stdout.enabled {

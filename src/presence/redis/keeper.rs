@@ -220,7 +220,7 @@ impl Keeper {
             user_id: session.user_id(),
             subjects: session.subjects(),
         };
-        self.store.keys.remove(place, &mut batch.commands);
+        self.store.keys.remove(&place, &mut batch.commands);
         batch.removed.push(id);
     }
 

@@ -93,7 +93,7 @@ impl Keys {
     }
 
     /// Removes a connection from the key of its own and from the sets it is a member of.
-    pub(super) fn remove<S: AsRef<str>>(&self, place: Place<'_, S>, commands: &mut Vec<Cmd>) {
+    pub(super) fn remove<S: AsRef<str>>(&self, place: &Place<'_, S>, commands: &mut Vec<Cmd>) {
         commands.push(add("DEL", &self.connection(place.id), None::<&str>));
         commands.push(add("SREM", &self.user(place.user_id), place.id));
         for subject in place.subjects {

@@ -42,7 +42,7 @@ impl Store {
                         user_id: &entry.user_id,
                         subjects: &entry.subjects,
                     };
-                    self.keys.remove(place, &mut commands);
+                    self.keys.remove(&place, &mut commands);
                 }
             }
             commands.push(add("ZREM", &index, strays));
