@@ -14,6 +14,12 @@ pub(crate) fn unix_now() -> u64 {
     since_1970().as_secs()
 }
 
+/// The current time in whole Unix milliseconds.
+#[must_use]
+pub(crate) fn unix_millis() -> u64 {
+    u64::try_from(since_1970().as_millis()).unwrap_or(u64::MAX)
+}
+
 /// The current time in Unix seconds with their fraction, as tokens write it (RFC 7519 section 2).
 #[must_use]
 pub(crate) fn numeric_date() -> f64 {

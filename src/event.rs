@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::Serialize;
+use sha1::{Digest as _, Sha1};
 use uuid::Uuid;
 
+use crate::close::code;
 use crate::message::{Body, Message};
 use crate::session::Session;
 
@@ -29,6 +31,13 @@ pub const MEMBERS: [&str; 14] = [
     "event_id",
     "seq",
 ];
+
+/// The `seq` of an event that comes after all others of its connection, however many there were: the largest
+/// integer that every JSON reader keeps exactly (RFC 8259 section 6).
+pub const LAST_SEQ: u64 = (1 << 53) - 1;
+
+/// The reason of a `disconnected` that another gateway tells, since the connection's own is lost.
+pub const NODE_LOST: &str = "node_lost";
 
 /// What happened to a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -82,6 +91,8 @@ pub struct Event {
     pub trace_id: Option<Arc<str>>,
     /// Whether it was delivered before and is sent again because someone asked for it.
     pub replayed: bool,
+    /// The lost gateway whose connection it is, where another gateway tells of it; see [`crate::leases`].
+    pub spoken_for: Option<Arc<str>>,
     /// The event as UTF-8 JSON on one line.
     pub json: Bytes,
 }
@@ -106,8 +117,69 @@ impl Event {
             traceparent: message.trace.traceparent.clone(),
             trace_id: message.trace.trace_id.clone(),
             replayed: false,
+            spoken_for: None,
             json: Bytes::from(json),
         }
+    }
+}
+
+/// A connection whose gateway is lost, as far as `disconnected` needs to know it.
+#[derive(Debug, Clone, Copy)]
+pub struct Orphan<'a> {
+    /// The connection's id.
+    pub connection_id: Uuid,
+    /// Its user's id.
+    pub user_id: &'a str,
+    /// As [`Session::identity_json`].
+    pub identity_json: &'a str,
+    /// The lost gateway.
+    pub gateway: &'a Arc<str>,
+    /// Unix milliseconds at which that gateway's lease ended.
+    pub expired_at: u64,
+}
+
+impl Event {
+    /// Makes the `disconnected` of a connection whose gateway is lost.
+    ///
+    /// Whoever makes it gives it the same id. Nobody knows how many events the lost gateway sent, so its `seq` is
+    /// [`LAST_SEQ`], which sorts after all others.
+    #[must_use]
+    pub fn node_lost(orphan: &Orphan<'_>) -> Self {
+        let id = orphan.event_id();
+        let kind = EventKind::Disconnected;
+        let mut json = opening(kind, orphan.identity_json, 160);
+        let body = Body::Disconnected {
+            code: code::LOST,
+            reason: NODE_LOST.into(),
+        };
+        write_body(&mut json, &body);
+        close(&mut json, id, LAST_SEQ);
+        Self {
+            id,
+            kind,
+            connection_id: orphan.connection_id,
+            user_id: orphan.user_id.into(),
+            seq: LAST_SEQ,
+            ordering_key: None,
+            traceparent: None,
+            trace_id: None,
+            replayed: false,
+            spoken_for: Some(Arc::clone(orphan.gateway)),
+            json: Bytes::from(json),
+        }
+    }
+}
+
+impl Orphan<'_> {
+    /// A `UUIDv7` of the time at which the lease ended; the rest comes from the connection's id, for want of chance.
+    fn event_id(&self) -> Uuid {
+        let digest = Sha1::new()
+            .chain_update(b"disconnected ")
+            .chain_update(self.connection_id.as_bytes())
+            .finalize();
+        let mut rest = [0; 10];
+        rest.copy_from_slice(&digest[..10]);
+        uuid::Builder::from_unix_timestamp_millis(self.expired_at, &rest).into_uuid()
     }
 }
 
@@ -119,21 +191,35 @@ fn encode(
     seq: u64,
     kind: EventKind,
 ) -> Vec<u8> {
-    let mut out =
-        Vec::with_capacity(session.identity_json().len() + message.body.len() * 9 / 4 + 320);
+    let mut out = opening(
+        kind,
+        session.identity_json(),
+        message.body.len() * 9 / 4 + 320,
+    );
+    write_body(&mut out, &message.body);
+    write_annotations(&mut out, message, trace_id_field);
+    close(&mut out, id, seq);
+    out
+}
+
+/// Begins an event's JSON: its type and whose connection it is; `more` bytes are expected to follow.
+fn opening(kind: EventKind, identity_json: &str, more: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(identity_json.len() + more);
     out.extend_from_slice(b"{\"type\":\"");
     out.extend_from_slice(kind.as_str().as_bytes());
     out.extend_from_slice(b"\",");
-    out.extend_from_slice(session.identity_json().as_bytes());
-    write_body(&mut out, &message.body);
-    write_annotations(&mut out, message, trace_id_field);
+    out.extend_from_slice(identity_json.as_bytes());
+    out
+}
+
+/// Ends an event's JSON.
+fn close(out: &mut Vec<u8>, id: Uuid, seq: u64) {
     out.extend_from_slice(b",\"event_id\":\"");
     let mut buffer = Uuid::encode_buffer();
     out.extend_from_slice(id.hyphenated().encode_lower(&mut buffer).as_bytes());
     out.extend_from_slice(b"\",\"seq\":");
-    write_json(&mut out, &seq);
+    write_json(out, &seq);
     out.push(b'}');
-    out
 }
 
 /// Appends the members that say what happened.
@@ -296,6 +382,36 @@ mod tests {
         assert_eq!(value["close_code"], 1006);
         assert_eq!(value["reason"], "");
         assert!(value.get("message").is_none() && value.get("raw").is_none());
+    }
+
+    #[test]
+    fn who_speaks_for_a_lost_gateway_always_says_the_same() {
+        let session = Session::for_tests("42", &["user:42"]);
+        let orphan = Orphan {
+            connection_id: session.id(),
+            user_id: "42",
+            identity_json: session.identity_json(),
+            gateway: &"a/1".into(),
+            expired_at: 1_700_000_000_123,
+        };
+        let (first, second) = (Event::node_lost(&orphan), Event::node_lost(&orphan));
+        assert_eq!(first.json, second.json);
+        assert_eq!(first.id.get_version_num(), 7);
+        assert!(first.id.to_string().starts_with("018bcfe5-687b-7"));
+        let other = Orphan {
+            connection_id: Uuid::now_v7(),
+            ..orphan
+        };
+        assert_ne!(Event::node_lost(&other).id, first.id);
+        let value: Value = serde_json::from_slice(&first.json).unwrap();
+        assert_eq!(
+            value,
+            json!({
+                "type": "disconnected", "connection_id": session.id(), "user_id": "42", "subjects": ["user:42"],
+                "connected_at": session.connected_at(), "close_code": 1006, "reason": "node_lost",
+                "event_id": first.id, "seq": 9_007_199_254_740_991_u64,
+            })
+        );
     }
 
     #[test]

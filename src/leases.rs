@@ -1,12 +1,88 @@
 //! Leases: each gateway says in Redis that it lives, and the others speak for one that no longer does.
 //!
-//! Stands beside presence. A survivor that sees a lease expire tells the backend `disconnected` for each connection
-//! of the lost gateway, once, and removes their presence.
+//! Stands beside the data path. Every `connected` that the backend was told is followed by exactly one
+//! `disconnected`, also where the gateway in between was killed: a survivor that sees its lease expire tells
+//! `disconnected` (close code 1006, reason `node_lost`) for each of its connections and removes their presence.
+//!
+//! # Keys
+//! Below `leases.prefix`; a *lease* is `{node_id}/{uuid}`, a new one for each process:
+//!
+//! | key | type | holds |
+//! |---|---|---|
+//! | `nodes` | sorted set | leases, by when they expire in Unix milliseconds of Redis' clock |
+//! | `conns:{lease}` | hash | the record of each open connection: its id, and its identity as JSON |
+//! | `lost:{lease}` | set | exists for a day once a lease was declared lost; the connections that others speak for |
+//! | `claim:{lease}` | string | the lease of whoever speaks for it now; expires |
+//!
+//! # Who speaks
+//! The record is the right to tell `disconnected`, and every step that moves it is one script or one transaction:
+//!
+//! 1. `connected` and its record are written together, `disconnected` is written and its record removed together:
+//!    in the transaction of the Redis sink where the leases are in its Redis (and that is no cluster), else around
+//!    the sink, where a record is written before `connected` is tried and removed after `disconnected` was delivered.
+//!    Of several sinks one does this, the primary: Redis, else `RabbitMQ`, else the webhook.
+//! 2. A survivor claims the expired lease and so declares it lost; from then on its owner cannot renew it. It takes
+//!    connections over: those that still have a record become members of `lost:{lease}`. A gateway that comes back
+//!    after a pause tells `disconnected` only of connections that are no members, so one of both speaks and never
+//!    both, whichever came first.
+//! 3. The record goes when the survivor's event is delivered. If the survivor dies before, its claim expires, and
+//!    another goes on with the records that are left; the events bear the same ids.
+//!
+//! A record is always written together with its lease's membership of `nodes`, so that none is ever left where
+//! nobody looks: not if a gateway dies before its first renewal, nor if one that was declared lost admits one more
+//! connection before it knows.
+//!
+//! # Who is lost
+//! Only Redis' clock counts. A gateway judges others only after it has itself renewed without a break for the time
+//! of a lease and the longest wait between two tries to connect: after an outage of Redis every lease looks expired,
+//! and everyone gets the time to come back. Earlier processes of the same `server.node_id` are lost at once.
+//!
+//! A gateway that finds its own lease declared lost takes a new one and closes its connections with 1013, so that
+//! clients come back as new connections. Redis that comes back empty is not that: no lease is declared lost there, and
+//! all records are written again.
+//!
+//! # What remains
+//! A gateway that is cut off from Redis for longer than a lease, but not from its clients, is declared lost all the
+//! same; messages that its clients sent meanwhile arrive after their `disconnected`. Sinks other than the primary hear
+//! of a lost connection at least once: if the survivor dies after the primary was told, they may hear of it never.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::config::Secret;
+use tokio_util::task::AbortOnDropHandle;
+
+use self::book::Book;
+use self::keeper::Keeper;
+use self::keys::Keys;
+use self::layer::{Desk, Leased, Role};
+use self::ledger::LeaseLedger;
+use self::speaker::Speaker;
+use crate::brokers::redis::RedisLink;
+use crate::brokers::{Brokers, DsnError};
+use crate::clock::seconds;
+use crate::config::{Config, Secret};
+use crate::presence::redis::RedisPresence;
+use crate::registry::Registry;
+use crate::sinks::delivery::Delivery;
+use crate::sinks::redis_stream::Ledger;
+use crate::svc::BoxSink;
+use crate::telemetry::metrics::Metrics;
+
+mod book;
+mod keeper;
+mod keys;
+mod layer;
+mod ledger;
+mod record;
+mod speaker;
+
+/// How long the end of the lease may take when the gateway stops.
+const LEAVE: Duration = Duration::from_secs(2);
 
 /// Settings of the leases.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -14,7 +90,7 @@ use crate::config::Secret;
 pub struct LeasesConfig {
     /// Whether leases are kept, where Redis is configured.
     pub enabled: bool,
-    /// Where they are kept; empty: in the Redis of `events`, else in that of `presence`.
+    /// Where they are kept; empty: in the Redis of `events.redis_stream`, else in that of `presence`.
     pub dsn: Secret,
     /// Put before the keys of leases.
     pub prefix: String,
@@ -31,5 +107,135 @@ impl Default for LeasesConfig {
             prefix: "wsgw:".into(),
             ttl_seconds: 15.0,
         }
+    }
+}
+
+impl LeasesConfig {
+    /// Where leases are kept, and the setting that says so; none where they are not.
+    fn place(config: &Config) -> Option<(&'static str, &Secret)> {
+        if !config.leases.enabled {
+            return None;
+        }
+        [
+            ("leases.dsn", &config.leases.dsn),
+            ("events.redis_stream.dsn", &config.events.redis_stream.dsn),
+            ("presence.redis.dsn", &config.presence.redis.dsn),
+        ]
+        .into_iter()
+        .find(|(_, dsn)| !dsn.is_empty())
+    }
+}
+
+/// Why leases cannot be kept.
+#[derive(Debug, thiserror::Error)]
+#[error("`{setting}`: {reason}")]
+pub struct LeasesError {
+    /// The setting that is wrong.
+    pub setting: &'static str,
+    /// What is wrong with it.
+    pub reason: DsnError,
+}
+
+/// The lease of one gateway; its tasks stop when it is dropped.
+pub struct Leases {
+    desk: Arc<Desk>,
+    patience: Duration,
+    keeper: Mutex<Option<AbortOnDropHandle<()>>>,
+}
+
+/// What leases tell of and look after.
+#[derive(Debug)]
+pub struct Charges {
+    /// The sinks that hear of a lost gateway's connections.
+    pub deliveries: Vec<Arc<Delivery>>,
+    /// This gateway's own connections.
+    pub registry: Arc<Registry>,
+    /// Where presence is kept, if in Redis.
+    pub presence: Option<Arc<RedisPresence>>,
+    /// The gateway's metrics.
+    pub metrics: Metrics,
+}
+
+impl Leases {
+    /// Makes the gateway's lease, where a Redis is configured for it; it begins with [`Leases::start`].
+    ///
+    /// # Errors
+    /// When the DSN is malformed.
+    pub fn open(
+        config: &Config,
+        brokers: &Brokers,
+        node_id: &str,
+    ) -> Result<Option<Arc<Self>>, LeasesError> {
+        let Some((setting, dsn)) = LeasesConfig::place(config) else {
+            return Ok(None);
+        };
+        let link = brokers
+            .redis(dsn)
+            .map_err(|reason| LeasesError { setting, reason })?;
+        link.used_by(setting);
+        let ttl = seconds(config.leases.ttl_seconds);
+        let keys = Keys::new(&config.leases.prefix, link.is_cluster());
+        Ok(Some(Arc::new(Self {
+            desk: Arc::new(Desk {
+                link,
+                book: Arc::new(Book::new(keys, node_id, ttl)),
+                answers: AtomicBool::new(true),
+            }),
+            patience: ttl + seconds(config.brokers.redis.reconnect_max_seconds),
+            keeper: Mutex::new(None),
+        })))
+    }
+
+    /// What the Redis sink writes beside its events, if it writes to the Redis of the leases.
+    #[must_use]
+    pub fn ledger(&self, sink: &Arc<RedisLink>) -> Option<Arc<dyn Ledger>> {
+        // Scripts with keys of several hash slots do not run in a cluster.
+        let same = Arc::ptr_eq(sink, &self.desk.link) && !sink.is_cluster();
+        same.then(|| Arc::new(LeaseLedger(Arc::clone(&self.desk.book))) as Arc<dyn Ledger>)
+    }
+
+    /// Stands around a sink that has no ledger. Of all sinks one is the primary, which may be one with a ledger.
+    #[must_use]
+    pub fn layer(&self, inner: BoxSink, primary: bool) -> BoxSink {
+        let role = if primary {
+            Role::Primary
+        } else {
+            Role::Secondary
+        };
+        let desk = Arc::clone(&self.desk);
+        BoxSink::new(Leased { inner, desk, role })
+    }
+
+    /// Begins the lease and looks after those of others, on the runtime of the caller.
+    pub fn start(&self, charges: Charges) {
+        let speaker = Speaker {
+            link: Arc::clone(&self.desk.link),
+            book: Arc::clone(&self.desk.book),
+            deliveries: charges.deliveries,
+            presence: charges.presence,
+            metrics: charges.metrics,
+        };
+        let desk = Arc::clone(&self.desk);
+        let keeper = Keeper::new(desk, charges.registry, speaker, self.patience);
+        *self.keeper.lock() = Some(AbortOnDropHandle::new(tokio::spawn(keeper.run())));
+    }
+
+    /// Ends the lease after a clean stop.
+    ///
+    /// Where events were lost, connections whose end was not told are left for others to tell of.
+    pub async fn leave(&self, all_told: bool) {
+        *self.keeper.lock() = None;
+        let left = tokio::time::timeout(LEAVE, keeper::leave(&self.desk, all_told)).await;
+        if !matches!(left, Ok(Ok(()))) {
+            tracing::warn!(event = "lease_left_behind");
+        }
+    }
+}
+
+impl std::fmt::Debug for Leases {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Leases")
+            .field("desk", &self.desk)
+            .finish_non_exhaustive()
     }
 }

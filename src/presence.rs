@@ -4,13 +4,14 @@
 
 use std::sync::Arc;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{self, BoxFuture, FutureExt as _};
 use serde::Serialize;
 
 use crate::session::Session;
 use crate::svc::BoxError;
 
 pub mod memory;
+pub mod redis;
 
 /// One connection as the API lists it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -57,8 +58,6 @@ pub enum Sign {
     Beat,
     /// It sent another message.
     Message,
-    /// The gateway's own refresh, since the connection lives.
-    Refresh,
 }
 
 /// Where presence is kept.
@@ -74,6 +73,11 @@ pub trait Presence: Send + Sync {
 
     /// A connection ended.
     fn disconnected(&self, session: &Arc<Session>);
+
+    /// Waits until all that was told is kept, however long the store takes.
+    fn flush(&self) -> BoxFuture<'_, ()> {
+        future::ready(()).boxed()
+    }
 
     /// Lists connections.
     fn list(&self, query: Query) -> BoxFuture<'_, Result<Page, BoxError>>;

@@ -15,15 +15,17 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::api::{ApiState, InForce, Pages, Phase, Readiness};
-use crate::brokers::Brokers;
+use crate::brokers::{Brokers, DsnError};
 use crate::clock::seconds;
 use crate::close::Close;
-use crate::config::{Config, PresenceStrategy, ServerConfig};
+use crate::config::{Config, PresenceKind, PresenceStrategy, ServerConfig};
 use crate::kept::Kept;
+use crate::leases::{Charges, Leases, LeasesError};
 use crate::message::FieldSet;
 use crate::pipeline::{CompileError, Generation, Ingredients, compile};
 use crate::presence::Presence;
 use crate::presence::memory::MemoryPresence;
+use crate::presence::redis::RedisPresence;
 use crate::registry::{AddressPlace, Registry};
 use crate::replay::archive::{Archive, ArchiveError};
 use crate::sinks::delivery::Delivery;
@@ -43,6 +45,9 @@ mod upgrade;
 /// How long connections may take to end once they are closed, beyond what a client that ignores the close frame
 /// is given.
 const CLOSE_GRACE: Duration = Duration::from_secs(6);
+
+/// How long the removal of presence may take when the gateway stops.
+const PRESENCE_GRACE: Duration = Duration::from_secs(2);
 
 /// What may be added to a gateway beyond its configuration, as `wsgw dev` does.
 #[derive(Debug, Default)]
@@ -79,6 +84,17 @@ pub enum StartError {
     /// The archive cannot be used.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
+    /// The Redis of presence cannot be used.
+    #[error("`{setting}`: {reason}")]
+    Presence {
+        /// The setting that is wrong.
+        setting: &'static str,
+        /// What is wrong with it.
+        reason: DsnError,
+    },
+    /// Leases cannot be kept.
+    #[error(transparent)]
+    Leases(#[from] LeasesError),
     /// A source cannot be started.
     #[error(transparent)]
     Source(#[from] SourceError),
@@ -135,6 +151,7 @@ pub struct Gateway {
     readiness: Arc<Readiness>,
     deliveries: Vec<Arc<Delivery>>,
     archive: Option<Arc<Archive>>,
+    leases: Option<Arc<Leases>>,
     sources: Sources,
     listening: CancellationToken,
     address: SocketAddr,
@@ -168,11 +185,15 @@ impl Gateway {
             Arc::clone(&readiness),
             metrics.clone(),
         ));
+        let server = &config.server;
+        let (public, address) = bind("server.listen", &server.listen).await?;
+        let node_id: Arc<str> = node_id(server, address).into();
+        let leases = Leases::open(&config, &brokers, &node_id)?;
         let Sinks {
             mut deliveries,
             source_dead_letters,
             ..
-        } = sinks::build(&config, &brokers, extras.memory)?;
+        } = sinks::build(&config, &brokers, leases.as_deref(), extras.memory)?;
         let trace_id = &config.tracing.trace_id_field;
         let archive =
             Archive::start(&config.replay, trace_id, &deliveries, &readiness, &metrics).await?;
@@ -186,8 +207,17 @@ impl Gateway {
             tap: extras.tap,
         };
         let generation = compile(1, ingredients)?;
+        let (presence, kept_in_redis) = presence(&config, &brokers, &node_id, &registry)?;
+        if let Some(leases) = &leases {
+            leases.start(Charges {
+                deliveries: deliveries.clone(),
+                registry: Arc::clone(&registry),
+                presence: kept_in_redis,
+                metrics: metrics.clone(),
+            });
+        }
         let in_force = Arc::new(ArcSwap::from_pointee(InForce {
-            presence: presence(&config, &registry),
+            presence,
             config: Arc::clone(&config),
         }));
         let api = ApiState::new(
@@ -206,11 +236,9 @@ impl Gateway {
             draining: AtomicBool::new(false),
             tasks: TaskTracker::new(),
         });
-        let server = &config.server;
-        let (public, address) = bind("server.listen", &server.listen).await?;
         let sources = Sources::start(&SourceContext {
             config: Arc::clone(&config),
-            node_id: node_id(server, address).into(),
+            node_id,
             brokers: Arc::clone(&brokers),
             registry: Arc::clone(&state.registry),
             dead_letters: source_dead_letters,
@@ -241,6 +269,7 @@ impl Gateway {
             readiness,
             deliveries,
             archive,
+            leases,
             sources,
             listening,
             address,
@@ -279,6 +308,11 @@ impl Gateway {
         let _ = tokio::time::timeout(CLOSE_GRACE, self.state.tasks.wait()).await;
         if let Some(archive) = &self.archive {
             archive.close().await;
+        }
+        let presence = Arc::clone(&self.state.in_force.load().presence);
+        let _ = tokio::time::timeout(PRESENCE_GRACE, presence.flush()).await;
+        if let Some(leases) = &self.leases {
+            leases.leave(stopped.lost == 0).await;
         }
         self.listening.cancel();
         stopped
@@ -352,11 +386,37 @@ fn node_id(server: &ServerConfig, address: SocketAddr) -> String {
     format!("{}-{address}", host.to_string_lossy())
 }
 
-/// The store that the API lists from; with presence off, that is still this gateway's own connections.
-fn presence(config: &Config, registry: &Arc<Registry>) -> Arc<dyn Presence> {
+/// Presence where it is in Redis.
+type KeptInRedis = Option<Arc<RedisPresence>>;
+
+/// The store that the API lists from, and the same as one in Redis, where it is.
+///
+/// With presence off, or without a Redis for it, that is still this gateway's own connections.
+fn presence(
+    config: &Config,
+    brokers: &Brokers,
+    node_id: &str,
+    registry: &Arc<Registry>,
+) -> Result<(Arc<dyn Presence>, KeptInRedis), StartError> {
     let mut presence = config.presence.clone();
     if presence.kind.is_none() {
         presence.strategy = PresenceStrategy::None;
     }
-    Arc::new(MemoryPresence::new(Arc::clone(registry), presence))
+    let dsn = &presence.redis.dsn;
+    let in_redis = presence.kind == Some(PresenceKind::Redis)
+        && presence.strategy != PresenceStrategy::None
+        && !dsn.is_empty();
+    if in_redis {
+        let setting = "presence.redis.dsn";
+        let link = brokers
+            .redis(dsn)
+            .map_err(|reason| StartError::Presence { setting, reason })?;
+        link.used_by(setting);
+        let kept = RedisPresence::start(link, &presence, node_id, Arc::clone(registry));
+        return Ok((Arc::clone(&kept) as Arc<dyn Presence>, Some(kept)));
+    }
+    Ok((
+        Arc::new(MemoryPresence::new(Arc::clone(registry), presence)),
+        None,
+    ))
 }

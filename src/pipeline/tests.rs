@@ -44,7 +44,9 @@ fn compiled(
 ) -> Result<Generation, CompileError> {
     let metrics = Metrics::new().unwrap();
     let brokers = Brokers::new(config.brokers.clone(), Arc::default(), metrics.clone());
-    let deliveries = sinks::build(&config, &brokers, memory).unwrap().deliveries;
+    let deliveries = sinks::build(&config, &brokers, None, memory)
+        .unwrap()
+        .deliveries;
     let config = Arc::new(config);
     let ingredients = Ingredients {
         config: &config,

@@ -18,8 +18,9 @@ use super::stdout::{self, StdoutSink};
 use super::webhook::{Webhook, WebhookError};
 use crate::brokers::rabbitmq::LinkError;
 use crate::brokers::redis::RedisLink;
-use crate::brokers::{Brokers, DsnError};
+use crate::brokers::{self, Brokers, DsnError};
 use crate::config::{BufferConfig, Config, Secret};
+use crate::leases::Leases;
 use crate::replay::DeadLetterStore;
 
 /// Why a sink could not be made.
@@ -74,11 +75,18 @@ impl std::fmt::Debug for Sinks {
 /// When a sink's settings cannot be used, or the dead-letter file cannot be written.
 pub fn build(
     config: &Config,
-    brokers: &Brokers,
+    links: &Brokers,
+    leases: Option<&Leases>,
     memory: Option<MemorySink>,
 ) -> Result<Sinks, SinkError> {
-    let metrics = brokers.metrics();
+    let metrics = links.metrics();
     let mut sinks = Vec::new();
+    let primary = primary(config);
+    // Where connections have records, every sink with a far side goes by them.
+    let with_records = |name, sink| match leases {
+        Some(leases) => leases.layer(sink, primary == Some(name)),
+        None => sink,
+    };
     let webhook = &config.events.webhook;
     if config.events_mode().has_webhook() && !webhook.url.is_empty() {
         let sink = Webhook::new(webhook, &config.tracing.header_name)?.into_service();
@@ -91,23 +99,31 @@ pub fn build(
             when_full: WhenFull::Wait,
             linger: Duration::ZERO,
         };
-        sinks.push((settings, sink));
+        sinks.push((settings, with_records("webhook", sink)));
     }
-    let redis = &config.events.redis_stream;
-    if config.events_mode().has_broker() && !redis.dsn.is_empty() {
-        let link = redis_link(brokers, &redis.dsn, "events.redis_stream.dsn")?;
+    let stream = &config.events.redis_stream;
+    if config.events_mode().has_broker() && !stream.dsn.is_empty() {
+        let link = redis_link(links, &stream.dsn, "events.redis_stream.dsn")?;
         link.require();
-        let settings = redis.delivery(&link);
-        let sink = RedisStreamSink::new(link, config, None);
-        sinks.push((settings, sink.into_service()));
+        let ledger = leases.and_then(|leases| leases.ledger(&link));
+        let settings = stream.delivery(&link);
+        let has_ledger = ledger.is_some();
+        let sink = RedisStreamSink::new(link, config, ledger).into_service();
+        let sink = if has_ledger {
+            sink
+        } else {
+            with_records(brokers::redis::NAME, sink)
+        };
+        sinks.push((settings, sink));
     }
     let rabbitmq = &config.events.rabbitmq;
     if config.events_mode().has_broker() && !rabbitmq.dsn.is_empty() {
-        let link = brokers
+        let link = links
             .rabbitmq(&rabbitmq.dsn)
             .map_err(SinkError::RabbitmqDsn)?;
         link.require();
         let sink = RabbitmqSink::new(config, link, metrics)?.into_service();
+        let sink = with_records(brokers::rabbitmq::NAME, sink);
         sinks.push((RabbitmqSink::settings(rabbitmq), sink));
     }
     if config.events.stdout.enabled {
@@ -123,12 +139,12 @@ pub fn build(
         sinks.is_empty() && config.redis_dsn().is_empty() && config.rabbitmq_dsn().is_empty();
     let mut dead_letter_stores: Vec<Arc<dyn DeadLetterStore>> = Vec::new();
     let mut targets = DeadLetterTargets::default();
-    if let Some(redis) = redis_dead_letters(config, brokers)? {
+    if let Some(redis) = redis_dead_letters(config, links)? {
         dead_letter_stores.push(redis.clone());
         targets.redis = Some(redis);
     }
     if !config.rabbitmq_dsn().is_empty() {
-        let link = brokers
+        let link = links
             .rabbitmq(config.rabbitmq_dsn())
             .map_err(SinkError::RabbitmqDsn)?;
         let letters = Arc::new(RabbitmqDeadLetters::new(config, link)?);
@@ -148,6 +164,29 @@ pub fn build(
         source_dead_letters: dead_letters,
         dead_letter_stores,
     })
+}
+
+/// The sink whose deliveries decide what became of a connection, of those that get events.
+fn primary(config: &Config) -> Option<&'static str> {
+    let mode = config.events_mode();
+    let events = &config.events;
+    let candidates = [
+        (
+            mode.has_broker(),
+            &events.redis_stream.dsn,
+            brokers::redis::NAME,
+        ),
+        (
+            mode.has_broker(),
+            &events.rabbitmq.dsn,
+            brokers::rabbitmq::NAME,
+        ),
+    ];
+    candidates
+        .into_iter()
+        .find(|(wanted, dsn, _)| *wanted && !dsn.is_empty())
+        .map(|(.., name)| name)
+        .or_else(|| (mode.has_webhook() && !events.webhook.url.is_empty()).then_some("webhook"))
 }
 
 /// The stream of dead letters, where there is a Redis.

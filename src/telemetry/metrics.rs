@@ -137,6 +137,10 @@ metrics! {
     pushes_dropped_total: IntCounterVec = "wsgw_pushes_dropped_total" ["reason"];
     /// Pushes that wait in all outboxes.
     outbox_waiting: IntGauge = "wsgw_outbox_waiting";
+    /// Other gateways that were found lost and spoken for.
+    nodes_lost_total: IntCounter = "wsgw_nodes_lost_total";
+    /// Connections of lost gateways whose end was told.
+    node_lost_disconnects_total: IntCounter = "wsgw_node_lost_disconnects_total";
     /// Calls of the internal API, by route and status.
     api_requests_total: IntCounterVec = "wsgw_api_requests_total" ["route", "status"];
     /// Seconds from the upgrade request to its answer.

@@ -25,6 +25,7 @@ pub(crate) fn test_event(connection: u128, seq: u64, key: Option<&str>) -> Arc<E
         connection_id: Uuid::from_u128(connection),
         user_id: "1".into(),
         replayed: false,
+        spoken_for: None,
         seq,
         ordering_key: key.map(Arc::from),
         traceparent: None,

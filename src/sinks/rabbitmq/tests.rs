@@ -21,6 +21,7 @@ fn config(partition_max_len: Option<usize>) -> Config {
 fn keyed(key: &str) -> Event {
     let event = test_event(1, 1, Some(key));
     Event {
+        spoken_for: None,
         id: event.id,
         kind: EventKind::MessageReceived,
         connection_id: event.connection_id,

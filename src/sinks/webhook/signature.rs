@@ -127,6 +127,7 @@ mod tests {
             connection_id: Uuid::nil(),
             user_id: "1".into(),
             replayed: false,
+            spoken_for: None,
             seq: 2,
             ordering_key: None,
             traceparent: None,

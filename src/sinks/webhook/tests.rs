@@ -227,6 +227,7 @@ async fn requests_are_exact() {
     let event = Arc::new(Event {
         user_id: "1".into(),
         replayed: false,
+        spoken_for: None,
         id: Uuid::now_v7(),
         kind: EventKind::MessageReceived,
         connection_id: Uuid::nil(),
@@ -245,6 +246,7 @@ async fn requests_are_exact() {
     let bad_trace = Arc::new(Event {
         user_id: "1".into(),
         replayed: false,
+        spoken_for: None,
         traceparent: None,
         trace_id: Some("a\nb".into()),
         json: event.json.clone(),
