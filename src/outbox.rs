@@ -1,13 +1,16 @@
 //! The outbox: pushes that wait for one connection, bounded in number and bytes.
 //!
 //! Filled by the registry from any task, emptied by the connection's own. A full outbox never waits: what it
-//! does is the backpressure strategy, so that one slow client never delays another.
+//! does is the backpressure strategy, so that one slow client never delays another. A source that could read faster
+//! than clients are written to paces itself by how full the outboxes are (`sources::pace`).
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Waker;
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::close::Close;
@@ -18,7 +21,11 @@ use crate::config::{BackpressureConfig, BackpressureStrategy, DropPolicy};
 pub struct OutboxLimits {
     config: BackpressureConfig,
     waiting: AtomicUsize,
+    drained: Notify,
 }
+
+/// Times that a connection is waited for in vain before it is not waited for any more.
+const MAX_STALLS: u8 = 3;
 
 impl OutboxLimits {
     /// Takes the bounds from the configuration.
@@ -27,6 +34,7 @@ impl OutboxLimits {
         Self {
             config,
             waiting: AtomicUsize::new(0),
+            drained: Notify::new(),
         }
     }
 
@@ -35,6 +43,16 @@ impl OutboxLimits {
     pub fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
+
+    /// Completes when an outbox that is watched has drained or ended.
+    pub(crate) fn drained(&self) -> Notified<'_> {
+        self.drained.notified()
+    }
+
+    /// Whether so much waits in all outboxes that only an empty one is sure to take a push.
+    fn is_pressed(&self) -> bool {
+        self.waiting() > self.config.global_buffer / 2
+    }
 }
 
 /// What became of a push.
@@ -42,6 +60,8 @@ impl OutboxLimits {
 pub enum Pushed {
     /// It waits in the outbox.
     Queued,
+    /// It waits, and the outbox is so full that whoever pushes on and on should wait.
+    Crowding,
     /// It waits, and so many of the oldest were lost for it.
     QueuedDropping(u64),
     /// It was lost.
@@ -66,6 +86,13 @@ struct Inner {
     closed: bool,
     waker: Option<Waker>,
     only_close: bool,
+    /// Someone waits until it has drained.
+    watched: bool,
+    /// It was waited for in vain, and was not empty since.
+    stalled: bool,
+    stalls: u8,
+    /// Pushes taken from it so far.
+    taken: u32,
 }
 
 /// What waits in an outbox.
@@ -124,7 +151,47 @@ impl Outbox {
         if !inner.only_close {
             inner.wake();
         }
+        if result == Pushed::Queued && inner.is_crowded(limits) {
+            result = Pushed::Crowding;
+        }
         result
+    }
+
+    /// How many pushes were taken so far, if the outbox is crowded and its connection deserves to be waited for.
+    pub(crate) fn crowded(&self, limits: &OutboxLimits) -> Option<u32> {
+        let inner = self.inner.lock();
+        (inner.is_awaited() && inner.is_crowded(limits)).then_some(inner.taken)
+    }
+
+    /// Whether the outbox is still to be waited for; if so, [`OutboxLimits::drained`] tells when it no longer is.
+    pub(crate) fn watch(&self, limits: &OutboxLimits) -> bool {
+        let mut inner = self.inner.lock();
+        inner.watched = inner.is_awaited() && !inner.is_drained(limits);
+        inner.watched
+    }
+
+    /// Whether it is still to be waited for, as pushes were taken since `taken`, which is brought up to date.
+    ///
+    /// If none were, it counts as stalled.
+    pub(crate) fn progresses(&self, taken: &mut u32, limits: &OutboxLimits) -> bool {
+        let mut inner = self.inner.lock();
+        if !inner.is_awaited() || inner.is_drained(limits) {
+            return false;
+        }
+        let progresses = inner.taken != *taken;
+        *taken = inner.taken;
+        if !progresses {
+            inner.stall();
+        }
+        progresses
+    }
+
+    /// Has it count as stalled, unless it has drained meanwhile.
+    pub(crate) fn give_up(&self, limits: &OutboxLimits) {
+        let mut inner = self.inner.lock();
+        if inner.is_awaited() && !inner.is_drained(limits) {
+            inner.stall();
+        }
     }
 
     /// Asks the connection's task to close; the first asker's code and reason count.
@@ -185,6 +252,13 @@ impl Inner {
         let text = self.queue.pop_front()?;
         self.bytes -= text.len();
         limits.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.taken = self.taken.wrapping_add(1);
+        if self.queue.is_empty() {
+            self.stalled = false;
+        }
+        if self.watched && self.is_drained(limits) {
+            self.unwatch(limits);
+        }
         if self.queue.is_empty() && self.queue.capacity() > 16 {
             // An outbox that was once full must not hold its room for the rest of an idle connection.
             self.queue = VecDeque::new();
@@ -197,7 +271,40 @@ impl Inner {
         limits.waiting.fetch_sub(lost, Ordering::Relaxed);
         self.queue = VecDeque::new();
         self.bytes = 0;
+        if self.watched {
+            self.unwatch(limits);
+        }
         lost
+    }
+
+    fn is_crowded(&self, limits: &OutboxLimits) -> bool {
+        let config = &limits.config;
+        self.queue.len() > config.per_conn_buffer / 2
+            || self.bytes > config.per_conn_bytes / 2
+            || (limits.is_pressed() && !self.queue.is_empty())
+    }
+
+    /// Lower than where it becomes crowded, so that who waits does not wake for every single push.
+    fn is_drained(&self, limits: &OutboxLimits) -> bool {
+        let config = &limits.config;
+        self.queue.is_empty()
+            || (self.queue.len() <= config.per_conn_buffer / 4
+                && self.bytes <= config.per_conn_bytes / 4
+                && !limits.is_pressed())
+    }
+
+    fn is_awaited(&self) -> bool {
+        !self.closed && self.close.is_none() && !self.stalled && self.stalls < MAX_STALLS
+    }
+
+    fn stall(&mut self) {
+        self.stalled = true;
+        self.stalls = self.stalls.saturating_add(1);
+    }
+
+    fn unwatch(&mut self, limits: &OutboxLimits) {
+        self.watched = false;
+        limits.drained.notify_waiters();
     }
 
     fn listen(&mut self, waker: &Waker, only_close: bool) {

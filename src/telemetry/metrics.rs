@@ -121,6 +121,8 @@ metrics! {
     sink_full_total: IntCounterVec = "wsgw_sink_full_total" ["on_full"];
     /// Events that finally could not be delivered, by sink and by what became of them: kept (in the dead-letter target) or lost.
     dead_letters_total: IntCounterVec = "wsgw_dead_letters_total" ["sink", "result"];
+    /// Pushes read by a source, by result: handled (handed to the connections of its subjects, if any) or malformed (a dead letter).
+    source_pushes_total: IntCounterVec = "wsgw_source_pushes_total" ["source", "result"];
     /// Pushes queued to connections.
     pushes_queued_total: IntCounter = "wsgw_pushes_queued_total";
     /// Pushes lost, by reason: oldest, newest, overflow, closed.
