@@ -91,8 +91,8 @@ struct Inner {
     /// It was waited for in vain, and was not empty since.
     stalled: bool,
     stalls: u8,
-    /// Pushes taken from it so far.
-    taken: u32,
+    /// Pushes taken from it so far, modulo 65,536; small, since every connection has one.
+    taken: u16,
 }
 
 /// What waits in an outbox.
@@ -158,7 +158,7 @@ impl Outbox {
     }
 
     /// How many pushes were taken so far, if the outbox is crowded and its connection deserves to be waited for.
-    pub(crate) fn crowded(&self, limits: &OutboxLimits) -> Option<u32> {
+    pub(crate) fn crowded(&self, limits: &OutboxLimits) -> Option<u16> {
         let inner = self.inner.lock();
         (inner.is_awaited() && inner.is_crowded(limits)).then_some(inner.taken)
     }
@@ -173,7 +173,7 @@ impl Outbox {
     /// Whether it is still to be waited for, as pushes were taken since `taken`, which is brought up to date.
     ///
     /// If none were, it counts as stalled.
-    pub(crate) fn progresses(&self, taken: &mut u32, limits: &OutboxLimits) -> bool {
+    pub(crate) fn progresses(&self, taken: &mut u16, limits: &OutboxLimits) -> bool {
         let mut inner = self.inner.lock();
         if !inner.is_awaited() || inner.is_drained(limits) {
             return false;
@@ -347,7 +347,8 @@ mod tests {
         let limits = limits(BackpressureStrategy::Drop, DropPolicy::Oldest);
         let outbox = Outbox::default();
         for n in 1..=3 {
-            assert_eq!(outbox.push(format!("{n}").into(), &limits), Pushed::Queued);
+            let pushed = outbox.push(format!("{n}").into(), &limits);
+            assert_eq!(pushed == Pushed::Crowding, n > 1, "more than half full");
         }
         assert_eq!(outbox.push("4".into(), &limits), Pushed::QueuedDropping(1));
         assert_eq!(drain(&outbox, &limits), ["2", "3", "4"]);
@@ -382,7 +383,10 @@ mod tests {
     fn bytes_are_bounded_but_a_single_large_push_passes() {
         let limits = limits(BackpressureStrategy::Drop, DropPolicy::Newest);
         let outbox = Outbox::default();
-        assert_eq!(outbox.push("x".repeat(500).into(), &limits), Pushed::Queued);
+        assert_eq!(
+            outbox.push("x".repeat(500).into(), &limits),
+            Pushed::Crowding
+        );
         assert_eq!(outbox.push("y".into(), &limits), Pushed::Dropped);
     }
 
@@ -400,11 +404,56 @@ mod tests {
         let reads = Outbox::default();
         assert_eq!(
             reads.push("x".into(), &limits),
-            Pushed::Queued,
+            Pushed::Crowding,
             "slow clients take nothing from it"
         );
         assert_eq!(reads.push("x".into(), &limits), Pushed::QueuedDropping(1));
         a.shut(&limits);
-        assert_eq!(reads.push("x".into(), &limits), Pushed::Queued);
+        assert_eq!(reads.push("x".into(), &limits), Pushed::Crowding);
+    }
+
+    #[test]
+    fn is_crowded_above_a_half_and_drained_at_a_quarter() {
+        let limits = OutboxLimits::new(BackpressureConfig {
+            per_conn_buffer: 8,
+            ..BackpressureConfig::default()
+        });
+        let outbox = Outbox::default();
+        for n in 1..=5 {
+            assert_eq!(outbox.crowded(&limits), None, "{n}");
+            let pushed = outbox.push("x".into(), &limits);
+            assert_eq!(pushed == Pushed::Crowding, n > 4, "{n}");
+        }
+        assert_eq!(outbox.crowded(&limits), Some(0));
+        for left in (0..5).rev() {
+            assert!(outbox.watch(&limits), "{left}");
+            outbox.pop(&limits);
+            if left == 2 {
+                break;
+            }
+        }
+        assert!(!outbox.watch(&limits));
+    }
+
+    #[test]
+    fn who_takes_nothing_is_stalled_until_it_is_empty() {
+        let limits = limits(BackpressureStrategy::Drop, DropPolicy::Newest);
+        let outbox = Outbox::default();
+        let fill = || while outbox.push("x".into(), &limits) != Pushed::Dropped {};
+        fill();
+        let mut taken = outbox.crowded(&limits).unwrap();
+        outbox.pop(&limits);
+        assert!(outbox.progresses(&mut taken, &limits));
+        assert!(!outbox.progresses(&mut taken, &limits));
+        fill();
+        assert_eq!(outbox.crowded(&limits), None, "stalled");
+        drain(&outbox, &limits);
+        fill();
+        assert!(outbox.crowded(&limits).is_some(), "caught up");
+    }
+
+    #[test]
+    fn pacing_takes_no_room_in_a_connection() {
+        assert_eq!(size_of::<Outbox>(), 104);
     }
 }

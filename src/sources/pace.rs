@@ -34,7 +34,7 @@ const QUEUED_PER_TURN: usize = 1024;
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
     /// The connections to wait for, with how many pushes each had taken; empty between two pushes.
-    crowded: Vec<(Arc<Session>, u32)>,
+    crowded: Vec<(Arc<Session>, u16)>,
     queued: usize,
 }
 
@@ -194,7 +194,7 @@ mod tests {
         let waited = start.elapsed();
         assert!((PATIENCE..PATIENCE * 2).contains(&waited), "{waited:?}");
         for session in stopped {
-            assert_eq!(session.outbox().close_asked().unwrap().code, Some(4408));
+            assert_eq!(session.outbox().close_asked().unwrap().code, 4408);
         }
     }
 
