@@ -89,7 +89,7 @@ fn session() -> Arc<Session> {
 fn gateway(config: &Config, memory: Option<MemorySink>) -> (Generation, Metrics) {
     let metrics = Metrics::new().expect("the metrics register");
     let brokers = Brokers::new(config.brokers.clone(), Arc::default(), metrics.clone());
-    let deliveries = sinks::build(config, &brokers, memory)
+    let deliveries = sinks::build(config, &brokers, None, memory)
         .expect("the sinks can be made")
         .deliveries;
     let ingredients = Ingredients {

@@ -1,13 +1,16 @@
 //! The outbox: pushes that wait for one connection, bounded in number and bytes.
 //!
 //! Filled by the registry from any task, emptied by the connection's own. A full outbox never waits: what it
-//! does is the backpressure strategy, so that one slow client never delays another.
+//! does is the backpressure strategy, so that one slow client never delays another. A source that could read faster
+//! than clients are written to paces itself by how full the outboxes are (`sources::pace`).
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Waker;
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::close::Close;
@@ -18,7 +21,11 @@ use crate::config::{BackpressureConfig, BackpressureStrategy, DropPolicy};
 pub struct OutboxLimits {
     config: BackpressureConfig,
     waiting: AtomicUsize,
+    drained: Notify,
 }
+
+/// Times that a connection is waited for in vain before it is not waited for any more.
+const MAX_STALLS: u8 = 3;
 
 impl OutboxLimits {
     /// Takes the bounds from the configuration.
@@ -27,6 +34,7 @@ impl OutboxLimits {
         Self {
             config,
             waiting: AtomicUsize::new(0),
+            drained: Notify::new(),
         }
     }
 
@@ -35,6 +43,16 @@ impl OutboxLimits {
     pub fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
+
+    /// Completes when an outbox that is watched has drained or ended.
+    pub(crate) fn drained(&self) -> Notified<'_> {
+        self.drained.notified()
+    }
+
+    /// Whether so much waits in all outboxes that only an empty one is sure to take a push.
+    fn is_pressed(&self) -> bool {
+        self.waiting() > self.config.global_buffer / 2
+    }
 }
 
 /// What became of a push.
@@ -42,6 +60,8 @@ impl OutboxLimits {
 pub enum Pushed {
     /// It waits in the outbox.
     Queued,
+    /// It waits, and the outbox is so full that whoever pushes on and on should wait.
+    Crowding,
     /// It waits, and so many of the oldest were lost for it.
     QueuedDropping(u64),
     /// It was lost.
@@ -66,6 +86,13 @@ struct Inner {
     closed: bool,
     waker: Option<Waker>,
     only_close: bool,
+    /// Someone waits until it has drained.
+    watched: bool,
+    /// It was waited for in vain, and was not empty since.
+    stalled: bool,
+    stalls: u8,
+    /// Pushes taken from it so far, modulo 65,536; small, since every connection has one.
+    taken: u16,
 }
 
 /// What waits in an outbox.
@@ -124,7 +151,47 @@ impl Outbox {
         if !inner.only_close {
             inner.wake();
         }
+        if result == Pushed::Queued && inner.is_crowded(limits) {
+            result = Pushed::Crowding;
+        }
         result
+    }
+
+    /// How many pushes were taken so far, if the outbox is crowded and its connection deserves to be waited for.
+    pub(crate) fn crowded(&self, limits: &OutboxLimits) -> Option<u16> {
+        let inner = self.inner.lock();
+        (inner.is_awaited() && inner.is_crowded(limits)).then_some(inner.taken)
+    }
+
+    /// Whether the outbox is still to be waited for; if so, [`OutboxLimits::drained`] tells when it no longer is.
+    pub(crate) fn watch(&self, limits: &OutboxLimits) -> bool {
+        let mut inner = self.inner.lock();
+        inner.watched = inner.is_awaited() && !inner.is_drained(limits);
+        inner.watched
+    }
+
+    /// Whether it is still to be waited for, as pushes were taken since `taken`, which is brought up to date.
+    ///
+    /// If none were, it counts as stalled.
+    pub(crate) fn progresses(&self, taken: &mut u16, limits: &OutboxLimits) -> bool {
+        let mut inner = self.inner.lock();
+        if !inner.is_awaited() || inner.is_drained(limits) {
+            return false;
+        }
+        let progresses = inner.taken != *taken;
+        *taken = inner.taken;
+        if !progresses {
+            inner.stall();
+        }
+        progresses
+    }
+
+    /// Has it count as stalled, unless it has drained meanwhile.
+    pub(crate) fn give_up(&self, limits: &OutboxLimits) {
+        let mut inner = self.inner.lock();
+        if inner.is_awaited() && !inner.is_drained(limits) {
+            inner.stall();
+        }
     }
 
     /// Asks the connection's task to close; the first asker's code and reason count.
@@ -185,6 +252,13 @@ impl Inner {
         let text = self.queue.pop_front()?;
         self.bytes -= text.len();
         limits.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.taken = self.taken.wrapping_add(1);
+        if self.queue.is_empty() {
+            self.stalled = false;
+        }
+        if self.watched && self.is_drained(limits) {
+            self.unwatch(limits);
+        }
         if self.queue.is_empty() && self.queue.capacity() > 16 {
             // An outbox that was once full must not hold its room for the rest of an idle connection.
             self.queue = VecDeque::new();
@@ -197,7 +271,40 @@ impl Inner {
         limits.waiting.fetch_sub(lost, Ordering::Relaxed);
         self.queue = VecDeque::new();
         self.bytes = 0;
+        if self.watched {
+            self.unwatch(limits);
+        }
         lost
+    }
+
+    fn is_crowded(&self, limits: &OutboxLimits) -> bool {
+        let config = &limits.config;
+        self.queue.len() > config.per_conn_buffer / 2
+            || self.bytes > config.per_conn_bytes / 2
+            || (limits.is_pressed() && !self.queue.is_empty())
+    }
+
+    /// Lower than where it becomes crowded, so that who waits does not wake for every single push.
+    fn is_drained(&self, limits: &OutboxLimits) -> bool {
+        let config = &limits.config;
+        self.queue.is_empty()
+            || (self.queue.len() <= config.per_conn_buffer / 4
+                && self.bytes <= config.per_conn_bytes / 4
+                && !limits.is_pressed())
+    }
+
+    fn is_awaited(&self) -> bool {
+        !self.closed && self.close.is_none() && !self.stalled && self.stalls < MAX_STALLS
+    }
+
+    fn stall(&mut self) {
+        self.stalled = true;
+        self.stalls = self.stalls.saturating_add(1);
+    }
+
+    fn unwatch(&mut self, limits: &OutboxLimits) {
+        self.watched = false;
+        limits.drained.notify_waiters();
     }
 
     fn listen(&mut self, waker: &Waker, only_close: bool) {
@@ -240,7 +347,8 @@ mod tests {
         let limits = limits(BackpressureStrategy::Drop, DropPolicy::Oldest);
         let outbox = Outbox::default();
         for n in 1..=3 {
-            assert_eq!(outbox.push(format!("{n}").into(), &limits), Pushed::Queued);
+            let pushed = outbox.push(format!("{n}").into(), &limits);
+            assert_eq!(pushed == Pushed::Crowding, n > 1, "more than half full");
         }
         assert_eq!(outbox.push("4".into(), &limits), Pushed::QueuedDropping(1));
         assert_eq!(drain(&outbox, &limits), ["2", "3", "4"]);
@@ -275,7 +383,10 @@ mod tests {
     fn bytes_are_bounded_but_a_single_large_push_passes() {
         let limits = limits(BackpressureStrategy::Drop, DropPolicy::Newest);
         let outbox = Outbox::default();
-        assert_eq!(outbox.push("x".repeat(500).into(), &limits), Pushed::Queued);
+        assert_eq!(
+            outbox.push("x".repeat(500).into(), &limits),
+            Pushed::Crowding
+        );
         assert_eq!(outbox.push("y".into(), &limits), Pushed::Dropped);
     }
 
@@ -293,11 +404,56 @@ mod tests {
         let reads = Outbox::default();
         assert_eq!(
             reads.push("x".into(), &limits),
-            Pushed::Queued,
+            Pushed::Crowding,
             "slow clients take nothing from it"
         );
         assert_eq!(reads.push("x".into(), &limits), Pushed::QueuedDropping(1));
         a.shut(&limits);
-        assert_eq!(reads.push("x".into(), &limits), Pushed::Queued);
+        assert_eq!(reads.push("x".into(), &limits), Pushed::Crowding);
+    }
+
+    #[test]
+    fn is_crowded_above_a_half_and_drained_at_a_quarter() {
+        let limits = OutboxLimits::new(BackpressureConfig {
+            per_conn_buffer: 8,
+            ..BackpressureConfig::default()
+        });
+        let outbox = Outbox::default();
+        for n in 1..=5 {
+            assert_eq!(outbox.crowded(&limits), None, "{n}");
+            let pushed = outbox.push("x".into(), &limits);
+            assert_eq!(pushed == Pushed::Crowding, n > 4, "{n}");
+        }
+        assert_eq!(outbox.crowded(&limits), Some(0));
+        for left in (0..5).rev() {
+            assert!(outbox.watch(&limits), "{left}");
+            outbox.pop(&limits);
+            if left == 2 {
+                break;
+            }
+        }
+        assert!(!outbox.watch(&limits));
+    }
+
+    #[test]
+    fn who_takes_nothing_is_stalled_until_it_is_empty() {
+        let limits = limits(BackpressureStrategy::Drop, DropPolicy::Newest);
+        let outbox = Outbox::default();
+        let fill = || while outbox.push("x".into(), &limits) != Pushed::Dropped {};
+        fill();
+        let mut taken = outbox.crowded(&limits).unwrap();
+        outbox.pop(&limits);
+        assert!(outbox.progresses(&mut taken, &limits));
+        assert!(!outbox.progresses(&mut taken, &limits));
+        fill();
+        assert_eq!(outbox.crowded(&limits), None, "stalled");
+        drain(&outbox, &limits);
+        fill();
+        assert!(outbox.crowded(&limits).is_some(), "caught up");
+    }
+
+    #[test]
+    fn pacing_takes_no_room_in_a_connection() {
+        assert_eq!(size_of::<Outbox>(), 104);
     }
 }

@@ -163,11 +163,23 @@ impl Registry {
     ///
     /// Returns how many connections it was queued to.
     pub fn publish<S: AsRef<str>>(&self, subjects: &[S], payload: &RawValue) -> usize {
+        self.publish_noting(subjects, payload, |_| {})
+    }
+
+    /// As [`Registry::publish`]; also names the connections whose outboxes are rather full now.
+    pub(crate) fn publish_noting<S: AsRef<str>>(
+        &self,
+        subjects: &[S],
+        payload: &RawValue,
+        mut note: impl FnMut(&Arc<Session>),
+    ) -> usize {
         let text = Utf8Bytes::from(format!(r#"{{"type":"event","payload":{}}}"#, payload.get()));
         let mut sent = 0;
         self.for_each(subjects, |session| {
-            if self.push(session, text.clone()) {
-                sent += 1;
+            let (queued, crowded) = self.push(session, text.clone());
+            sent += usize::from(queued);
+            if crowded {
+                note(session);
             }
         });
         self.metrics.publish_total.inc();
@@ -175,9 +187,12 @@ impl Registry {
         sent
     }
 
-    fn push(&self, session: &Session, text: Utf8Bytes) -> bool {
-        let (queued, lost, why) = match session.outbox().push(text, &self.limits) {
-            Pushed::Queued => return true,
+    /// Whether the push was queued, and whether the outbox is rather full now.
+    fn push(&self, session: &Session, text: Utf8Bytes) -> (bool, bool) {
+        let pushed = session.outbox().push(text, &self.limits);
+        let (queued, lost, why) = match pushed {
+            Pushed::Queued => return (true, false),
+            Pushed::Crowding => return (true, true),
             Pushed::QueuedDropping(oldest) => (true, oldest, "oldest"),
             Pushed::Dropped => (false, 1, "newest"),
             Pushed::Overflowed(all) => (false, all, "overflow"),
@@ -187,7 +202,8 @@ impl Registry {
             .pushes_dropped_total
             .with_label_values(&[why])
             .inc_by(lost);
-        queued
+        let crowded = matches!(pushed, Pushed::QueuedDropping(_) | Pushed::Dropped);
+        (queued, crowded)
     }
 
     /// Asks connections to close; returns how many were asked.

@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::registry::Registry;
 use crate::sinks::dead_letter::DeadLetters;
 
+pub(crate) mod pace;
 pub mod rabbitmq;
 pub mod redis_stream;
 

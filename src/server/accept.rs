@@ -28,6 +28,10 @@ const MAX_HEAD_BYTES: usize = 256 * 1024;
 /// How long to wait when the process has no file descriptor left.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// Bytes that the system takes of what a connection cannot send yet.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const MAX_UNSENT: u32 = 128 * 1024;
+
 /// A bound socket and what is served on it.
 pub(super) struct Listener {
     pub(super) socket: TcpListener,
@@ -109,6 +113,7 @@ fn serve(
 ) {
     // Small messages must not wait for an acknowledgement; a socket that refuses the option is gone anyway.
     let _ = socket.set_nodelay(true);
+    limit_unsent(&socket);
     let (state, surface) = (Arc::clone(state), listener.surface.clone());
     let service = service_fn(move |request: Request<Incoming>| {
         let (state, surface) = (Arc::clone(&state), surface.clone());
@@ -145,4 +150,15 @@ async fn answer(
         Ok(response) => response,
         Err(never) => match never {},
     }
+}
+
+/// Keeps the system from taking more than the connection can send soon.
+///
+/// Else it takes megabytes for a client that reads slowly, and then nothing for so long that the client seems to have
+/// stopped.
+fn limit_unsent(socket: &TcpStream) {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let _ = socket2::SockRef::from(socket).set_tcp_notsent_lowat(MAX_UNSENT);
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    let _ = socket;
 }
