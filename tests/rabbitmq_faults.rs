@@ -139,7 +139,6 @@ fn assert_complete(messages: &[Message], events: usize) {
         let expected: Vec<u64> = (1..=seqs.len() as u64).collect();
         assert_eq!(*seqs, expected, "in order, none missing");
     }
-    eprintln!("{events} events, {} messages", messages.len());
 }
 
 async fn ready_says(gateway: &Gateway, status: u16, text: &str) -> String {

@@ -3,6 +3,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
+    clippy::cast_possible_truncation,
     missing_docs,
     reason = "a test fails by panicking"
 )]
@@ -109,11 +110,7 @@ async fn a_shared_queue_gives_each_push_to_one_gateway() {
     for (gateway, client) in gateways.iter().zip(&mut clients) {
         let count = gateway.metric("wsgw_source_pushes_total", &HANDLED).await;
         assert!(count > 0.0, "both take part");
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "at most 40"
-        )]
+        #[expect(clippy::cast_sign_loss, reason = "at most 40")]
         seen.extend(payloads(client, count as usize).await);
     }
     seen.sort_by_key(Value::as_u64);

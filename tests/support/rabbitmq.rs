@@ -27,11 +27,11 @@ pub const ODD_PASSWORD_ENCODED: &str = "s3cret%2Fpa%3Ass%40%23%3F%25";
 /// Vhosts made when a server starts; a test takes one.
 const VHOSTS: usize = 24;
 
-/// A core pipeline that talks to nothing but `RabbitMQ`.
+/// A core pipeline that talks to nothing but `RabbitMQ`; without pings, since some clients here only write for long.
 pub const YAML: &str = r#"
 snoke_ws:
   mode: core
-  server: { listen: "127.0.0.1:0", api_key: "${GATEWAY_API_KEY}", drain_seconds: 2 }
+  server: { listen: "127.0.0.1:0", api_key: "${GATEWAY_API_KEY}", drain_seconds: 2, ping_interval_seconds: 600 }
   stages:
     - auth: { jwt: { algorithm: RS256, public_key_file: "${JWT_PUBLIC_KEY_FILE}" } }
     - ping_filter: {}
