@@ -25,6 +25,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
+use super::pace::Pace;
 use super::{SourceContext, SourceError};
 use crate::brokers::DsnError;
 use crate::brokers::rabbitmq::{
@@ -250,6 +251,7 @@ impl Source {
             source: self,
             channel: &channel,
             unacknowledged: 0,
+            pace: Pace::default(),
             last: 0,
         };
         let ended = reading.until_stop(&mut consumer).await;
@@ -270,6 +272,7 @@ struct Reading<'a> {
     unacknowledged: u32,
     /// Tag of the last one that was handled.
     last: u64,
+    pace: Pace,
 }
 
 impl Reading<'_> {
@@ -300,11 +303,9 @@ impl Reading<'_> {
     async fn handle(&mut self, delivery: Delivery) -> Result<(), LinkError> {
         match Push::parse(&delivery.data) {
             Ok(push) => {
-                // The one place where pushes go on: whatever paces them stands here.
-                self.source
-                    .context
-                    .registry
-                    .publish(&push.subjects, &push.payload);
+                self.pace
+                    .publish(&self.source.context.registry, &push)
+                    .await;
                 self.source.handled.inc();
             }
             Err(error) => {
