@@ -25,6 +25,7 @@ use crate::pipeline::{CompileError, Generation, Ingredients, compile};
 use crate::presence::Presence;
 use crate::presence::memory::MemoryPresence;
 use crate::registry::{AddressPlace, Registry};
+use crate::replay::{ReplaySetupError, Replays};
 use crate::sinks::delivery::Delivery;
 use crate::sinks::memory::MemorySink;
 use crate::sinks::{self, SinkError, Sinks};
@@ -78,6 +79,9 @@ pub enum StartError {
     /// A source cannot be started.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// Replays cannot be set up.
+    #[error(transparent)]
+    Replay(#[from] ReplaySetupError),
     /// The metrics are inconsistent.
     #[error("metrics: {0}")]
     Metrics(BoxError),
@@ -166,6 +170,7 @@ impl Gateway {
         let Sinks {
             deliveries,
             source_dead_letters,
+            dead_letter_stores,
         } = sinks::build(&config, &brokers, extras.memory)?;
         let ingredients = Ingredients {
             config: &config,
@@ -178,6 +183,7 @@ impl Gateway {
         let generation = compile(1, ingredients)?;
         let in_force = Arc::new(ArcSwap::from_pointee(InForce {
             presence: presence(&config, &registry),
+            replays: Arc::new(Replays::new(&config, &brokers, dead_letter_stores)?),
             config: Arc::clone(&config),
         }));
         let api = Arc::new(ApiState::new(

@@ -67,6 +67,10 @@ const CONNECTIONS: Route = Route::read("/internal/connections");
 const USER_CONNECTIONS: Route = Route::read("/internal/users/{user_id}/connections");
 const DISCONNECT: Route = Route::act("/internal/disconnect");
 
+const DEAD_LETTERS: Route = Route::read("/internal/dead-letters");
+const REPLAY_RABBITMQ: Route = Route::act("/internal/replay/rabbitmq");
+const REPLAY_REDIS: Route = Route::act("/internal/replay/redis");
+
 /// Every route of the API, as `schemas/openapi.yaml` describes them.
 pub const ROUTES: &[Route] = &[
     HEALTH,
@@ -76,6 +80,9 @@ pub const ROUTES: &[Route] = &[
     CONNECTIONS,
     USER_CONNECTIONS,
     DISCONNECT,
+    DEAD_LETTERS,
+    REPLAY_RABBITMQ,
+    REPLAY_REDIS,
 ];
 
 /// Where a request's path leads.
@@ -89,6 +96,9 @@ pub(super) enum Target {
     /// With the user id as the path has it, still percent-encoded.
     UserConnections(String),
     Disconnect,
+    DeadLetters,
+    ReplayRabbitmq,
+    ReplayRedis,
     /// Below `/internal`, but no route.
     UnknownInternal,
 }
@@ -103,8 +113,25 @@ impl Target {
             Self::Connections => Some(CONNECTIONS),
             Self::UserConnections(_) => Some(USER_CONNECTIONS),
             Self::Disconnect => Some(DISCONNECT),
+            Self::DeadLetters => Some(DEAD_LETTERS),
+            Self::ReplayRabbitmq => Some(REPLAY_RABBITMQ),
+            Self::ReplayRedis => Some(REPLAY_REDIS),
             Self::UnknownInternal => None,
         }
+    }
+
+    /// What the call replays from, if it replays.
+    pub(super) fn replays_from(&self) -> Option<&'static str> {
+        match self {
+            Self::ReplayRabbitmq => Some(crate::brokers::rabbitmq::NAME),
+            Self::ReplayRedis => Some(crate::brokers::redis::NAME),
+            _ => None,
+        }
+    }
+
+    /// Whether the key of replays, where there is one, stands in the place of the gateway's.
+    pub(super) fn takes_replay_key(&self) -> bool {
+        *self == Self::DeadLetters || self.replays_from().is_some()
     }
 
     /// Whether the call needs the key.
@@ -124,6 +151,9 @@ pub(super) fn target() -> impl Filter<Extract = (Target,), Error = Rejection> + 
     let of_user =
         warp::path!("internal" / "users" / String / "connections").map(Target::UserConnections);
     let disconnect = warp::path!("internal" / "disconnect").map(|| Target::Disconnect);
+    let dead_letters = warp::path!("internal" / "dead-letters").map(|| Target::DeadLetters);
+    let rabbitmq = warp::path!("internal" / "replay" / "rabbitmq").map(|| Target::ReplayRabbitmq);
+    let redis = warp::path!("internal" / "replay" / "redis").map(|| Target::ReplayRedis);
     let unknown = warp::path!("internal" / ..).map(|| Target::UnknownInternal);
 
     // Publish is the one that is called often, so it is tried first; `unknown` takes what the others left.
@@ -133,6 +163,12 @@ pub(super) fn target() -> impl Filter<Extract = (Target,), Error = Rejection> + 
         .or(of_user)
         .unify()
         .or(disconnect)
+        .unify()
+        .or(dead_letters)
+        .unify()
+        .or(rabbitmq)
+        .unify()
+        .or(redis)
         .unify()
         .or(unknown)
         .unify()

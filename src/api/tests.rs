@@ -9,15 +9,18 @@ use serde_json::Value;
 use tower::ServiceExt;
 
 use super::*;
+use crate::brokers::Brokers;
 use crate::config::{BackpressureConfig, PresenceConfig, Secret};
 use crate::presence::memory::MemoryPresence;
 use crate::presence::{Page, Query, Sign};
+use crate::replay::DeadLetterStore;
 use crate::session::Session;
 use crate::svc::BoxError;
 
 mod access;
 mod calls;
 mod document;
+mod replay;
 mod schemas;
 mod wire;
 
@@ -56,6 +59,7 @@ impl Api {
         let in_force = Arc::new(ArcSwap::from_pointee(InForce {
             config: config(KEY, LIMIT),
             presence: Arc::new(presence),
+            replays: replays(&config(KEY, LIMIT), &metrics, Vec::new()),
         }));
         let state = Arc::new(ApiState::new(
             Arc::clone(&registry),
@@ -163,6 +167,22 @@ fn config(key: &str, max_body_bytes: usize) -> Arc<Config> {
     config.server.api_key = Secret::from(key.to_owned());
     config.server.max_body_bytes = max_body_bytes;
     Arc::new(config)
+}
+
+/// Replays from some stores, and from no file.
+fn replays(
+    config: &Config,
+    metrics: &Metrics,
+    stores: Vec<Arc<dyn DeadLetterStore>>,
+) -> Arc<Replays> {
+    let brokers = Brokers::new(
+        config.brokers.clone(),
+        Arc::new(Readiness::default()),
+        metrics.clone(),
+    );
+    let mut config = config.clone();
+    config.events.dead_letters.file.path = String::new();
+    Arc::new(Replays::new(&config, &brokers, stores).unwrap())
 }
 
 /// A presence store that is down.

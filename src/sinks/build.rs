@@ -13,6 +13,7 @@ use super::stdout::{self, StdoutSink};
 use super::webhook::{Webhook, WebhookError};
 use crate::brokers::Brokers;
 use crate::config::{BufferConfig, Config};
+use crate::replay::DeadLetterStore;
 
 /// Why a sink could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +35,8 @@ pub struct Sinks {
     pub deliveries: Vec<Arc<Delivery>>,
     /// Where sources put what they cannot parse.
     pub source_dead_letters: Arc<dyn DeadLetters>,
+    /// The brokers' dead letters, which can be replayed.
+    pub dead_letter_stores: Vec<Arc<dyn DeadLetterStore>>,
 }
 
 impl std::fmt::Debug for Sinks {
@@ -89,6 +92,7 @@ pub fn build(
     Ok(Sinks {
         deliveries,
         source_dead_letters: dead_letters,
+        dead_letter_stores: Vec::new(),
     })
 }
 
