@@ -12,6 +12,8 @@ mod build;
 
 pub mod dead_letter;
 pub mod dead_letter_file;
+pub mod dead_letter_redis;
+pub mod dead_letter_routes;
 pub mod delivery;
 pub mod memory;
 pub mod rabbitmq;

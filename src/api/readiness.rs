@@ -32,7 +32,8 @@ pub struct Readiness {
 #[derive(Debug, Default)]
 struct State {
     phase: Phase,
-    checks: BTreeMap<String, Result<(), String>>,
+    /// The parts of each check by their names; a check that has none has one part without a name.
+    checks: BTreeMap<String, BTreeMap<String, Result<(), String>>>,
 }
 
 /// What `GET /ready` answers.
@@ -63,12 +64,32 @@ impl Readiness {
     ///
     /// The text is shown to anyone who asks, without a key: it must hold no address with credentials.
     pub fn set_check(&self, name: &str, result: Result<(), String>) {
-        self.state.write().checks.insert(name.to_owned(), result);
+        self.set_part(name, "", result);
+    }
+
+    /// Notes how one part of a required dependency is, such as one of two servers; all must be well.
+    ///
+    /// Both texts are shown to anyone who asks: see [`Readiness::set_check`].
+    pub fn set_part(&self, name: &str, part: &str, result: Result<(), String>) {
+        let mut state = self.state.write();
+        let parts = state.checks.entry(name.to_owned()).or_default();
+        parts.insert(part.to_owned(), result);
     }
 
     /// Forgets a dependency that the pipeline no longer has.
     pub fn remove_check(&self, name: &str) {
         self.state.write().checks.remove(name);
+    }
+
+    /// Forgets one part of a dependency, and the dependency with its last part.
+    pub fn remove_part(&self, name: &str, part: &str) {
+        let mut state = self.state.write();
+        if let Some(parts) = state.checks.get_mut(name) {
+            parts.remove(part);
+            if parts.is_empty() {
+                state.checks.remove(name);
+            }
+        }
     }
 
     /// What `GET /ready` answers now.
@@ -82,10 +103,22 @@ impl Readiness {
         };
         let mut ok = state.phase == Phase::Serving;
         let mut checks = BTreeMap::from([("gateway".to_owned(), gateway.to_owned())]);
-        for (name, result) in &state.checks {
-            ok &= result.is_ok();
-            let text = result.as_ref().map_or_else(String::as_str, |()| "ok");
-            checks.insert(name.clone(), text.to_owned());
+        for (name, parts) in &state.checks {
+            let failed: Vec<String> = parts
+                .iter()
+                .filter_map(|(part, result)| match (result, parts.len()) {
+                    (Ok(()), _) => None,
+                    (Err(reason), 1) => Some(reason.clone()),
+                    (Err(reason), _) => Some(format!("{part}: {reason}")),
+                })
+                .collect();
+            ok &= failed.is_empty();
+            let text = if failed.is_empty() {
+                "ok".to_owned()
+            } else {
+                failed.join("; ")
+            };
+            checks.insert(name.clone(), text);
         }
         Report { ok, checks }
     }
@@ -122,6 +155,22 @@ mod tests {
         readiness.set_check("rabbitmq", Err("gone".into()));
         readiness.remove_check("rabbitmq");
         assert!(readiness.report().ok);
+    }
+
+    #[test]
+    fn a_check_is_ok_only_if_all_its_parts_are() {
+        let readiness = Readiness::default();
+        readiness.set_phase(Phase::Serving);
+        readiness.set_part("redis", "a:1/0", Err("refused".into()));
+        assert_eq!(readiness.report().checks["redis"], "refused");
+        readiness.set_part("redis", "b:1/0", Ok(()));
+        assert_eq!(readiness.report().checks["redis"], "a:1/0: refused");
+        assert!(!readiness.report().ok);
+        readiness.set_part("redis", "a:1/0", Ok(()));
+        assert!(readiness.report().ok);
+        readiness.remove_part("redis", "a:1/0");
+        readiness.remove_part("redis", "b:1/0");
+        assert!(!readiness.report().checks.contains_key("redis"));
     }
 
     #[test]

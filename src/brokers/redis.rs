@@ -1,40 +1,48 @@
 //! The link to one Redis: a single server, one behind Sentinels, or a cluster.
 //!
 //! Stands below everything that talks to Redis. Commands share one multiplexed connection; what blocks (reading a
-//! stream) takes a connection of its own.
+//! stream) takes a connection of its own. A task keeps the shared connection: it asks for a sign of life every
+//! second, since a machine that hangs closes nothing, and reconnects for ever.
+//!
+//! # Layout
+//! - `dsn` reads the DSN, without any input or output.
+//! - `connect` makes connections, and names what went wrong.
+//! - `answers` sends commands and sorts what comes back.
+//! - `keep` is the task.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
-use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-use redis::{Client, Cmd, Pipeline, Value};
-use tokio::sync::{Notify, watch};
+use parking_lot::Mutex;
+use redis::aio::ConnectionLike as _;
+use redis::{Cmd, Value};
+use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
+use self::connect::{Connection, Connector};
+use self::keep::Kept;
 use super::{BrokerConfig, DsnError};
 use crate::api::Readiness;
 use crate::clock::seconds;
 use crate::config::Secret;
 
-/// Wait before the second try to connect.
-const FIRST_WAIT: Duration = Duration::from_millis(50);
+mod answers;
+mod connect;
+mod dsn;
+mod keep;
+
+pub use self::dsn::RedisDsn;
 
 /// The name of Redis in `/ready`, metrics and dead letters.
 pub const NAME: &str = "redis";
 
+/// Answers after which the connection is of no use: its server is no primary any more, or forgot who the gateway is.
+const FATAL: [&str; 2] = ["READONLY", "NOAUTH"];
+
 /// The link to one Redis.
-#[derive(Debug)]
 pub struct RedisLink {
+    kept: Arc<Kept>,
     address: String,
-    client: Client,
-    timeout: Duration,
-    readiness: Arc<Readiness>,
-    required: AtomicBool,
-    /// The connection that all share; none while there is none.
-    shared: watch::Sender<Option<MultiplexedConnection>>,
-    /// Someone found the connection lost.
-    lost: Notify,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -67,20 +75,23 @@ impl RedisLink {
         config: &BrokerConfig,
         readiness: &Arc<Readiness>,
     ) -> Result<Arc<Self>, DsnError> {
-        let client = Client::open(dsn.reveal())
-            .map_err(|_| DsnError("the DSN is not one of Redis".to_owned()))?;
-        Ok(Arc::new_cyclic(|link| Self {
-            address: client.get_connection_info().addr().to_string(),
-            client,
-            timeout: seconds(config.connect_timeout_seconds),
+        let connector = Connector::new(RedisDsn::parse(dsn.reveal())?, config)?;
+        let address = connector.dsn().address();
+        let kept = Arc::new(Kept {
+            connector,
+            address: address.clone(),
+            longest: seconds(config.reconnect_max_seconds),
             readiness: Arc::clone(readiness),
             required: AtomicBool::new(false),
+            settings: Mutex::default(),
             shared: watch::Sender::new(None),
-            lost: Notify::new(),
-            _task: AbortOnDropHandle::new(tokio::spawn(keep_connected(
-                Weak::clone(link),
-                seconds(config.reconnect_max_seconds),
-            ))),
+            losses: watch::Sender::new(0),
+            state: Mutex::new(Err("not connected yet".to_owned())),
+        });
+        Ok(Arc::new(Self {
+            address,
+            _task: AbortOnDropHandle::new(tokio::spawn(keep::keep_connected(Arc::clone(&kept)))),
+            kept,
         }))
     }
 
@@ -93,12 +104,20 @@ impl RedisLink {
     /// Whether it leads to a cluster, where commands on several keys need one hash slot.
     #[must_use]
     pub fn is_cluster(&self) -> bool {
-        false
+        self.kept.connector.dsn().is_cluster()
+    }
+
+    /// Notes the setting that a user of the link took its DSN from, for logs.
+    pub fn used_by(&self, setting: &'static str) {
+        let mut settings = self.kept.settings.lock();
+        if !settings.contains(&setting) {
+            settings.push(setting);
+        }
     }
 
     /// Waits until it is connected.
     pub async fn connected(&self) {
-        let mut shared = self.shared.subscribe();
+        let mut shared = self.kept.shared.subscribe();
         // The sender lives as long as `self`.
         let _ = shared.wait_for(Option::is_some).await;
     }
@@ -106,17 +125,13 @@ impl RedisLink {
     /// Whether it is connected now.
     #[must_use]
     pub fn is_connected(&self) -> bool {
-        self.shared.borrow().is_some()
+        self.kept.shared.borrow().is_some()
     }
 
     /// Makes `/ready` depend on this link from now on, for as long as it lives.
     pub fn require(&self) {
-        self.required.store(true, Ordering::Relaxed);
-        self.tell(if self.is_connected() {
-            Ok(())
-        } else {
-            Err("not connected yet".to_owned())
-        });
+        self.kept.required.store(true, Ordering::Relaxed);
+        self.kept.tell(None);
     }
 
     /// Sends commands in one go and gives each one's answer, in their order; never waits for a connection.
@@ -128,32 +143,48 @@ impl RedisLink {
         commands: &[Cmd],
         atomicity: Atomicity,
     ) -> Result<Vec<Result<Value, CommandError>>, LinkError> {
-        let shared = self.shared.borrow().clone();
-        let Some(mut connection) = shared else {
+        self.run_owned(commands.to_vec(), atomicity).await
+    }
+
+    /// As [`RedisLink::run`], without a copy of the commands.
+    ///
+    /// # Errors
+    /// As [`RedisLink::run`].
+    pub async fn run_owned(
+        &self,
+        commands: Vec<Cmd>,
+        atomicity: Atomicity,
+    ) -> Result<Vec<Result<Value, CommandError>>, LinkError> {
+        if commands.is_empty() {
+            return Ok(Vec::new());
+        }
+        let shared = self.kept.shared.borrow().clone();
+        let Some(shared) = shared else {
             return Err(LinkError("not connected".to_owned()));
         };
-        let mut pipeline = Pipeline::with_capacity(commands.len());
-        if atomicity == Atomicity::Together {
-            pipeline.atomic();
-        }
-        for command in commands {
-            pipeline.add_command(command.clone());
-        }
-        pipeline.ignore_errors();
-        let answers: Result<Vec<redis::RedisResult<Value>>, _> =
-            pipeline.query_async(&mut connection).await;
+        let answers = match shared.connection {
+            Connection::Single(mut single) => {
+                answers::run_single(&mut single, commands, atomicity).await
+            }
+            Connection::Cluster(cluster) => {
+                answers::run_cluster(&cluster, commands, atomicity).await
+            }
+        };
         match answers {
-            Ok(answers) => Ok(answers
-                .into_iter()
-                .map(|answer| answer.map_err(refused))
-                .collect()),
-            Err(error) if error.is_unrecoverable_error() || error.is_timeout() => {
-                self.lost.notify_one();
-                Err(LinkError(error.category().to_owned()))
+            Ok(answers) => {
+                let fatal = answers
+                    .iter()
+                    .filter_map(|answer| answer.as_ref().err())
+                    .find(|error| FATAL.contains(&error.code()));
+                if let Some(error) = fatal {
+                    shared.lost.report(&error.0);
+                }
+                Ok(answers)
             }
             Err(error) => {
-                let error = refused(error);
-                Ok(commands.iter().map(|_| Err(error.clone())).collect())
+                let reason = connect::reason(&error);
+                shared.lost.report(&reason);
+                Err(LinkError(reason))
             }
         }
     }
@@ -163,71 +194,32 @@ impl RedisLink {
     /// # Errors
     /// When no connection can be made.
     pub async fn dedicated(&self) -> Result<DedicatedConnection, LinkError> {
-        self.connect()
-            .await
-            .map(|connection| DedicatedConnection { connection })
-    }
-
-    async fn connect(&self) -> Result<MultiplexedConnection, LinkError> {
-        let connecting = self.client.get_multiplexed_async_connection();
-        match tokio::time::timeout(self.timeout, connecting).await {
-            Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(error)) => Err(LinkError(error.category().to_owned())),
-            Err(_) => Err(LinkError("timeout while connecting".to_owned())),
-        }
-    }
-
-    fn tell(&self, result: Result<(), String>) {
-        if self.required.load(Ordering::Relaxed) {
-            self.readiness.set_check(NAME, result);
-        }
+        let losses = self.kept.losses.subscribe();
+        let connection = self.kept.connector.dedicated().await?;
+        Ok(DedicatedConnection { connection, losses })
     }
 }
 
-/// Connects, and again whenever the connection is lost.
-async fn keep_connected(link: Weak<RedisLink>, longest: Duration) {
-    let mut wait = FIRST_WAIT;
-    while let Some(strong) = link.upgrade() {
-        match strong.connect().await {
-            Ok(connection) => {
-                wait = FIRST_WAIT;
-                strong.shared.send_replace(Some(connection));
-                strong.tell(Ok(()));
-                tracing::info!(
-                    event = "broker_connected",
-                    broker = NAME,
-                    address = strong.address()
-                );
-                strong.lost.notified().await;
-                strong.shared.send_replace(None);
-                strong.tell(Err("connection lost".to_owned()));
-                tracing::warn!(
-                    event = "broker_lost",
-                    broker = NAME,
-                    address = strong.address()
-                );
-            }
-            Err(error) => {
-                tracing::warn!(event = "broker_unreachable", broker = NAME, address = strong.address(), reason = %error);
-                strong.tell(Err(error.0));
-                drop(strong);
-                tokio::time::sleep(wait.mul_f64(0.5 + rand::random::<f64>() / 2.0)).await;
-                wait = (wait * 2).min(longest);
-            }
-        }
+impl std::fmt::Debug for RedisLink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RedisLink")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
     }
 }
 
-fn refused(error: impl Into<redis::RedisError>) -> CommandError {
-    let error = error.into();
-    let code = error.code().unwrap_or("ERR");
-    CommandError(format!("{code} {}", error.detail().unwrap_or_default()))
+impl Drop for RedisLink {
+    fn drop(&mut self) {
+        self.kept.forget();
+    }
 }
 
 /// A connection that one caller has for itself, for commands that block.
-#[derive(Debug)]
+///
+/// It ends with the link's shared connection, which notices a server that hangs.
 pub struct DedicatedConnection {
-    connection: MultiplexedConnection,
+    connection: Connection,
+    losses: watch::Receiver<u64>,
 }
 
 impl DedicatedConnection {
@@ -236,14 +228,38 @@ impl DedicatedConnection {
     /// # Errors
     /// The outer error is a lost connection, the inner one Redis' own answer.
     pub async fn run(&mut self, command: &Cmd) -> Result<Result<Value, CommandError>, LinkError> {
-        self.connection
-            .set_response_timeout(Duration::from_hours(1));
-        match self.connection.send_packed_command(command).await {
-            Ok(value) => Ok(Ok(value)),
-            Err(error) if error.is_unrecoverable_error() => {
-                Err(LinkError(error.category().to_owned()))
+        let answering = async {
+            match &mut self.connection {
+                Connection::Single(single) => single.send_packed_command(command).await,
+                Connection::Cluster(cluster) => cluster.req_packed_command(command).await,
             }
-            Err(error) => Ok(Err(refused(error))),
+        };
+        let answer = tokio::select! {
+            biased;
+            _ = self.losses.changed() => {
+                // Every further call fails as well: the answer to this one may still be on its way.
+                self.losses.mark_changed();
+                return Err(LinkError("connection lost".to_owned()));
+            }
+            answer = answering => answer,
+        };
+        match answer.and_then(Value::extract_error) {
+            Ok(value) => Ok(Ok(value)),
+            Err(error) if answers::is_lost(&error) => Err(LinkError(connect::reason(&error))),
+            Err(error) => {
+                let error = answers::refused_by(&error);
+                // The server became a replica while the command waited.
+                if error.code() == "UNBLOCKED" {
+                    return Err(LinkError(error.0));
+                }
+                Ok(Err(error))
+            }
         }
+    }
+}
+
+impl std::fmt::Debug for DedicatedConnection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("DedicatedConnection")
     }
 }

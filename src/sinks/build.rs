@@ -5,14 +5,18 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::dead_letter::{DeadLetters, NoDeadLetters};
+use super::dead_letter::DeadLetters;
 use super::dead_letter_file::{self, DeadLetterFileError};
+use super::dead_letter_redis::RedisDeadLetters;
+use super::dead_letter_routes::{DeadLetterRoutes, DeadLetterTargets};
 use super::delivery::{Delivery, DeliverySettings, RetryPolicy};
 use super::memory::MemorySink;
+use super::redis_stream::RedisStreamSink;
 use super::stdout::{self, StdoutSink};
 use super::webhook::{Webhook, WebhookError};
-use crate::brokers::Brokers;
-use crate::config::{BufferConfig, Config};
+use crate::brokers::{Brokers, DsnError};
+use crate::brokers::redis::RedisLink;
+use crate::config::{BufferConfig, Config, Secret};
 use crate::replay::DeadLetterStore;
 
 /// Why a sink could not be made.
@@ -27,6 +31,14 @@ pub enum SinkError {
     /// Standard output.
     #[error("`events.stdout`: {0}")]
     Stdout(std::io::Error),
+    /// A broker.
+    #[error("`{setting}`: {reason}")]
+    Dsn {
+        /// The setting that is wrong.
+        setting: &'static str,
+        /// What is wrong with it.
+        reason: DsnError,
+    },
 }
 
 /// What a configuration's sinks come to.
@@ -35,7 +47,7 @@ pub struct Sinks {
     pub deliveries: Vec<Arc<Delivery>>,
     /// Where sources put what they cannot parse.
     pub source_dead_letters: Arc<dyn DeadLetters>,
-    /// The brokers' dead letters, which can be replayed.
+    /// The stores that can give dead letters back.
     pub dead_letter_stores: Vec<Arc<dyn DeadLetterStore>>,
 }
 
@@ -70,6 +82,13 @@ pub fn build(
         };
         sinks.push((settings, sink));
     }
+    let redis = &config.events.redis_stream;
+    if config.events_mode().has_broker() && !redis.dsn.is_empty() {
+        let link = redis_link(brokers, &redis.dsn, "events.redis_stream.dsn")?;
+        link.require();
+        let sink = RedisStreamSink::new(link, config, None);
+        sinks.push((redis.delivery(), sink.into_service()));
+    }
     if config.events.stdout.enabled {
         let sink = StdoutSink::start()
             .map_err(SinkError::Stdout)?
@@ -79,12 +98,18 @@ pub fn build(
     if let Some(memory) = memory {
         sinks.push((local("memory"), memory.into_service()));
     }
-    let dead_letters =
-        if sinks.is_empty() && config.redis_dsn().is_empty() && config.rabbitmq_dsn().is_empty() {
-            Arc::new(NoDeadLetters) as Arc<dyn DeadLetters>
-        } else {
-            dead_letter_file::start(&config.events.dead_letters.file)?
-        };
+    let nothing_fails =
+        sinks.is_empty() && config.redis_dsn().is_empty() && config.rabbitmq_dsn().is_empty();
+    let mut dead_letter_stores: Vec<Arc<dyn DeadLetterStore>> = Vec::new();
+    let mut targets = DeadLetterTargets::default();
+    if let Some(redis) = redis_dead_letters(config, brokers)? {
+        dead_letter_stores.push(redis.clone());
+        targets.redis = Some(redis);
+    }
+    if !nothing_fails {
+        targets.file = Some(dead_letter_file::start(&config.events.dead_letters.file)?);
+    }
+    let dead_letters: Arc<dyn DeadLetters> = Arc::new(DeadLetterRoutes::new(&targets));
     let deliveries = sinks
         .into_iter()
         .map(|(settings, sink)| Delivery::start(settings, sink, Arc::clone(&dead_letters), metrics))
@@ -92,8 +117,38 @@ pub fn build(
     Ok(Sinks {
         deliveries,
         source_dead_letters: dead_letters,
-        dead_letter_stores: Vec::new(),
+        dead_letter_stores,
     })
+}
+
+/// The stream of dead letters, where there is a Redis.
+fn redis_dead_letters(
+    config: &Config,
+    brokers: &Brokers,
+) -> Result<Option<Arc<RedisDeadLetters>>, SinkError> {
+    let dsn = config.redis_dsn();
+    if dsn.is_empty() {
+        return Ok(None);
+    }
+    let setting = if config.events.redis_stream.dsn.is_empty() {
+        "transport.redis_stream.dsn"
+    } else {
+        "events.redis_stream.dsn"
+    };
+    let link = redis_link(brokers, dsn, setting)?;
+    Ok(Some(Arc::new(RedisDeadLetters::new(link, config))))
+}
+
+fn redis_link(
+    brokers: &Brokers,
+    dsn: &Secret,
+    setting: &'static str,
+) -> Result<Arc<RedisLink>, SinkError> {
+    let link = brokers
+        .redis(dsn)
+        .map_err(|reason| SinkError::Dsn { setting, reason })?;
+    link.used_by(setting);
+    Ok(link)
 }
 
 /// A sink within the machine: it fails for good or not at all.

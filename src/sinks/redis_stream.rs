@@ -1,11 +1,42 @@
 //! Adds events to Redis streams, many in one round trip.
 //!
-//! Stands behind a delivery, which decides about order, retries and dead letters; this sink tries once.
+//! Stands behind a delivery, which decides about order, retries and dead letters; this sink tries once. While Redis
+//! is away, a try waits for the connection, so that an outage costs no tries.
+//!
+//! # Order
+//! The `XADD`s of a batch stand in one transaction, so that none can fail between two that succeed. Within a batch,
+//! all events of a lane go to one stream, so where Redis refuses an event, all others of its stream fail with it
+//! and no event can overtake one before it.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::Cmd;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{BufferConfig, Secret};
+use self::entry::Entry;
+use self::trim::Trimmer;
+use super::delivery::{DeliverySettings, RetryPolicy};
+use super::{Batch, DeliveryError, Failure, Retry};
+use crate::brokers::redis::{Atomicity, CommandError, NAME, RedisLink};
+use crate::config::{BufferConfig, Config, Secret};
+use crate::event::{Event, EventKind};
+use crate::stages::StageConfig;
+use crate::stages::ordering_key::{PartitionMode, partition};
+use crate::svc::BoxSink;
+
+pub(crate) mod entry;
+pub(crate) mod trim;
+
+pub use self::entry::Xadd;
+
+/// Events added in one round trip at most.
+const MAX_BATCH: usize = 512;
+
+/// Tries of a batch with ever fewer streams, while Redis refuses some.
+const ROUNDS: usize = 8;
 
 /// Settings of the Redis sink.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -35,6 +66,25 @@ impl Default for RedisStreamConfig {
     }
 }
 
+impl RedisStreamConfig {
+    /// How the sink is delivered to: one batch at a time, for as long as the gateway lives.
+    #[must_use]
+    pub fn delivery(&self) -> DeliverySettings {
+        DeliverySettings {
+            name: NAME,
+            buffer: self.buffer.clone(),
+            // What arrives during a round trip is the next batch.
+            concurrency: 1,
+            max_batch: MAX_BATCH,
+            retry: RetryPolicy {
+                attempts: None,
+                base: Duration::from_millis(100),
+                max: Duration::from_secs(5),
+            },
+        }
+    }
+}
+
 /// How an event is written for a broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -44,4 +94,187 @@ pub enum BrokerFormat {
     Json,
     /// As Symfony Messenger's transports read it: the JSON as body, beside headers.
     Messenger,
+}
+
+/// Whoever must learn of `connected` and `disconnected` in the same breath as the stream.
+pub trait Ledger: Send + Sync {
+    /// Appends the commands that add the event to its stream: `xadd.command()` and others around it, or others in
+    /// its place. The event counts as delivered when none of them fails; all act together or not at all, but in a
+    /// cluster, where that holds for keys of one hash slot. Called again for each try.
+    fn append(&self, event: &Event, xadd: &Xadd<'_>, commands: &mut Vec<Cmd>);
+}
+
+/// Adds events to streams.
+pub struct RedisStreamSink {
+    link: Arc<RedisLink>,
+    stream: String,
+    inbox: String,
+    format: BrokerFormat,
+    /// With partitioned streams: the longest key in characters.
+    partition_max_len: Option<usize>,
+    maxlen: Option<u64>,
+    trimmer: Option<Trimmer>,
+    ledger: Option<Arc<dyn Ledger>>,
+}
+
+impl RedisStreamSink {
+    /// Makes the sink of a configuration; must be called within a tokio runtime.
+    #[must_use]
+    pub fn new(link: Arc<RedisLink>, config: &Config, ledger: Option<Arc<dyn Ledger>>) -> Self {
+        let sink = &config.events.redis_stream;
+        let partition_max_len = config.stages.iter().find_map(|stage| match stage {
+            StageConfig::OrderingKey(stage) if stage.partition_mode == PartitionMode::Suffix => {
+                Some(stage.partition_max_len)
+            }
+            _ => None,
+        });
+        let streams = vec![sink.stream.clone(), sink.inbox_stream.clone()];
+        Self {
+            stream: sink.stream.clone(),
+            inbox: sink.inbox_stream.clone(),
+            format: sink.format,
+            partition_max_len,
+            maxlen: trim::maxlen(&config.replay),
+            trimmer: Trimmer::start(&link, streams, &config.replay),
+            ledger,
+            link,
+        }
+    }
+
+    /// The sink as a delivery takes it.
+    #[must_use]
+    pub fn into_service(self) -> BoxSink {
+        let sink = Arc::new(self);
+        BoxSink::new(tower::service_fn(move |batch: Batch| {
+            let sink = Arc::clone(&sink);
+            async move { sink.add(&batch).await }
+        }))
+    }
+
+    async fn add(&self, batch: &Batch) -> Result<(), DeliveryError> {
+        let mut failed: Vec<Option<Arc<str>>> = vec![None; batch.len()];
+        let mut waiting: Vec<usize> = (0..batch.len()).collect();
+        for _ in 0..ROUNDS {
+            if waiting.is_empty() {
+                break;
+            }
+            waiting = self.try_once(batch, waiting, &mut failed).await;
+        }
+        for index in waiting {
+            failed[index] = Some("put off because of other streams".into());
+        }
+        let failed: Vec<Failure> = failed
+            .into_iter()
+            .enumerate()
+            .filter_map(|(index, reason)| {
+                reason.map(|reason| Failure {
+                    index,
+                    reason,
+                    retry: Retry::Backoff,
+                })
+            })
+            .collect();
+        if failed.is_empty() {
+            return Ok(());
+        }
+        Err(DeliveryError {
+            failed,
+            tried: batch.len(),
+        })
+    }
+
+    /// Adds some events of a batch; notes those that failed, and gives those that were not done because of them.
+    async fn try_once(
+        &self,
+        batch: &Batch,
+        waiting: Vec<usize>,
+        failed: &mut [Option<Arc<str>>],
+    ) -> Vec<usize> {
+        let mut commands = Vec::with_capacity(waiting.len());
+        let mut ends = Vec::with_capacity(waiting.len());
+        for &index in &waiting {
+            self.write(&batch[index], &mut commands);
+            ends.push(commands.len());
+        }
+        self.link.connected().await;
+        let answers = match self.link.run_owned(commands, Atomicity::Together).await {
+            Ok(answers) => answers,
+            Err(error) => {
+                let reason: Arc<str> = error.0.into();
+                for index in waiting {
+                    failed[index] = Some(Arc::clone(&reason));
+                }
+                return Vec::new();
+            }
+        };
+        if answers.iter().all(Result::is_ok) {
+            self.note(batch, &waiting);
+            return Vec::new();
+        }
+        let mut start = 0;
+        let mut discarded = Vec::new();
+        let mut refused: HashMap<String, Arc<str>> = HashMap::new();
+        for (&index, &end) in waiting.iter().zip(&ends) {
+            let errors = || answers[start..end].iter().filter_map(|a| a.as_ref().err());
+            if let Some(error) = errors().find(|error| !error.is_discarded()) {
+                let stream = self.stream_of(&batch[index]).into_owned();
+                let reason = refused.entry(stream).or_insert_with(|| reason(error));
+                failed[index] = Some(Arc::clone(reason));
+            } else if errors().next().is_some() {
+                discarded.push(index);
+            }
+            start = end;
+        }
+        discarded.retain(|&index| {
+            let reason = refused.get(&*self.stream_of(&batch[index]));
+            failed[index] = reason.cloned();
+            reason.is_none()
+        });
+        discarded
+    }
+
+    fn write(&self, event: &Event, commands: &mut Vec<Cmd>) {
+        let stream = self.stream_of(event);
+        let entry = Entry::of(event, self.format);
+        let xadd = entry.xadd(&stream, self.maxlen);
+        match &self.ledger {
+            Some(ledger) if event.kind != EventKind::MessageReceived => {
+                ledger.append(event, &xadd, commands);
+            }
+            _ => commands.push(xadd.command()),
+        }
+    }
+
+    fn stream_of(&self, event: &Event) -> std::borrow::Cow<'_, str> {
+        match (event.kind, self.partition_max_len, &event.ordering_key) {
+            (EventKind::MessageReceived, Some(max_len), Some(key)) => {
+                format!("{}.{}", self.inbox, partition(key, max_len)).into()
+            }
+            (EventKind::MessageReceived, ..) => (&*self.inbox).into(),
+            (EventKind::Connected | EventKind::Disconnected, ..) => (&*self.stream).into(),
+        }
+    }
+
+    /// Tells the trimmer of partitions, which it cannot know.
+    fn note(&self, batch: &Batch, added: &[usize]) {
+        if let (Some(trimmer), Some(_)) = (&self.trimmer, self.partition_max_len) {
+            for &index in added {
+                if batch[index].ordering_key.is_some() {
+                    trimmer.note(&self.stream_of(&batch[index]));
+                }
+            }
+        }
+    }
+}
+
+fn reason(error: &CommandError) -> Arc<str> {
+    error.0.as_str().into()
+}
+
+impl std::fmt::Debug for RedisStreamSink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RedisStreamSink")
+            .field("link", &self.link)
+            .finish_non_exhaustive()
+    }
 }

@@ -146,6 +146,13 @@ impl Setup {
         gateway
     }
 
+    /// Starts the process and waits until it listens, ready or not.
+    pub async fn start_unready(self) -> Gateway {
+        let mut gateway = self.spawn();
+        gateway.address = gateway.listening("public").await;
+        gateway
+    }
+
     /// Starts the process and waits until it is ready.
     pub async fn start(self) -> Gateway {
         let internal = self
@@ -255,6 +262,35 @@ impl Gateway {
             "the gateway ended ({ended:?}): {}",
             self.stderr()
         );
+    }
+
+    /// Waits until `/ready` answers 200.
+    pub async fn ready(&self) {
+        eventually_ready(self).await;
+    }
+
+    /// Waits until `/ready` answers 503 with a check that holds a text.
+    pub async fn wait_for_check(&self, name: &str, text: &str) {
+        within(&format!("{name} to say {text:?} in /ready"), async {
+            loop {
+                let answer = self.get("/ready").await;
+                let found = answer.json()["checks"][name].to_string();
+                if answer.status == StatusCode::SERVICE_UNAVAILABLE && found.contains(text) {
+                    return;
+                }
+                tokio::time::sleep(super::POLL).await;
+            }
+        })
+        .await;
+    }
+
+    /// Waits for a log line of an event that holds a text.
+    pub async fn wait_for_log(&self, event: &str, text: &str) -> Value {
+        eventually(&format!("a line {event} with {text:?}"), || {
+            let fits = |line: &Value| line["event"] == event && line.to_string().contains(text);
+            self.logs().into_iter().find(fits)
+        })
+        .await
     }
 
     /// Everything written to standard error so far.
