@@ -12,6 +12,7 @@ mod build;
 
 pub mod dead_letter;
 pub mod dead_letter_file;
+pub mod dead_letter_rabbitmq;
 pub mod dead_letter_redis;
 pub mod dead_letter_routes;
 pub mod delivery;

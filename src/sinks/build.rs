@@ -7,15 +7,18 @@ use std::time::Duration;
 
 use super::dead_letter::DeadLetters;
 use super::dead_letter_file::{self, DeadLetterFileError};
+use super::dead_letter_rabbitmq::RabbitmqDeadLetters;
 use super::dead_letter_redis::RedisDeadLetters;
 use super::dead_letter_routes::{DeadLetterRoutes, DeadLetterTargets};
 use super::delivery::{Delivery, DeliverySettings, RetryPolicy};
 use super::memory::MemorySink;
+use super::rabbitmq::RabbitmqSink;
 use super::redis_stream::RedisStreamSink;
 use super::stdout::{self, StdoutSink};
 use super::webhook::{Webhook, WebhookError};
-use crate::brokers::{Brokers, DsnError};
+use crate::brokers::rabbitmq::LinkError;
 use crate::brokers::redis::RedisLink;
+use crate::brokers::{Brokers, DsnError};
 use crate::config::{BufferConfig, Config, Secret};
 use crate::replay::DeadLetterStore;
 
@@ -28,6 +31,12 @@ pub enum SinkError {
     /// The dead-letter file.
     #[error("`events.dead_letters.file`: {0}")]
     DeadLetterFile(#[from] DeadLetterFileError),
+    /// `RabbitMQ`, by its DSN.
+    #[error("`events.rabbitmq.dsn`: {0}")]
+    RabbitmqDsn(DsnError),
+    /// `RabbitMQ`, by the names of exchanges and queues.
+    #[error("`events.rabbitmq`: {0}")]
+    Rabbitmq(#[from] LinkError),
     /// Standard output.
     #[error("`events.stdout`: {0}")]
     Stdout(std::io::Error),
@@ -89,6 +98,15 @@ pub fn build(
         let sink = RedisStreamSink::new(link, config, None);
         sinks.push((redis.delivery(), sink.into_service()));
     }
+    let rabbitmq = &config.events.rabbitmq;
+    if config.events_mode().has_broker() && !rabbitmq.dsn.is_empty() {
+        let link = brokers
+            .rabbitmq(&rabbitmq.dsn)
+            .map_err(SinkError::RabbitmqDsn)?;
+        link.require();
+        let sink = RabbitmqSink::new(config, link, metrics)?.into_service();
+        sinks.push((RabbitmqSink::settings(rabbitmq), sink));
+    }
     if config.events.stdout.enabled {
         let sink = StdoutSink::start()
             .map_err(SinkError::Stdout)?
@@ -105,6 +123,14 @@ pub fn build(
     if let Some(redis) = redis_dead_letters(config, brokers)? {
         dead_letter_stores.push(redis.clone());
         targets.redis = Some(redis);
+    }
+    if !config.rabbitmq_dsn().is_empty() {
+        let link = brokers
+            .rabbitmq(config.rabbitmq_dsn())
+            .map_err(SinkError::RabbitmqDsn)?;
+        let letters = Arc::new(RabbitmqDeadLetters::new(config, link)?);
+        dead_letter_stores.push(letters.clone());
+        targets.rabbitmq = Some(letters);
     }
     if !nothing_fails {
         targets.file = Some(dead_letter_file::start(&config.events.dead_letters.file)?);

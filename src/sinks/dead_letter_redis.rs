@@ -141,12 +141,12 @@ impl RedisDeadLetters {
             replayed += if scripted {
                 self.move_by_script(&letters).await.map_err(failed)?
             } else {
-                self.move_one_by_one(&letters).await.map_err(|(moved, reason)| {
-                    ReplayError {
+                self.move_one_by_one(&letters)
+                    .await
+                    .map_err(|(moved, reason)| ReplayError {
                         replayed: replayed + moved,
                         reason,
-                    }
-                })?
+                    })?
             };
         }
         Ok(replayed)
@@ -174,7 +174,9 @@ impl RedisDeadLetters {
         for (moved, letter) in letters.iter().enumerate() {
             let failed = |reason| (moved, reason);
             let raw = text(letter, "raw").unwrap_or_default();
-            let xadd = self.with_entry(&raw, |entry| entry.xadd(&self.target, self.maxlen).command());
+            let xadd = self.with_entry(&raw, |entry| {
+                entry.xadd(&self.target, self.maxlen).command()
+            });
             self.ask(xadd).await.map_err(failed)?;
             let mut remove = redis::cmd("XDEL");
             remove.arg(&self.stream).arg(&letter.id);

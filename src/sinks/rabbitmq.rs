@@ -1,12 +1,46 @@
 //! Publishes events to `RabbitMQ` exchanges, with publisher confirms.
 //!
-//! Stands behind a delivery, which decides about order, retries and dead letters; this sink tries once.
+//! Stands behind a delivery, which decides about order, retries and dead letters; this sink tries once. It waits for
+//! the link before it tries, so that nothing is tried over and over while the broker is away.
+//!
+//! # Order
+//! The delivery holds a lane while its events are tried, so several batches can be under way at once, each on a
+//! channel of its own: events of one lane never are. Within a batch the broker takes the messages in their order.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
+use lapin::{BasicProperties, ExchangeKind};
+use prometheus::IntCounter;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::delivery::{DeliverySettings, RetryPolicy};
 use super::redis_stream::BrokerFormat;
-use crate::config::{BufferConfig, Secret};
+use super::{Batch, DeliveryError, Failure, Retry};
+use crate::brokers::rabbitmq::{
+    LinkError, NAME, Outcome, Outgoing, Publisher, Queue, RabbitmqLink, Topology, WhenRefused,
+    short,
+};
+use crate::config::{BufferConfig, Config, DeadLetterQueueConfig, Secret};
+use crate::event::{Event, EventKind};
+use crate::stages::StageConfig;
+use crate::stages::ordering_key::{PartitionMode, partition};
+use crate::svc::BoxSink;
+use crate::telemetry::metrics::Metrics;
+
+/// Messages in one window of confirms.
+const MAX_BATCH: usize = 256;
+
+/// Windows at once. A confirm waits for the broker's disk; a few windows keep it busy meanwhile.
+const CONCURRENCY: usize = 4;
+
+/// Bytes of a routing key at most, as AMQP has it.
+const MAX_KEY_BYTES: usize = 255;
+
+/// Characters of a key that became its SHA-1 in hex.
+const HASH_CHARS: usize = 40;
 
 /// Settings of the `RabbitMQ` sink.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -68,3 +102,287 @@ pub enum ExchangeType {
     /// Every queue gets everything.
     Fanout,
 }
+
+/// Where messages go, as the settings say.
+#[derive(Debug)]
+struct Routing {
+    exchange: ShortString,
+    routing_key: ShortString,
+    inbox_exchange: ShortString,
+    inbox_routing_key: ShortString,
+    /// With keys in the routing key: how many characters of them at most.
+    partition: Option<usize>,
+    format: BrokerFormat,
+}
+
+/// The sink.
+#[derive(Debug)]
+pub struct RabbitmqSink {
+    publisher: Publisher,
+    routing: Routing,
+    returned: IntCounter,
+}
+
+impl RabbitmqSink {
+    /// Makes the sink of a configuration, on a link.
+    ///
+    /// # Errors
+    /// When a name is longer than AMQP allows.
+    pub fn new(
+        config: &Config,
+        link: Arc<RabbitmqLink>,
+        metrics: &Metrics,
+    ) -> Result<Self, LinkError> {
+        let (routing, topology) = plan(config)?;
+        Ok(Self {
+            publisher: Publisher::new(link, "sink", topology, WhenRefused::Wait),
+            routing,
+            returned: metrics.broker_returned_total.clone(),
+        })
+    }
+
+    /// How it is delivered to.
+    #[must_use]
+    pub fn settings(config: &RabbitmqConfig) -> DeliverySettings {
+        DeliverySettings {
+            name: NAME,
+            buffer: config.buffer.clone(),
+            concurrency: CONCURRENCY,
+            max_batch: MAX_BATCH,
+            retry: RetryPolicy {
+                attempts: None,
+                base: Duration::from_millis(100),
+                max: Duration::from_secs(5),
+            },
+        }
+    }
+
+    /// The sink as a delivery takes it.
+    #[must_use]
+    pub fn into_service(self) -> BoxSink {
+        let sink = Arc::new(self);
+        BoxSink::new(tower::service_fn(move |batch: Batch| {
+            let sink = Arc::clone(&sink);
+            async move { sink.deliver(&batch).await }
+        }))
+    }
+
+    async fn deliver(&self, batch: &[Arc<Event>]) -> Result<(), DeliveryError> {
+        self.publisher.link().connected().await;
+        let messages: Vec<_> = batch
+            .iter()
+            .map(|event| self.routing.message(event))
+            .collect();
+        let outcomes = match self.publisher.publish(&messages).await {
+            Ok(outcomes) => outcomes,
+            Err(error) => {
+                return Err(DeliveryError::all(
+                    batch.len(),
+                    error.to_string(),
+                    Retry::Backoff,
+                ));
+            }
+        };
+        let failed: Vec<_> = outcomes
+            .into_iter()
+            .enumerate()
+            .filter_map(|(index, outcome)| self.failure(index, &messages[index], outcome))
+            .collect();
+        if failed.is_empty() {
+            return Ok(());
+        }
+        Err(DeliveryError {
+            failed,
+            tried: batch.len(),
+        })
+    }
+
+    fn failure(&self, index: usize, message: &Outgoing<'_>, outcome: Outcome) -> Option<Failure> {
+        let (reason, retry) = match outcome {
+            Outcome::Confirmed => return None,
+            Outcome::Returned => {
+                self.returned.inc();
+                let reason = format!(
+                    "unroutable: no queue is bound to the exchange `{}` for the routing key `{}`",
+                    message.exchange, message.routing_key
+                );
+                (reason, Retry::Never)
+            }
+            Outcome::Nacked => (
+                "the broker could not keep the message (nack)".to_owned(),
+                Retry::Backoff,
+            ),
+            Outcome::Unknown(error) => (error.to_string(), Retry::Backoff),
+        };
+        Some(Failure {
+            index,
+            reason: reason.into(),
+            retry,
+        })
+    }
+}
+
+/// Reads from the settings where messages go, and what has to be there for it.
+fn plan(config: &Config) -> Result<(Routing, Topology), LinkError> {
+    let rabbitmq = &config.events.rabbitmq;
+    let suffix = config.stages.iter().find_map(|stage| match stage {
+        StageConfig::OrderingKey(key) if key.partition_mode == PartitionMode::Suffix => {
+            Some(key.partition_max_len)
+        }
+        _ => None,
+    });
+    let inbox_kind = match rabbitmq.inbox_exchange_type {
+        Some(ExchangeType::Direct) => ExchangeKind::Direct,
+        Some(ExchangeType::Topic) => ExchangeKind::Topic,
+        Some(ExchangeType::Fanout) => ExchangeKind::Fanout,
+        None if suffix.is_some() => ExchangeKind::Topic,
+        None => ExchangeKind::Direct,
+    };
+    let mut topology = Topology::default();
+    let inbox_exchange = topology.exchange(&rabbitmq.inbox_exchange, inbox_kind)?;
+    let exchange = topology.exchange(&rabbitmq.exchange, ExchangeKind::Direct)?;
+    let routing_key = short(&rabbitmq.routing_key)?;
+    let inbox_routing_key = short(&rabbitmq.inbox_routing_key)?;
+    let partition = suffix
+        .map(|max_len| {
+            let room = (MAX_KEY_BYTES - inbox_routing_key.as_str().len()).saturating_sub(1);
+            if room < HASH_CHARS {
+                return Err(LinkError::TooLong(rabbitmq.inbox_routing_key.clone()));
+            }
+            Ok(if max_len == 0 {
+                room
+            } else {
+                max_len.min(room)
+            })
+        })
+        .transpose()?;
+    let dead_letters = &config.events.dead_letters.rabbitmq;
+    declare_dead_letters(&mut topology, dead_letters)?;
+    if !rabbitmq.inbox_queue.is_empty() {
+        let mut bindings = vec![(inbox_exchange.clone(), inbox_routing_key.clone())];
+        if partition.is_some() {
+            let every_key = format!("{inbox_routing_key}.#");
+            bindings.push((inbox_exchange.clone(), short(&every_key)?));
+        }
+        topology.queue(Queue {
+            name: short(&rabbitmq.inbox_queue)?,
+            private: false,
+            arguments: arguments(rabbitmq.inbox_queue_ttl_ms, dead_letters),
+            bindings,
+        });
+    }
+    if !rabbitmq.queue.is_empty() {
+        topology.queue(Queue {
+            name: short(&rabbitmq.queue)?,
+            private: false,
+            arguments: arguments(rabbitmq.queue_ttl_ms, dead_letters),
+            bindings: vec![(exchange.clone(), routing_key.clone())],
+        });
+    }
+    let routing = Routing {
+        exchange,
+        routing_key,
+        inbox_exchange,
+        inbox_routing_key,
+        partition,
+        format: rabbitmq.format,
+    };
+    Ok((routing, topology))
+}
+
+/// Adds the exchange and the queue of dead letters, bound by the queue's name.
+pub(super) fn declare_dead_letters(
+    topology: &mut Topology,
+    config: &DeadLetterQueueConfig,
+) -> Result<(), LinkError> {
+    let exchange = topology.exchange(&config.exchange, ExchangeKind::Direct)?;
+    let name = short(&config.queue)?;
+    topology.queue(Queue {
+        private: false,
+        arguments: FieldTable::default(),
+        bindings: vec![(exchange, name.clone())],
+        name,
+    });
+    Ok(())
+}
+
+fn arguments(ttl_ms: u32, dead_letters: &DeadLetterQueueConfig) -> FieldTable {
+    let mut arguments = FieldTable::default();
+    if ttl_ms > 0 {
+        arguments.insert(
+            "x-message-ttl".into(),
+            AMQPValue::LongLongInt(ttl_ms.into()),
+        );
+    }
+    arguments.insert(
+        "x-dead-letter-exchange".into(),
+        text(&dead_letters.exchange),
+    );
+    arguments.insert(
+        "x-dead-letter-routing-key".into(),
+        text(&dead_letters.queue),
+    );
+    arguments
+}
+
+impl Routing {
+    fn message<'a>(&self, event: &'a Event) -> Outgoing<'a> {
+        let (exchange, routing_key) = match (event.kind, &event.ordering_key, self.partition) {
+            (EventKind::MessageReceived, Some(key), Some(max_len)) => {
+                let key = partition(key, max_len);
+                let routing_key = format!("{}.{key}", self.inbox_routing_key);
+                // Never longer than AMQP allows, as `plan` saw to it.
+                let routing_key =
+                    short(&routing_key).unwrap_or_else(|_| self.inbox_routing_key.clone());
+                (&self.inbox_exchange, routing_key)
+            }
+            (EventKind::MessageReceived, ..) => {
+                (&self.inbox_exchange, self.inbox_routing_key.clone())
+            }
+            _ => (&self.exchange, self.routing_key.clone()),
+        };
+        Outgoing {
+            exchange: exchange.clone(),
+            routing_key,
+            body: &event.json,
+            properties: self.properties(event),
+        }
+    }
+
+    fn properties(&self, event: &Event) -> BasicProperties {
+        let id = event.id.to_string();
+        let kind = event.kind.as_str();
+        let mut headers = FieldTable::default();
+        if self.format == BrokerFormat::Messenger {
+            headers.insert("Content-Type".into(), text("application/json"));
+            headers.insert("type".into(), text(kind));
+            headers.insert("event_id".into(), text(&id));
+        }
+        if let Some(traceparent) = &event.traceparent {
+            headers.insert("traceparent".into(), text(traceparent));
+        }
+        if event.replayed {
+            headers.insert("replayed".into(), true.into());
+        }
+        let properties = BasicProperties::default()
+            .with_content_type("application/json".into())
+            .with_delivery_mode(PERSISTENT)
+            .with_message_id(id.into())
+            .with_type(kind.into())
+            .with_headers(headers);
+        match event.id.get_timestamp() {
+            Some(at) => properties.with_timestamp(at.to_unix().0),
+            None => properties,
+        }
+    }
+}
+
+/// The delivery mode of messages that survive the broker's restart.
+pub(super) const PERSISTENT: u8 = 2;
+
+pub(super) fn text(text: &str) -> AMQPValue {
+    AMQPValue::LongString(LongString::from(text))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,65 @@
 //! Pushes from a `RabbitMQ` exchange: each gateway has a queue of its own, unless one is shared.
+//!
+//! Stands between the broker and the registry. What was read is acknowledged once it was handed to the registry, or
+//! kept as a dead letter where it is no push; nothing is lost by a gateway that ends in between.
+//!
+//! # Queues
+//! By default the queue is exclusive and goes away with the connection: pushes that are made meanwhile are not for
+//! this gateway, whose clients are gone or see a gap. With `replay.strategy` `bounded` or `durable` the queue is
+//! durable and named after the gateway, so that a lost connection or a restart under the same `server.node_id` loses
+//! no push; it goes away when nobody reads it for `replay.retention_seconds`.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{FutureExt as _, StreamExt as _};
+use lapin::message::Delivery;
+use lapin::options::{
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
+};
+use lapin::types::{AMQPValue, FieldTable};
+use lapin::{Consumer, ExchangeKind};
+use prometheus::IntCounter;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use super::{SourceContext, SourceError};
-use crate::config::Secret;
+use crate::brokers::DsnError;
+use crate::brokers::rabbitmq::{
+    LinkChannel, LinkError, NAME, Queue, RabbitmqLink, Topology, short,
+};
+use crate::config::{Config, Secret};
+use crate::push::Push;
+use crate::replay::ReplayStrategy;
+use crate::sinks::dead_letter::DeadLetter;
+use crate::stages::ordering_key::partition;
+use crate::telemetry::throttle::Throttle;
+
+/// Pushes that the broker sends ahead of their acknowledgement.
+const PREFETCH: u16 = 200;
+
+/// Pushes after which an acknowledgement goes out at the latest; sooner when no more have come.
+const ACK_EVERY: u32 = 64;
+
+/// Wait before the second try to subscribe; doubled for each further one.
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+
+/// Longest wait between two tries to subscribe.
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+
+/// Wait after a dead letter could not be kept, before the broker sends it again.
+const STORE_PAUSE: Duration = Duration::from_secs(1);
+
+/// Time for the end of a subscription when the gateway stops.
+const STOP_GRACE: Duration = Duration::from_secs(2);
+
+/// What `/ready` says until the source reads.
+const NOT_SUBSCRIBED: &str = "not subscribed";
+
+/// Longest life of an unused queue that `RabbitMQ` takes, in milliseconds.
+const MAX_EXPIRES_MS: u64 = 4_294_967_295;
 
 /// Settings of the `RabbitMQ` source.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -35,6 +90,303 @@ impl Default for RabbitmqSourceConfig {
 }
 
 /// Starts the source, if it is configured.
-pub(super) fn start(_context: &SourceContext) -> Result<(), SourceError> {
+pub(super) fn start(context: &SourceContext) -> Result<(), SourceError> {
+    let config = &context.config.transport.rabbitmq;
+    if config.dsn.is_empty() {
+        return Ok(());
+    }
+    let failed = |reason| SourceError {
+        setting: "transport.rabbitmq",
+        reason,
+    };
+    let link = context.brokers.rabbitmq(&config.dsn).map_err(failed)?;
+    let (topology, passive_name) = plan(&context.config, &context.node_id)
+        .map_err(|error| failed(DsnError(error.to_string())))?;
+    link.report("source", Some(NOT_SUBSCRIBED.to_owned()));
+    link.require();
+    let pushes = &context.brokers.metrics().source_pushes_total;
+    let source = Source {
+        link,
+        topology,
+        handled: pushes.with_label_values(&[NAME, "handled"]),
+        malformed: pushes.with_label_values(&[NAME, "malformed"]),
+        context: context.clone(),
+        lines: Throttle::default(),
+        push_lines: Throttle::default(),
+    };
+    tracing::info!(
+        event = "source_started",
+        source = NAME,
+        queue = passive_name
+    );
+    context.tasks.spawn(source.run());
     Ok(())
 }
+
+/// The exchange and the queue, and the queue's name for the log.
+fn plan(config: &Config, node_id: &str) -> Result<(Topology, String), LinkError> {
+    let source = &config.transport.rabbitmq;
+    let mut topology = Topology::default();
+    let exchange = topology.exchange(&source.exchange, ExchangeKind::Direct)?;
+    let mut arguments = FieldTable::default();
+    let mut argument = |name: &str, value: u64| {
+        if value > 0 {
+            let value = i64::try_from(value).unwrap_or(i64::MAX);
+            arguments.insert(name.into(), AMQPValue::LongLongInt(value));
+        }
+    };
+    let (name, private) = if !source.queue.is_empty() {
+        argument("x-message-ttl", source.queue_ttl_ms.into());
+        (source.queue.clone(), false)
+    } else if config.replay.strategy == ReplayStrategy::None {
+        (String::new(), true)
+    } else {
+        let retention = config.replay.retention_seconds.saturating_mul(1000);
+        argument("x-expires", retention.min(MAX_EXPIRES_MS));
+        argument("x-max-length", config.replay.maxlen);
+        (
+            partition(&format!("{}.{node_id}", source.exchange), 255),
+            false,
+        )
+    };
+    topology.queue(Queue {
+        name: short(&name)?,
+        private,
+        arguments,
+        bindings: vec![(exchange, short(&source.routing_key)?)],
+    });
+    Ok((topology, name))
+}
+
+struct Source {
+    link: Arc<RabbitmqLink>,
+    topology: Topology,
+    handled: IntCounter,
+    malformed: IntCounter,
+    context: SourceContext,
+    lines: Throttle,
+    push_lines: Throttle,
+}
+
+/// How a subscription ended.
+enum End {
+    /// The gateway stops.
+    Stopped,
+    /// The broker cancelled it: the queue was deleted.
+    Cancelled,
+}
+
+impl Source {
+    async fn run(self) {
+        let stop = self.context.stop.clone();
+        let mut wait = FIRST_WAIT;
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = self.link.connected() => {}
+            }
+            let started = Instant::now();
+            let ended = self.subscribe().await;
+            self.link.report("source", Some(NOT_SUBSCRIBED.to_owned()));
+            let reason = match ended {
+                Ok(End::Stopped) => return,
+                Ok(End::Cancelled) => {
+                    "the broker cancelled the consumer: its queue is gone".to_owned()
+                }
+                Err(error) => error.to_string(),
+            };
+            self.interrupted(&reason);
+            if started.elapsed() > LONGEST_WAIT {
+                wait = FIRST_WAIT;
+            }
+            let pause = wait.mul_f64(0.5 + rand::random::<f64>() / 2.0);
+            if stop
+                .run_until_cancelled(tokio::time::sleep(pause))
+                .await
+                .is_none()
+            {
+                return;
+            }
+            wait = (wait * 2).min(LONGEST_WAIT);
+        }
+    }
+
+    fn interrupted(&self, reason: &str) {
+        // What concerns the connection the link says itself.
+        if self.link.is_connected() {
+            self.link
+                .report("source", Some(format!("{NOT_SUBSCRIBED}: {reason}")));
+        }
+        if let Some(suppressed) = self.lines.pass() {
+            tracing::warn!(
+                event = "source_interrupted",
+                source = NAME,
+                address = self.link.address(),
+                reason,
+                suppressed,
+            );
+        }
+    }
+
+    /// Declares, consumes, and reads until the gateway stops or the subscription ends.
+    async fn subscribe(&self) -> Result<End, LinkError> {
+        let channel = self.link.channel().await?;
+        let queue = self.topology.declare(&channel).await?;
+        let raw = channel.raw();
+        channel
+            .answer(raw.basic_qos(PREFETCH, BasicQosOptions::default()))
+            .await?;
+        let consuming = raw.basic_consume(
+            queue,
+            "".into(),
+            BasicConsumeOptions::default(),
+            FieldTable::default(),
+        );
+        let mut consumer = channel.answer(consuming).await?;
+        self.link.report("source", None);
+        tracing::info!(
+            event = "source_subscribed",
+            source = NAME,
+            address = self.link.address()
+        );
+        let mut reading = Reading {
+            source: self,
+            channel: &channel,
+            unacknowledged: 0,
+            last: 0,
+        };
+        let ended = reading.until_stop(&mut consumer).await;
+        if matches!(ended, Ok(End::Stopped)) {
+            // Whatever the broker does not get to hear in time it sends to someone else.
+            let _ = tokio::time::timeout(STOP_GRACE, reading.finish(consumer)).await;
+            let _ = tokio::time::timeout(STOP_GRACE, channel.close()).await;
+        }
+        ended
+    }
+}
+
+/// A subscription that is being read.
+struct Reading<'a> {
+    source: &'a Source,
+    channel: &'a LinkChannel,
+    /// Handled since the last acknowledgement.
+    unacknowledged: u32,
+    /// Tag of the last one that was handled.
+    last: u64,
+}
+
+impl Reading<'_> {
+    async fn until_stop(&mut self, consumer: &mut Consumer) -> Result<End, LinkError> {
+        loop {
+            let next = match consumer.next().now_or_never() {
+                Some(next) => next,
+                None => {
+                    self.acknowledge().await?;
+                    tokio::select! {
+                        biased;
+                        () = self.source.context.stop.cancelled() => return Ok(End::Stopped),
+                        next = self.channel.unless_lost(consumer.next()) => next?,
+                    }
+                }
+            };
+            match next {
+                Some(delivery) => self.handle(delivery?).await?,
+                None => {
+                    self.acknowledge().await?;
+                    return Ok(End::Cancelled);
+                }
+            }
+            if self.source.context.stop.is_cancelled() {
+                return Ok(End::Stopped);
+            }
+        }
+    }
+
+    /// Hands over one push, or keeps it as a dead letter.
+    async fn handle(&mut self, delivery: Delivery) -> Result<(), LinkError> {
+        match Push::parse(&delivery.data) {
+            Ok(push) => {
+                // The one place where pushes go on: whatever paces them stands here.
+                self.source
+                    .context
+                    .registry
+                    .publish(&push.subjects, &push.payload);
+                self.source.handled.inc();
+            }
+            Err(error) => {
+                if !self.bury(&delivery, error.to_string()).await {
+                    self.acknowledge().await?;
+                    return self.give_back(delivery.delivery_tag).await;
+                }
+                self.source.malformed.inc();
+            }
+        }
+        self.last = delivery.delivery_tag;
+        self.unacknowledged += 1;
+        if self.unacknowledged >= ACK_EVERY {
+            self.acknowledge().await?;
+        }
+        Ok(())
+    }
+
+    /// Keeps what is no push; says whether it is kept.
+    async fn bury(&self, delivery: &Delivery, reason: String) -> bool {
+        let source = self.source;
+        let raw = Bytes::copy_from_slice(&delivery.data);
+        let letter = DeadLetter::now(reason.clone(), raw, None, NAME);
+        let stored = source.context.dead_letters.store(letter).await;
+        if let Some(suppressed) = source.push_lines.pass() {
+            tracing::warn!(
+                event = "push_malformed",
+                source = NAME,
+                reason,
+                kept = stored.is_ok(),
+                error = stored.as_ref().err().map(tracing::field::display),
+                suppressed,
+            );
+        }
+        stored.is_ok()
+    }
+
+    /// Asks the broker to send a message again, after a pause in which whoever keeps dead letters may come back.
+    async fn give_back(&self, tag: u64) -> Result<(), LinkError> {
+        let stop = &self.source.context.stop;
+        let _ = stop
+            .run_until_cancelled(tokio::time::sleep(STORE_PAUSE))
+            .await;
+        let options = BasicNackOptions {
+            requeue: true,
+            multiple: false,
+        };
+        self.channel
+            .answer(self.channel.raw().basic_nack(tag, options))
+            .await
+    }
+
+    /// Acknowledges all that was handled.
+    async fn acknowledge(&mut self) -> Result<(), LinkError> {
+        if self.unacknowledged == 0 {
+            return Ok(());
+        }
+        self.unacknowledged = 0;
+        let options = BasicAckOptions { multiple: true };
+        self.channel
+            .answer(self.channel.raw().basic_ack(self.last, options))
+            .await
+    }
+
+    /// Cancels the consumer and hands over what had come already; the rest goes back with the channel.
+    async fn finish(&mut self, mut consumer: Consumer) -> Result<(), LinkError> {
+        let cancel = BasicCancelOptions::default();
+        let cancelling = self.channel.raw().basic_cancel(consumer.tag(), cancel);
+        self.channel.answer(cancelling).await?;
+        while let Some(Some(Ok(delivery))) = consumer.next().now_or_never() {
+            self.handle(delivery).await?;
+        }
+        self.acknowledge().await
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -14,7 +14,8 @@ use crate::config::{LogFormat, LoggingConfig};
 /// # Errors
 /// When the level is no filter, or logging was started before.
 pub fn start(config: &LoggingConfig) -> Result<(), crate::svc::BoxError> {
-    let filter = EnvFilter::try_new(&config.level)?;
+    // It logs returned messages with their bodies; what matters of it is told by the links themselves.
+    let filter = EnvFilter::try_new(&config.level)?.add_directive("lapin=off".parse()?);
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_span_events(FmtSpan::NONE)

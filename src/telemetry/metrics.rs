@@ -123,6 +123,10 @@ metrics! {
     sink_full_total: IntCounterVec = "wsgw_sink_full_total" ["on_full"];
     /// Events that finally could not be delivered, by sink and by what became of them: kept (in the dead-letter target) or lost.
     dead_letters_total: IntCounterVec = "wsgw_dead_letters_total" ["sink", "result"];
+    /// Events that `RabbitMQ` returned because no queue is bound for them.
+    broker_returned_total: IntCounter = "wsgw_broker_returned_total";
+    /// Pushes read by a source, by result: handled (handed to the connections of its subjects, if any) or malformed (a dead letter).
+    source_pushes_total: IntCounterVec = "wsgw_source_pushes_total" ["source", "result"];
     /// Pushes queued to connections.
     pushes_queued_total: IntCounter = "wsgw_pushes_queued_total";
     /// Pushes lost, by reason: oldest, newest, overflow, closed.

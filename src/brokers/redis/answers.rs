@@ -43,12 +43,17 @@ pub(super) fn is_lost(error: &RedisError) -> bool {
 /// An error's text as logs may have it: Redis repeats the arguments of a command it does not know.
 pub(super) fn text(code: &str, detail: Option<&str>) -> String {
     let detail = detail.unwrap_or_default();
-    let detail = detail.split("with args beginning with").next().unwrap_or_default();
+    let detail = detail
+        .split("with args beginning with")
+        .next()
+        .unwrap_or_default();
     let hint = match code {
         "MOVED" | "ASK" => " (this is a node of a cluster: add `cluster=1` to the DSN)",
         _ => "",
     };
-    format!("{code} {}{hint}", detail.trim_end_matches([' ', ','])).trim_end().to_owned()
+    format!("{code} {}{hint}", detail.trim_end_matches([' ', ',']))
+        .trim_end()
+        .to_owned()
 }
 
 pub(super) fn refused(error: &ServerError) -> CommandError {
@@ -271,7 +276,9 @@ fn key(command: &Cmd) -> Option<&[u8]> {
             )?;
             argument(streams + 1)
         }
-        b"PING" | b"SCRIPT" | b"TIME" | b"INFO" | b"ROLE" | b"SCAN" | b"CLUSTER" | b"CONFIG" => None,
+        b"PING" | b"SCRIPT" | b"TIME" | b"INFO" | b"ROLE" | b"SCAN" | b"CLUSTER" | b"CONFIG" => {
+            None
+        }
         _ => argument(1),
     }
 }
@@ -304,7 +311,12 @@ mod tests {
             [Err(DISCARDED.into()), Err("NOPERM no".into())]
         );
         assert_eq!(
-            sorted(vec![Value::Okay, queued(), queued(), error("EXECABORT OOM")]),
+            sorted(vec![
+                Value::Okay,
+                queued(),
+                queued(),
+                error("EXECABORT OOM")
+            ]),
             [Err("EXECABORT OOM".into()), Err("EXECABORT OOM".into())]
         );
         let done = Value::Array(vec![Value::Int(1), error("WRONGTYPE bad")]);

@@ -10,15 +10,15 @@ use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
 use redis::io::tcp::TcpSettings;
 use redis::{
-    AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ErrorKind, IntoConnectionInfo as _,
-    RedisConnectionInfo, RedisError, TlsCertificates, TlsMode, Value,
+    AsyncConnectionConfig, Client, ClientTlsConfig, ConnectionAddr, ErrorKind,
+    IntoConnectionInfo as _, RedisConnectionInfo, RedisError, TlsCertificates, TlsMode, Value,
 };
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
+use super::LinkError;
 use super::answers;
 use super::dsn::{Login, Node, RedisDsn, Topology};
-use super::LinkError;
 use crate::brokers::{BrokerConfig, BrokerTlsConfig, DsnError};
 use crate::clock::seconds;
 use crate::config::Secret;
@@ -101,7 +101,9 @@ impl Connector {
             Topology::Sentinel { master, login } => {
                 let node = self.master(master, login).await?;
                 let client = self.client(&node, &self.dsn.login, self.dsn.database);
-                let connection = self.open(&client.map_err(failed)?, response_timeout).await?;
+                let connection = self
+                    .open(&client.map_err(failed)?, response_timeout)
+                    .await?;
                 if let Connection::Single(mut single) = connection.clone() {
                     self.within(expect_primary(&mut single)).await?;
                 }
@@ -148,7 +150,9 @@ impl Connector {
 
     async fn ask(&self, sentinel: &Node, name: &str, login: &Login) -> Result<Node, LinkError> {
         let client = self.client(sentinel, login, 0).map_err(failed)?;
-        let Connection::Single(mut connection) = self.open(&client, Some(self.connect_timeout)).await? else {
+        let Connection::Single(mut connection) =
+            self.open(&client, Some(self.connect_timeout)).await?
+        else {
             return Err(LinkError("no connection".to_owned()));
         };
         let found: Option<(String, u16)> = redis::cmd("SENTINEL")
@@ -305,7 +309,9 @@ fn certificates(config: &BrokerTlsConfig) -> Result<TlsCertificates, DsnError> {
                 .filter(Result::is_ok)
                 .count();
             if count == 0 {
-                return Err(DsnError(format!("`tls.ca_file` {file} holds no certificate")));
+                return Err(DsnError(format!(
+                    "`tls.ca_file` {file} holds no certificate"
+                )));
             }
             Some(pem)
         }

@@ -336,7 +336,10 @@ mod tests {
             parse("unix:///run/redis.sock?db=2").address(),
             "/run/redis.sock"
         );
-        assert_eq!(parse("redis:///run/redis.sock").address(), "/run/redis.sock");
+        assert_eq!(
+            parse("redis:///run/redis.sock").address(),
+            "/run/redis.sock"
+        );
     }
 
     #[test]
@@ -347,8 +350,10 @@ mod tests {
         );
         assert_eq!(ours, theirs);
         assert_eq!(ours.address(), "h1:1,h2:26379");
-        assert!(matches!(&ours.topology, Topology::Sentinel { master, login }
-            if master == "main" && login.password.as_ref().unwrap().reveal() == "s"));
+        assert!(
+            matches!(&ours.topology, Topology::Sentinel { master, login }
+            if master == "main" && login.password.as_ref().unwrap().reveal() == "s")
+        );
         let ours = parse("redis://h1:7000,h2:7001?cluster=1");
         assert!(ours.is_cluster());
         assert_eq!(
@@ -384,7 +389,10 @@ mod tests {
             assert!(error.contains(part), "{dsn}: {error}");
             assert!(!error.contains("hunter"), "{dsn}: {error}");
         }
-        let shown = format!("{:?}", parse("redis://u:hunter2@h?sentinel_master=m&sentinel_password=hunter2"));
+        let shown = format!(
+            "{:?}",
+            parse("redis://u:hunter2@h?sentinel_master=m&sentinel_password=hunter2")
+        );
         assert!(!shown.contains("hunter"), "{shown}");
     }
 }

@@ -10,8 +10,8 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::connect::{self, Connection, Connector};
 use super::NAME;
+use super::connect::{self, Connection, Connector};
 use crate::api::Readiness;
 use crate::telemetry::throttle::Throttle;
 
@@ -159,7 +159,8 @@ async fn watch_over(mut connection: Connection, timeout: Duration) -> String {
         match tokio::time::timeout(timeout, connect::ping(&mut connection)).await {
             Ok(Ok(())) => {}
             // It answers, and tells the commands themselves the same.
-            Ok(Err(reason)) if reason.starts_with("LOADING") || reason.starts_with("MASTERDOWN") => {}
+            Ok(Err(reason))
+                if reason.starts_with("LOADING") || reason.starts_with("MASTERDOWN") => {}
             Ok(Err(reason)) => return reason,
             Err(_) => return format!("no answer for {} s", timeout.as_secs_f64()),
         }

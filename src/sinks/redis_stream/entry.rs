@@ -108,7 +108,10 @@ impl Xadd<'_> {
     /// The command.
     #[must_use]
     pub fn command(&self) -> Cmd {
-        let payload: usize = self.fields().map(|(name, value)| name.len() + value.len()).sum();
+        let payload: usize = self
+            .fields()
+            .map(|(name, value)| name.len() + value.len())
+            .sum();
         let mut command = Cmd::with_capacity(10, self.stream.len() + payload + 48);
         command.arg("XADD").arg(self.stream);
         if let Some(maxlen) = self.maxlen {

@@ -71,7 +71,8 @@ async fn trim(
     partitions: Arc<Mutex<HashSet<String>>>,
     retention_seconds: u64,
 ) {
-    let interval = Duration::from_secs(retention_seconds / 10).clamp(Duration::from_secs(1), LONGEST);
+    let interval =
+        Duration::from_secs(retention_seconds / 10).clamp(Duration::from_secs(1), LONGEST);
     loop {
         tokio::time::sleep(interval).await;
         let oldest = unix_now().saturating_sub(retention_seconds) * 1000;

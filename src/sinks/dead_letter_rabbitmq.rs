@@ -1,0 +1,254 @@
+//! Keeps dead letters in a durable `RabbitMQ` queue, and gives them back.
+//!
+//! Stands behind the deliveries and the sources as a dead-letter target, and behind the replay API as a store. What
+//! an expired or rejected message of the gateway's own queues becomes arrives in the same queue, put there by the
+//! broker.
+//!
+//! # Looking and moving
+//! `RabbitMQ` has no way to look into a queue: [`list`](DeadLetterStore::list) gets messages without acknowledging
+//! them and gives them back, to their old places as far as the broker can, and marked as redelivered. Meanwhile
+//! nobody else sees them, so in one gateway a list and a replay wait for each other. A replay gets one message,
+//! publishes its copy, and acknowledges it once the broker confirmed the copy: when the gateway or the broker ends in
+//! between, a message may be there twice, with one `message_id`, never not at all; and two replays never get the
+//! same message.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use lapin::BasicProperties;
+use lapin::message::Delivery;
+use lapin::options::{BasicAckOptions, BasicGetOptions, BasicNackOptions};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
+
+use super::dead_letter::{DeadLetter, DeadLetterError, DeadLetters, StoreFuture};
+use super::rabbitmq::{PERSISTENT, declare_dead_letters, text};
+use crate::brokers::rabbitmq::{
+    LinkChannel, LinkError, NAME, Outcome, Outgoing, Publisher, RabbitmqLink, Topology,
+    WhenRefused, short,
+};
+use crate::config::{Config, DeadLetterQueueConfig};
+use crate::replay::{DeadLetterStore, ReplayError, StoredLetter};
+
+/// Tries to keep one dead letter: the second after what someone deleted was declared again.
+const TRIES: usize = 2;
+
+/// The queue of dead letters.
+pub struct RabbitmqDeadLetters {
+    publisher: Publisher,
+    exchange: ShortString,
+    queue: ShortString,
+    target_exchange: ShortString,
+    target_routing_key: ShortString,
+    max_batch: usize,
+    /// Held by whoever looks into the queue or moves what is in it.
+    looking: tokio::sync::Mutex<()>,
+}
+
+impl RabbitmqDeadLetters {
+    /// Makes the target of a configuration, on a link.
+    ///
+    /// # Errors
+    /// When a name is longer than AMQP allows.
+    pub fn new(config: &Config, link: Arc<RabbitmqLink>) -> Result<Self, LinkError> {
+        let mut topology = Topology::default();
+        let DeadLetterQueueConfig { exchange, queue } = &config.events.dead_letters.rabbitmq;
+        declare_dead_letters(&mut topology, &config.events.dead_letters.rabbitmq)?;
+        let replay = &config.replay.rabbitmq;
+        let sink = &config.events.rabbitmq;
+        let or = |own: &str, other: &str| short(if own.is_empty() { other } else { own });
+        Ok(Self {
+            publisher: Publisher::new(link, "dead letters", topology, WhenRefused::Fail),
+            exchange: short(exchange)?,
+            queue: short(queue)?,
+            target_exchange: or(&replay.target_exchange, &sink.inbox_exchange)?,
+            target_routing_key: or(&replay.target_routing_key, &sink.inbox_routing_key)?,
+            max_batch: replay.max_batch,
+            looking: tokio::sync::Mutex::default(),
+        })
+    }
+
+    async fn keep(&self, letter: &DeadLetter) -> Result<(), DeadLetterError> {
+        let mut headers = FieldTable::default();
+        headers.insert("reason".into(), text(&letter.reason));
+        headers.insert("sink".into(), text(letter.sink));
+        let failed_at = i64::try_from(letter.failed_at).unwrap_or(i64::MAX);
+        headers.insert("failed_at".into(), AMQPValue::LongLongInt(failed_at));
+        let id = letter
+            .event_id
+            .unwrap_or_else(uuid::Uuid::now_v7)
+            .to_string();
+        if letter.event_id.is_some() {
+            headers.insert("event_id".into(), text(&id));
+        }
+        let properties = BasicProperties::default()
+            .with_content_type("application/json".into())
+            .with_delivery_mode(PERSISTENT)
+            .with_message_id(id.into())
+            .with_timestamp(letter.failed_at)
+            .with_headers(headers);
+        let mut reason = String::new();
+        for _ in 0..TRIES {
+            let message = Outgoing {
+                exchange: self.exchange.clone(),
+                routing_key: self.queue.clone(),
+                body: &letter.raw,
+                properties: properties.clone(),
+            };
+            reason = match self.copy(message).await {
+                Ok(()) => return Ok(()),
+                Err(reason) => reason,
+            };
+        }
+        Err(DeadLetterError::Failed(reason))
+    }
+
+    /// Publishes one message; done means that the broker keeps it in a queue.
+    async fn copy(&self, message: Outgoing<'_>) -> Result<(), String> {
+        let (exchange, key) = (message.exchange.clone(), message.routing_key.clone());
+        let outcomes = self.publisher.publish(&[message]).await;
+        match outcomes.map(|mut outcomes| outcomes.pop()) {
+            Ok(Some(Outcome::Confirmed)) => Ok(()),
+            Ok(Some(Outcome::Returned)) => Err(format!(
+                "unroutable: no queue is bound to the exchange `{exchange}` for the routing key `{key}`"
+            )),
+            Ok(Some(Outcome::Nacked) | None) => {
+                Err("the broker could not keep the message (nack)".to_owned())
+            }
+            Ok(Some(Outcome::Unknown(error))) | Err(error) => Err(error.to_string()),
+        }
+    }
+
+    async fn get(&self, channel: &LinkChannel) -> Result<Option<Delivery>, LinkError> {
+        let getting = channel
+            .raw()
+            .basic_get(self.queue.clone(), BasicGetOptions { no_ack: false });
+        Ok(channel.answer(getting).await?.map(|got| got.delivery))
+    }
+
+    async fn look(&self, limit: usize) -> Result<Vec<StoredLetter>, LinkError> {
+        let _looking = self.looking.lock().await;
+        self.publisher.declare().await?;
+        let channel = self.publisher.link().channel().await?;
+        let mut letters = Vec::new();
+        let mut last = None;
+        while letters.len() < limit
+            && let Some(delivery) = self.get(&channel).await?
+        {
+            last = Some(delivery.delivery_tag);
+            letters.push(stored(&delivery));
+        }
+        if let Some(last) = last {
+            let options = BasicNackOptions {
+                multiple: true,
+                requeue: true,
+            };
+            channel
+                .answer(channel.raw().basic_nack(last, options))
+                .await?;
+        }
+        channel.close().await;
+        Ok(letters)
+    }
+
+    async fn move_back(&self, limit: usize, replayed: &mut usize) -> Result<(), String> {
+        let text = |error: LinkError| error.to_string();
+        let _looking = self.looking.lock().await;
+        self.publisher.declare().await.map_err(text)?;
+        let channel = self.publisher.link().channel().await.map_err(text)?;
+        // Whatever ends this early drops the channel: what was got and not acknowledged goes back.
+        while *replayed < limit.min(self.max_batch)
+            && let Some(delivery) = self.get(&channel).await.map_err(text)?
+        {
+            let mut headers = delivery.properties.headers().clone().unwrap_or_default();
+            headers.insert("replayed".into(), true.into());
+            self.copy(Outgoing {
+                exchange: self.target_exchange.clone(),
+                routing_key: self.target_routing_key.clone(),
+                body: &delivery.data,
+                properties: delivery.properties.clone().with_headers(headers),
+            })
+            .await?;
+            let acknowledging = channel
+                .raw()
+                .basic_ack(delivery.delivery_tag, BasicAckOptions::default());
+            // The copy is safe and counts, whether or not the broker still hears of it.
+            *replayed += 1;
+            channel.answer(acknowledging).await.map_err(text)?;
+        }
+        channel.close().await;
+        Ok(())
+    }
+}
+
+impl DeadLetters for RabbitmqDeadLetters {
+    fn store(&self, letter: DeadLetter) -> StoreFuture<'_> {
+        Box::pin(async move { self.keep(&letter).await })
+    }
+}
+
+impl DeadLetterStore for RabbitmqDeadLetters {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn list(&self, limit: usize) -> BoxFuture<'_, Result<Vec<StoredLetter>, ReplayError>> {
+        Box::pin(async move {
+            self.look(limit).await.map_err(|error| ReplayError {
+                replayed: 0,
+                reason: error.to_string(),
+            })
+        })
+    }
+
+    fn replay(&self, limit: usize) -> BoxFuture<'_, Result<usize, ReplayError>> {
+        Box::pin(async move {
+            let mut replayed = 0;
+            match self.move_back(limit, &mut replayed).await {
+                Ok(()) => Ok(replayed),
+                Err(reason) => Err(ReplayError { replayed, reason }),
+            }
+        })
+    }
+}
+
+impl std::fmt::Debug for RabbitmqDeadLetters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RabbitmqDeadLetters")
+            .field("queue", &self.queue.as_str())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a message tells of itself; one that the broker dead-lettered has headers of the broker's own.
+fn stored(delivery: &Delivery) -> StoredLetter {
+    let properties = &delivery.properties;
+    let header = |name: &str| {
+        let headers = properties.headers().as_ref()?;
+        match headers.inner().get(name)? {
+            AMQPValue::LongString(text) => Some(text.to_string()),
+            AMQPValue::LongLongInt(number) => Some(number.to_string()),
+            AMQPValue::LongInt(number) => Some(number.to_string()),
+            _ => None,
+        }
+    };
+    let by_broker = || {
+        let reason = header("x-first-death-reason")?;
+        Some(match header("x-first-death-queue") {
+            Some(queue) => format!("{reason} in the queue `{queue}`"),
+            None => reason,
+        })
+    };
+    let id = properties.message_id().as_ref().map(ToString::to_string);
+    StoredLetter {
+        store: NAME,
+        event_id: header("event_id").or_else(|| {
+            // A message of the sink itself, whose id is the event's.
+            properties.kind().as_ref().and(id.clone())
+        }),
+        id,
+        sink: header("sink"),
+        reason: header("reason").or_else(by_broker).unwrap_or_default(),
+        failed_at: header("failed_at").and_then(|at| at.parse().ok()),
+        raw: String::from_utf8_lossy(&delivery.data).into_owned(),
+    }
+}
