@@ -328,7 +328,9 @@ impl Review<'_> {
         {
             return;
         }
-        if mode.has_broker() {
+        let configured =
+            !config.events.redis_stream.dsn.is_empty() || !config.events.rabbitmq.dsn.is_empty();
+        if mode.has_broker() && !configured {
             let name = if mode == EventsMode::Both {
                 "both"
             } else {

@@ -5,7 +5,7 @@
 //! - [`gateway`] starts `wsgw run` in a directory of its own and reads its logs.
 //! - [`webhook`] is the backend: an HTTP server that records every request and answers by a script.
 //! - [`client`] speaks WebSocket properly, [`raw`] writes whatever bytes it is told.
-//! - [`redis`] is a real Redis server of a test's own.
+//! - [`redis`] is a real Redis server of a test's own, [`redis_groups`] several that belong together.
 //! - [`tokens`] signs JSON Web Tokens with the keys of `tests/keys`.
 //!
 //! Nothing here sleeps to synchronise: [`eventually`] polls, with a deadline that only a hang reaches.
@@ -32,6 +32,7 @@ pub mod client;
 pub mod gateway;
 pub mod raw;
 pub mod redis;
+pub mod redis_groups;
 pub mod tokens;
 pub mod webhook;
 
@@ -39,6 +40,7 @@ pub use client::{Client, Frame};
 pub use gateway::{API_KEY, Gateway, Setup};
 pub use raw::Raw;
 pub use redis::{Redis, RedisSetup};
+pub use redis_groups::{RedisCluster, RedisSentinel};
 pub use tokens::{now, signed, token};
 pub use webhook::{Received, Reply, Webhook};
 

@@ -9,7 +9,15 @@ use std::time::Duration;
 use redis::{AsyncCommands, FromRedisValue, RedisResult};
 use tempfile::TempDir;
 
-use super::{POLL, within};
+use super::{POLL, Setup, within};
+
+impl Setup {
+    /// Sends the events to a Redis, and to nothing else.
+    pub fn redis(self, dsn: impl AsRef<str>) -> Self {
+        self.env("EVENTS_MODE", "broker")
+            .set("events.redis_stream.dsn", dsn.as_ref())
+    }
+}
 
 /// How a server is to be started.
 #[derive(Default)]
@@ -45,10 +53,17 @@ impl RedisSetup {
 
     /// Chooses a port without starting the server yet.
     pub fn prepare(self) -> Redis {
+        self.line("save \"\"")
+            .line("enable-debug-command yes")
+            .prepare_sentinel()
+    }
+
+    /// The same for a Sentinel, which does not know all settings of a server.
+    pub fn prepare_sentinel(self) -> Redis {
         let directory = tempfile::tempdir().unwrap();
         let port = super::free_port();
         let mut conf = format!(
-            "bind 127.0.0.1\nport {port}\nsave \"\"\ndir {}\nenable-debug-command yes\n",
+            "bind 127.0.0.1\nport {port}\ndir {}\n",
             directory.path().display()
         );
         for line in &self.settings {
@@ -99,27 +114,40 @@ impl Redis {
 
     /// Starts the server, again after [`Redis::kill`], and waits until it answers.
     pub async fn up(&self) {
-        {
-            let mut child = self.child.lock().unwrap();
-            assert!(child.is_none(), "the server runs already");
-            // The server must not outlive a test program that is killed.
-            let started = Command::new("setpriv")
-                .args(["--pdeathsig", "KILL", "redis-server"])
-                .arg(self.directory.path().join("redis.conf"))
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .spawn()
-                .unwrap_or_else(|error| {
-                    panic!("redis-server ({error}): ./scripts/test.sh installs it")
-                });
-            *child = Some(started);
-        }
+        self.spawn(&[]);
+        self.answers().await;
+    }
+
+    fn spawn(&self, arguments: &[&str]) {
+        let mut child = self.child.lock().unwrap();
+        assert!(child.is_none(), "the server runs already");
+        // The server must not outlive a test program that is killed.
+        let started = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "redis-server"])
+            .arg(self.directory.path().join("redis.conf"))
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| {
+                panic!("redis-server ({error}): ./scripts/test.sh installs it")
+            });
+        *child = Some(started);
+    }
+
+    async fn answers(&self) {
         within("Redis to answer", async {
             while self.try_command::<String>("PING", &[]).await.is_err() {
                 tokio::time::sleep(POLL).await;
             }
         })
         .await;
+    }
+
+    /// Starts the server as a Sentinel.
+    pub async fn up_as_sentinel(&self) {
+        self.spawn(&["--sentinel"]);
+        self.answers().await;
     }
 
     /// Kills the server (-9).
