@@ -333,6 +333,29 @@ fn the_hash_follows_secrets_but_never_shows_them() {
 }
 
 #[test]
+fn explain_shows_brokers_but_not_their_passwords() {
+    let mut pairs = CLEAN.to_vec();
+    pairs.extend([
+        (
+            "REDIS_DSN",
+            "rediss://app:hunter2@redis:6379/0?sentinel_password=hunter2",
+        ),
+        ("RABBITMQ_DSN", "amqp://app:hunter2@rabbit/%2f"),
+        ("REPLAY_STRATEGY", "durable"),
+        ("REPLAY_ARCHIVE_DSN", "postgres://app:hunter2@db/events"),
+    ]);
+    let mut out = Vec::new();
+    let overrides = overrides(&[], &pairs);
+    let file = Path::new("pipelines/both.yaml");
+    let code = explain::run_explain(file, &overrides, false, &mut out).expect("printed");
+    let text = String::from_utf8(out).expect("UTF-8");
+    assert_eq!(code, 0, "{text}");
+    assert!(!text.contains("hunter2"), "{text}");
+    let values = text.find("\nvalues:").expect("a list of values");
+    snapshot("explain_both", &text[..values]);
+}
+
+#[test]
 fn explain_shows_everything_but_secrets() {
     let mut out = Vec::new();
     let mut pairs = CLEAN.to_vec();

@@ -10,12 +10,14 @@
     reason = "a test fails by panicking, and reads best in one piece"
 )]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use wsgw::config::{self, LoadError, Loaded, Overrides, Severity};
 use wsgw::stages::StageConfig;
+use wsgw::stages::fan_out::EventsMode;
 
 fn overrides(pairs: &[(&str, &str)]) -> Overrides {
     let env = pairs
@@ -223,6 +225,242 @@ const VARIABLES: &[(&str, &str, &str, &str)] = &[
     ),
 ];
 
+/// Each variable that only the pipelines with brokers have.
+const BROKER_VARIABLES: &[(&str, &str, &str, &str)] = &[
+    ("REDIS_DSN", "redis://r", "/events/redis_stream/dsn", "***"),
+    (
+        "REDIS_DSN",
+        "redis://r",
+        "/transport/redis_stream/dsn",
+        "***",
+    ),
+    ("REDIS_DSN", "redis://r", "/presence/redis/dsn", "***"),
+    ("REDIS_STREAM", "a", "/transport/redis_stream/stream", "a"),
+    (
+        "REDIS_INBOX_STREAM",
+        "a",
+        "/events/redis_stream/inbox_stream",
+        "a",
+    ),
+    (
+        "REDIS_EVENTS_STREAM",
+        "a",
+        "/events/redis_stream/stream",
+        "a",
+    ),
+    (
+        "REDIS_DLQ_STREAM",
+        "a",
+        "/events/dead_letters/redis_stream/stream",
+        "a",
+    ),
+    ("RABBITMQ_DSN", "amqp://r", "/events/rabbitmq/dsn", "***"),
+    ("RABBITMQ_DSN", "amqp://r", "/transport/rabbitmq/dsn", "***"),
+    (
+        "RABBITMQ_EXCHANGE",
+        "a",
+        "/transport/rabbitmq/exchange",
+        "a",
+    ),
+    (
+        "RABBITMQ_ROUTING_KEY",
+        "a",
+        "/transport/rabbitmq/routing_key",
+        "a",
+    ),
+    ("RABBITMQ_QUEUE", "a", "/transport/rabbitmq/queue", "a"),
+    (
+        "RABBITMQ_QUEUE_TTL_MS",
+        "7",
+        "/transport/rabbitmq/queue_ttl_ms",
+        "7",
+    ),
+    (
+        "RABBITMQ_INBOX_EXCHANGE",
+        "a",
+        "/events/rabbitmq/inbox_exchange",
+        "a",
+    ),
+    (
+        "RABBITMQ_INBOX_ROUTING_KEY",
+        "a",
+        "/events/rabbitmq/inbox_routing_key",
+        "a",
+    ),
+    (
+        "RABBITMQ_INBOX_QUEUE",
+        "a",
+        "/events/rabbitmq/inbox_queue",
+        "a",
+    ),
+    (
+        "RABBITMQ_INBOX_QUEUE_TTL_MS",
+        "7",
+        "/events/rabbitmq/inbox_queue_ttl_ms",
+        "7",
+    ),
+    (
+        "RABBITMQ_EVENTS_EXCHANGE",
+        "a",
+        "/events/rabbitmq/exchange",
+        "a",
+    ),
+    (
+        "RABBITMQ_EVENTS_ROUTING_KEY",
+        "a",
+        "/events/rabbitmq/routing_key",
+        "a",
+    ),
+    ("RABBITMQ_EVENTS_QUEUE", "a", "/events/rabbitmq/queue", "a"),
+    (
+        "RABBITMQ_EVENTS_QUEUE_TTL_MS",
+        "7",
+        "/events/rabbitmq/queue_ttl_ms",
+        "7",
+    ),
+    (
+        "RABBITMQ_DLQ_EXCHANGE",
+        "a",
+        "/events/dead_letters/rabbitmq/exchange",
+        "a",
+    ),
+    (
+        "RABBITMQ_DLQ_QUEUE",
+        "a",
+        "/events/dead_letters/rabbitmq/queue",
+        "a",
+    ),
+    (
+        "RABBITMQ_REPLAY_TARGET_EXCHANGE",
+        "a",
+        "/replay/rabbitmq/target_exchange",
+        "a",
+    ),
+    (
+        "RABBITMQ_REPLAY_TARGET_ROUTING_KEY",
+        "a",
+        "/replay/rabbitmq/target_routing_key",
+        "a",
+    ),
+    (
+        "RABBITMQ_REPLAY_MAX_BATCH",
+        "7",
+        "/replay/rabbitmq/max_batch",
+        "7",
+    ),
+    (
+        "PRESENCE_REDIS_DSN",
+        "redis://p",
+        "/presence/redis/dsn",
+        "***",
+    ),
+    (
+        "PRESENCE_REDIS_PREFIX",
+        "a:",
+        "/presence/redis/prefix",
+        "a:",
+    ),
+    ("REPLAY_STRATEGY", "bounded", "/replay/strategy", "bounded"),
+    (
+        "REPLAY_RETENTION_SECONDS",
+        "7",
+        "/replay/retention_seconds",
+        "7",
+    ),
+    ("REPLAY_MAXLEN", "7", "/replay/maxlen", "7"),
+    (
+        "REPLAY_SNAPSHOT_SECONDS",
+        "7",
+        "/replay/snapshot_seconds",
+        "7.0",
+    ),
+    (
+        "REPLAY_ARCHIVE_DSN",
+        "sqlite://a",
+        "/replay/archive/dsn",
+        "***",
+    ),
+    (
+        "REPLAY_API_KEY",
+        "0123456789abcdef",
+        "/replay/api/api_key",
+        "***",
+    ),
+    ("REPLAY_AUDIT_LOG", "0", "/replay/api/audit_log", "false"),
+    (
+        "REPLAY_RATE_LIMIT_STRATEGY",
+        "none",
+        "/replay/api/rate_limit/strategy",
+        "none",
+    ),
+    (
+        "REPLAY_RATE_LIMIT_PER_MINUTE",
+        "7",
+        "/replay/api/rate_limit/per_minute",
+        "7",
+    ),
+    (
+        "REPLAY_RATE_LIMIT_WINDOW_SECONDS",
+        "7",
+        "/replay/api/rate_limit/window_seconds",
+        "7",
+    ),
+    (
+        "REPLAY_RATE_LIMIT_REDIS_DSN",
+        "redis://l",
+        "/replay/api/rate_limit/redis_dsn",
+        "***",
+    ),
+    (
+        "REPLAY_RATE_LIMIT_PREFIX",
+        "a:",
+        "/replay/api/rate_limit/prefix",
+        "a:",
+    ),
+    (
+        "REPLAY_RATE_LIMIT_KEY",
+        "ip",
+        "/replay/api/rate_limit/key",
+        "ip",
+    ),
+    (
+        "REPLAY_IDEMPOTENCY_STRATEGY",
+        "in_memory",
+        "/replay/api/idempotency/strategy",
+        "in_memory",
+    ),
+    (
+        "REPLAY_IDEMPOTENCY_TTL_SECONDS",
+        "7",
+        "/replay/api/idempotency/ttl_seconds",
+        "7",
+    ),
+    (
+        "REPLAY_IDEMPOTENCY_REDIS_DSN",
+        "redis://i",
+        "/replay/api/idempotency/redis_dsn",
+        "***",
+    ),
+    (
+        "REPLAY_IDEMPOTENCY_PREFIX",
+        "a:",
+        "/replay/api/idempotency/prefix",
+        "a:",
+    ),
+    (
+        "REPLAY_IDEMPOTENCY_HEADER",
+        "X-Key",
+        "/replay/api/idempotency/header",
+        "X-Key",
+    ),
+    (
+        "REPLAY_IDEMPOTENCY_PAYLOAD_FIELD",
+        "k",
+        "/replay/api/idempotency/payload_field",
+        "k",
+    ),
+];
+
 fn shown(value: Option<&Value>) -> String {
     value.map_or_else(String::new, |value| {
         value
@@ -249,24 +487,104 @@ fn every_variable_arrives() {
     assert_eq!(core.config.mode, config::Mode::Core);
 }
 
-#[test]
-fn every_variable_of_the_file_is_tested() {
-    let text = fs::read_to_string("pipelines/terminator.yaml").expect("readable");
+/// The variables that a file names, each once.
+fn variables_of(file: &str) -> BTreeSet<String> {
+    let text = fs::read_to_string(file).expect("readable");
     let code = text
         .lines()
         .filter(|line| !line.trim_start().starts_with('#'));
-    let named: Vec<_> = code
-        .flat_map(|line| line.split("${").skip(1))
+    code.flat_map(|line| line.split("${").skip(1))
         .filter_map(|rest| rest.split(":-").next())
-        .collect();
-    let apart = ["WS_MODE", "JWT_PUBLIC_KEY", "JWT_JWKS_URL"];
-    for name in &named {
-        assert!(
-            apart.contains(name) || VARIABLES.iter().any(|row| row.0 == *name),
-            "{name}"
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Variables that have tests of their own.
+const APART: [&str; 3] = ["WS_MODE", "JWT_PUBLIC_KEY", "JWT_JWKS_URL"];
+
+#[test]
+fn every_variable_of_the_terminator_file_is_tested() {
+    let named = variables_of("pipelines/terminator.yaml");
+    let tested = VARIABLES.iter().map(|row| row.0).chain(APART);
+    assert_eq!(named, tested.map(str::to_owned).collect());
+}
+
+#[test]
+fn every_variable_arrives_in_the_pipelines_with_brokers() {
+    for file in ["core", "both", "core-rabbitmq"] {
+        let path = format!("pipelines/{file}.yaml");
+        let named = variables_of(&path);
+        let mut tested = BTreeSet::from(APART.map(str::to_owned));
+        for (name, value, pointer, expected) in VARIABLES.iter().chain(BROKER_VARIABLES) {
+            // Each file has the variables of what it uses.
+            if !named.contains(*name) || file == "core-rabbitmq" && pointer.contains("redis_stream")
+            {
+                assert!(file == "core-rabbitmq", "{path} lacks {name}");
+                continue;
+            }
+            tested.insert((*name).to_owned());
+            let pairs = [KEY, ("RABBITMQ_DSN", "amqp://rabbit"), (name, value)];
+            let loaded = config::load(Path::new(&path), &overrides(&pairs))
+                .unwrap_or_else(|error| panic!("{path} with {name}: {error}"));
+            let json = serde_json::to_value(&loaded.config).expect("JSON");
+            assert_eq!(shown(json.pointer(pointer)), *expected, "{name} in {path}");
+        }
+        assert_eq!(named, tested, "{path}");
+    }
+}
+
+#[test]
+fn the_pipelines_with_brokers_are_clean_and_say_the_defaults() {
+    for (file, mode, brokers) in [
+        (
+            "core",
+            EventsMode::Broker,
+            ["REDIS_DSN", "RABBITMQ_DSN"].as_slice(),
+        ),
+        ("both", EventsMode::Both, &["REDIS_DSN", "RABBITMQ_DSN"]),
+        ("core-rabbitmq", EventsMode::Broker, &["RABBITMQ_DSN"]),
+    ] {
+        let path = format!("pipelines/{file}.yaml");
+        let path = Path::new(&path);
+        for broker in brokers {
+            let dsn = if *broker == "REDIS_DSN" {
+                "redis://redis"
+            } else {
+                "amqp://rabbit"
+            };
+            let mut pairs = CLEAN.to_vec();
+            pairs.push((broker, dsn));
+            let loaded =
+                config::load(path, &overrides(&pairs)).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(
+                loaded.warnings.len(),
+                0,
+                "{file} with {broker}: {:?}",
+                loaded.warnings
+            );
+            assert_eq!(
+                (loaded.config.mode, loaded.config.events_mode()),
+                (config::Mode::Core, mode)
+            );
+        }
+        let Err(LoadError::Invalid(problems)) = config::load(path, &overrides(&CLEAN)) else {
+            panic!("{file} without a broker is taken");
+        };
+        let codes: Vec<_> = problems.iter().map(|problem| problem.code).collect();
+        assert_eq!(codes, ["broker_not_configured"], "{file}");
+
+        let loaded =
+            config::load(path, &overrides(&[KEY, ("EVENTS_MODE", "none")])).expect("valid");
+        let mut expected = config::Config::default();
+        expected.mode = config::Mode::Core;
+        expected.presence.kind = Some(config::PresenceKind::Redis);
+        expected.stages.clone_from(&loaded.config.stages);
+        assert_eq!(
+            serde_json::to_value(&loaded.config).expect("JSON"),
+            serde_json::to_value(&expected).expect("JSON"),
+            "{file}"
         );
     }
-    assert_eq!(named.len(), VARIABLES.len() + apart.len());
 }
 
 #[test]
@@ -338,8 +656,10 @@ fn shipped_pipelines_satisfy_the_published_schema() {
     .expect("JSON");
     let validator = jsonschema::validator_for(&published).expect("a valid schema");
     for file in files("pipelines") {
+        let mut pairs = CLEAN.to_vec();
+        pairs.push(("RABBITMQ_DSN", "amqp://rabbit"));
         let loaded =
-            config::load(&file, &overrides(&CLEAN)).unwrap_or_else(|error| panic!("{error}"));
+            config::load(&file, &overrides(&pairs)).unwrap_or_else(|error| panic!("{error}"));
         let document = serde_json::json!({ "snoke_ws": loaded.config });
         let errors: Vec<_> = validator
             .iter_errors(&document)

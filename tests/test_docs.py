@@ -1,8 +1,8 @@
 """Runs every command of the documentation and checks every block, link and table.
 
 Each page is read top to bottom in a fresh copy of the repository, like a reader who follows it: its commands run
-in one shell session, what it starts in the background keeps running to the page's end. Ports 8000 (the gateway)
-and 8080 (the backend) become free ones; in expected output they, ids, times and the like stand for any.
+in one shell session, what it starts in the background keeps running to the page's end. Ports 8000 and 8001
+(gateways), 8080 (the backend), 6379 (Redis) and 5672 (RabbitMQ) become free ones; in expected output they, ids, times and the like stand for any.
 
 A comment right above a block says what else it is:
 
@@ -47,6 +47,8 @@ PAGES = sorted(
 RUN = [page for page in PAGES if not page.startswith("benches/") and page != "CHANGELOG.md"]
 LANGUAGES = {"sh", "console", "yaml", "json", "text", "rust", "php", "nginx", "ini", "js"}
 GATEWAY_PORT, BACKEND_PORT = "8000", "8080"
+# Those of a second gateway, Redis and RabbitMQ.
+OTHER_PORTS = ["8001", "6379", "5672"]
 WAIT_SECONDS = 20
 
 # Every block that is not run, by page and reason: a new one must be argued here.
@@ -159,7 +161,7 @@ class Reader:
 
     def __init__(self, home: pathlib.Path):
         self.home, self.repository = home, home / "wsgw"
-        self.ports = {GATEWAY_PORT: free_port(), BACKEND_PORT: free_port()}
+        self.ports = {port: free_port() for port in [GATEWAY_PORT, BACKEND_PORT, *OTHER_PORTS]}
         self.background: dict[str, tuple[subprocess.Popen, pathlib.Path]] = {}
         self.copy_repository()
         (home / "env").write_text("")
@@ -206,7 +208,7 @@ class Reader:
         }
 
     def with_ports(self, text: str) -> str:
-        return re.sub(r"\b(8000|8080)\b", lambda match: self.ports[match[1]], text)
+        return re.sub(rf"\b({'|'.join(self.ports)})\b", lambda match: self.ports[match[1]], text)
 
     def without_ports(self, text: str) -> str:
         for documented, actual in self.ports.items():
@@ -508,9 +510,13 @@ def test_the_reasons_are_complete() -> None:
 
 
 def test_the_variables_table_is_complete() -> None:
-    code = "\n".join(re.sub(r"#.*", "", path.read_text()) for path in (ROOT / "pipelines").glob("*.yaml"))
-    actual = set(re.findall(r"\$\{(\w+):-([^}]*)\}", code))
-    documented = {(row[0], "" if row[1] == "empty" else row[1]) for row in table("docs/operations.md", "Variables")}
+    actual: dict[str, set[str]] = {}
+    for path in (ROOT / "pipelines").glob("*.yaml"):
+        code = re.sub(r"#.*", "", path.read_text())
+        # A default that is itself a variable is documented by that one's name.
+        for name, default in re.findall(r"\$\{(\w+):-(?:\$\{)?([^}]*?)(?::-)?\}", code):
+            actual.setdefault(name, set()).add(default or "empty")
+    documented = {row[0]: set(row[1].split(" or ")) for row in table("docs/operations.md", "Variables")}
     assert documented == actual
 
 

@@ -24,6 +24,8 @@ mod replay;
 mod schemas;
 mod wire;
 
+use self::replay::Store;
+
 /// The key of every gateway under test.
 const KEY: &str = "right-key";
 
@@ -73,6 +75,17 @@ impl Api {
             registry,
             metrics,
         }
+    }
+
+    /// Goes on with other replays: from these stores, with settings changed.
+    fn set_replays(&self, change: impl FnOnce(&mut Config), stores: &[&Arc<Store>]) {
+        let mut next = InForce::clone(&self.in_force.load());
+        let mut config = Config::clone(&next.config);
+        change(&mut config);
+        let stores = stores.iter().map(|store| Arc::clone(store) as _).collect();
+        next.replays = replays(&config, &self.metrics, stores);
+        next.config = Arc::new(config);
+        self.in_force.store(Arc::new(next));
     }
 
     /// Goes on with other settings, as after a reload.

@@ -8,7 +8,8 @@ use std::path::Path;
 
 use serde_json::Value as Json;
 
-use crate::config::{self, Config, LoadError, Loaded, Mode, Overrides};
+use crate::config::{self, BufferConfig, Config, LoadError, Loaded, Mode, Overrides, Secret};
+use crate::replay::ReplayStrategy;
 use crate::stages::fan_out::OnFull;
 
 /// Explains the pipeline in `file` to `out` and gives the exit code: 0, or 1 with the problems printed.
@@ -59,6 +60,8 @@ fn explain(name: &str, loaded: &Loaded, out: &mut dyn Write) -> io::Result<()> {
     }
     writeln!(out, "\nsinks:")?;
     sinks(config, out)?;
+    writeln!(out, "\npushes come from:")?;
+    sources(config, out)?;
     writeln!(out, "\nvalues:")?;
     let settings = loaded.origins.settings();
     let rows: Vec<_> = settings
@@ -85,24 +88,132 @@ fn explain(name: &str, loaded: &Loaded, out: &mut dyn Write) -> io::Result<()> {
 fn sinks(config: &Config, out: &mut dyn Write) -> io::Result<()> {
     let to_webhook = config.events_mode().has_webhook() && !config.events.webhook.url.is_empty();
     let to_stdout = config.events.stdout.enabled;
+    let to_broker = |dsn: &Secret| config.events_mode().has_broker() && !dsn.is_empty();
+    let (redis, rabbitmq) = (&config.events.redis_stream, &config.events.rabbitmq);
+    let durable = config.replay.strategy == ReplayStrategy::Durable;
     if to_webhook {
         webhook(config, out)?;
+    }
+    if to_broker(&redis.dsn) {
+        writeln!(
+            out,
+            "  redis: {}, streams {} and {}",
+            place(&redis.dsn),
+            redis.inbox_stream,
+            redis.stream
+        )?;
+        broker(config, &redis.buffer, out)?;
+    }
+    if to_broker(&rabbitmq.dsn) {
+        writeln!(
+            out,
+            "  rabbitmq: {}, exchanges {} and {}, confirmed",
+            place(&rabbitmq.dsn),
+            rabbitmq.inbox_exchange,
+            rabbitmq.exchange
+        )?;
+        broker(config, &rabbitmq.buffer, out)?;
+    }
+    if durable {
+        let archive = &config.replay.archive;
+        let buffer = &archive.buffer;
+        writeln!(
+            out,
+            "  archive: {}\n    buffer: {} events, {} bytes; full: the event is not archived, and counted",
+            without_password(archive.address()),
+            buffer.max_events,
+            buffer.max_bytes
+        )?;
     }
     if to_stdout {
         writeln!(out, "  stdout: one JSON line an event")?;
     }
-    if !to_webhook && !to_stdout {
+    if !to_webhook && !to_stdout && !durable && !to_broker(&redis.dsn) && !to_broker(&rabbitmq.dsn)
+    {
         writeln!(out, "  none: events go nowhere")?;
     }
-    let file = &config.events.dead_letters.file;
-    if file.path.is_empty() {
-        writeln!(out, "  dead letters: only counted and logged")
-    } else {
+    dead_letters(config, out)
+}
+
+fn broker(config: &Config, buffer: &BufferConfig, out: &mut dyn Write) -> io::Result<()> {
+    writeln!(
+        out,
+        "    tries: until the gateway stops\n    buffer: {} events, {} bytes; full: {}",
+        buffer.max_events,
+        buffer.max_bytes,
+        when_full(config)
+    )
+}
+
+fn dead_letters(config: &Config, out: &mut dyn Write) -> io::Result<()> {
+    let targets = &config.events.dead_letters;
+    let mut named = Vec::new();
+    if !config.redis_dsn().is_empty() {
+        named.push(format!("Redis stream {}", targets.redis_stream.stream));
+    }
+    if !config.rabbitmq_dsn().is_empty() {
+        named.push(format!("RabbitMQ queue {}", targets.rabbitmq.queue));
+    }
+    let file = &targets.file;
+    if !file.path.is_empty() {
+        named.push(format!(
+            "{}, {} files of {} bytes kept",
+            file.path, file.max_files, file.max_bytes
+        ));
+    }
+    if named.is_empty() {
+        named.push("only counted and logged".to_owned());
+    }
+    writeln!(out, "  dead letters: {}", named.join(", else "))
+}
+
+fn sources(config: &Config, out: &mut dyn Write) -> io::Result<()> {
+    let (redis, rabbitmq) = (&config.transport.redis_stream, &config.transport.rabbitmq);
+    writeln!(out, "  http: POST /internal/publish")?;
+    if !redis.dsn.is_empty() {
+        let from = match config.replay.strategy {
+            ReplayStrategy::None => "from its end on",
+            ReplayStrategy::Bounded | ReplayStrategy::Durable => "from where this gateway stopped",
+        };
         writeln!(
             out,
-            "  dead letters: {}, {} files of {} bytes kept",
-            file.path, file.max_files, file.max_bytes
-        )
+            "  redis: {}, stream {}, {from}",
+            place(&redis.dsn),
+            redis.stream
+        )?;
+    }
+    if !rabbitmq.dsn.is_empty() {
+        let queue = match rabbitmq.queue.as_str() {
+            "" => "a queue of this gateway's own".to_owned(),
+            queue => format!("the shared queue {queue}"),
+        };
+        writeln!(
+            out,
+            "  rabbitmq: {}, exchange {}, {queue}",
+            place(&rabbitmq.dsn),
+            rabbitmq.exchange
+        )?;
+    }
+    Ok(())
+}
+
+/// Where a DSN leads, without what may be secret.
+fn place(dsn: &Secret) -> Cow<'_, str> {
+    let dsn = dsn.reveal();
+    let end = dsn.find(['?', '#']).unwrap_or(dsn.len());
+    if dsn[..end].contains("://") {
+        without_password(&dsn[..end])
+    } else {
+        Cow::Borrowed("(as configured)")
+    }
+}
+
+fn when_full(config: &Config) -> &'static str {
+    let on_full = config.fan_out().map(|fan_out| fan_out.on_full);
+    match on_full.unwrap_or_default() {
+        OnFull::Wait => "the client's reads pause",
+        OnFull::Reject => "the client is answered overloaded",
+        OnFull::Close => "the connection is closed with 1013",
     }
 }
 
@@ -112,12 +223,6 @@ fn webhook(config: &Config, out: &mut dyn Write) -> io::Result<()> {
         "unsigned"
     } else {
         "signed"
-    };
-    let on_full = config.fan_out().map(|fan_out| fan_out.on_full);
-    let full = match on_full.unwrap_or_default() {
-        OnFull::Wait => "the client's reads pause",
-        OnFull::Reject => "the client is answered overloaded",
-        OnFull::Close => "the connection is closed with 1013",
     };
     writeln!(
         out,
@@ -134,8 +239,11 @@ fn webhook(config: &Config, out: &mut dyn Write) -> io::Result<()> {
     )?;
     writeln!(
         out,
-        "    buffer: {} events, {} bytes, {} requests at once; full: {full}",
-        webhook.buffer.max_events, webhook.buffer.max_bytes, webhook.concurrency
+        "    buffer: {} events, {} bytes, {} requests at once; full: {}",
+        webhook.buffer.max_events,
+        webhook.buffer.max_bytes,
+        webhook.concurrency,
+        when_full(config)
     )
 }
 

@@ -2,10 +2,14 @@
 //!
 //! `docs/diagnostics.md` is generated from it, and every problem takes its severity from it.
 
-use std::fmt::Write as _;
-
 use super::diagnostic::Severity;
 use Severity::{Error, Warning};
+
+mod page;
+#[cfg(test)]
+mod tests;
+
+pub use page::render;
 
 /// A row of the table of codes.
 #[derive(Debug)]
@@ -344,6 +348,30 @@ pub const TABLE: &[Code] = &[
         "Choose a name of its own, such as `trace_id`.",
     ),
     code(
+        "bad_dsn",
+        Error,
+        "The value is not the address of a broker or database that the gateway can connect to.",
+        "Write it like `redis://user:password@host:6379/0`, `amqp://user:password@host:5672/vhost`, `sqlite://file.db` or `postgres://user:password@host/database`.",
+    ),
+    code(
+        "replay_without_redis",
+        Error,
+        "Replay calls are to be counted or remembered in Redis, and no Redis is configured.",
+        "Set the `redis_dsn` beside it, or `strategy: in_memory`.",
+    ),
+    code(
+        "several_gateways_one_file",
+        Warning,
+        "Events go to brokers, as several gateways share them, and the archive is a file that only one gateway can write.",
+        "Name a PostgreSQL database in `replay.archive.dsn` once there is more than one gateway.",
+    ),
+    code(
+        "ttl_without_queue",
+        Warning,
+        "A queue's TTL is set and the queue is not named: the gateway declares none, so that nothing has that TTL.",
+        "Name the queue beside it, or remove the TTL.",
+    ),
+    code(
         "symfony_no_root",
         Error,
         "The file given by `--symfony` has no settings of the bundle at its top level.",
@@ -358,8 +386,8 @@ pub const TABLE: &[Code] = &[
     code(
         "symfony_transport",
         Error,
-        "The bundle pushes to a broker that the gateway does not read from: it takes pushes only by HTTP.",
-        "Set the bundle's `transport.type` to `http`.",
+        "The bundle pushes to a broker that the gateway does not read from.",
+        "Configure that broker in the gateway's `transport`, or set the bundle's `transport.type` to `http`.",
     ),
     code(
         "symfony_publish_path",
@@ -398,6 +426,24 @@ pub const TABLE: &[Code] = &[
         "Give both the same `events.webhook.secret`, for instance by SYMFONY_WEBHOOK_SECRET.",
     ),
     code(
+        "symfony_stream",
+        Error,
+        "The two sides name different Redis streams, so that what one writes the other never reads.",
+        "Give both the same stream.",
+    ),
+    code(
+        "symfony_exchange",
+        Error,
+        "The two sides name different RabbitMQ exchanges, queues or routing keys, so that what one publishes the other never gets.",
+        "Give both the same.",
+    ),
+    code(
+        "symfony_presence",
+        Error,
+        "The bundle reads presence where the gateway does not write it.",
+        "Let both sides keep presence in the same store, under the same prefix.",
+    ),
+    code(
         "symfony_user_prefix",
         Error,
         "The two sides make a user's subject with different prefixes, so that pushes to users reach nobody.",
@@ -418,70 +464,4 @@ pub fn severity(name: &str) -> Severity {
         .iter()
         .find(|code| code.name == name)
         .map_or(Error, |code| code.severity)
-}
-
-/// Renders the table as `docs/diagnostics.md`.
-#[must_use]
-pub fn render() -> String {
-    let mut page = String::from(
-        "# Diagnostics\n\n<!-- Generated from src/config/codes.rs; refresh with `UPDATE_DOCS=1 cargo test --test config`. -->\n\n\
-         `wsgw check` prints every problem of a pipeline file at once, with its place, its code and mostly a hint. \
-         Errors keep a file from being used; warnings do not, unless `--deny-warnings` says so. A code never \
-         changes its meaning, so that scripts can rely on it.\n\n\
-         | code | severity | means | do |\n|---|---|---|---|\n",
-    );
-    for code in TABLE {
-        let _ = writeln!(
-            page,
-            "| `{}` | {} | {} | {} |",
-            code.name, code.severity, code.meaning, code.action
-        );
-    }
-    page.push_str(SYMFONY);
-    page
-}
-
-/// What the page says about `check --symfony`.
-const SYMFONY: &str = "\n## Comparing with the Symfony bundle\n\n\
-    `wsgw check --symfony config/packages/snoke_ws.yaml pipelines/terminator.yaml` also compares each pipeline \
-    file with the bundle's; the codes that begin with `symfony_` come from there, with places in the bundle's file.\n\n\
-    - Only the top-level `snoke_ws` is compared. Sections below `when@prod` and the like are not.\n\
-    - `%env(NAME)%` is taken from the environment of `check`, also with the processors `string`, `trim`, `bool`, \
-    `int` and `default`. A variable that is unset there, another processor or a `%parameter%` makes a value \
-    unknown, and what is unknown is not compared. Symfony's `.env` files are not read.\n\
-    - The transport's settings are compared where `transport.type` is `http`, the webhook's where `events.type` is \
-    `webhook`. A missing secret or API key counts as empty; any other missing key is not compared.\n\
-    - Keys that the gateway has nothing to do with are Symfony's business.\n";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn codes_are_unique_snake_case_and_explained() {
-        for (index, code) in TABLE.iter().enumerate() {
-            assert!(
-                code.name
-                    .chars()
-                    .all(|c| c.is_ascii_lowercase() || c == '_'),
-                "{}",
-                code.name
-            );
-            assert!(
-                TABLE[..index].iter().all(|other| other.name != code.name),
-                "{} is listed twice",
-                code.name
-            );
-            assert!(
-                code.meaning.ends_with('.') && code.action.ends_with('.'),
-                "{}",
-                code.name
-            );
-            assert!(
-                !code.meaning.contains('|') && !code.action.contains('|'),
-                "{}",
-                code.name
-            );
-        }
-    }
 }

@@ -15,6 +15,7 @@ use crate::stages::fan_out::EventsMode;
 use crate::stages::ordering_key::{OrderingStrategy, PartitionMode};
 
 mod addresses;
+mod brokers;
 mod secrets;
 
 /// Reports everything about `config` that cannot work or surprises.
@@ -36,6 +37,7 @@ pub(super) fn check(
     review.stages();
     review.events();
     addresses::check(&mut review);
+    brokers::check(&mut review);
     secrets::check(&mut review);
     review.tracing();
     review.logging();
@@ -328,9 +330,14 @@ impl Review<'_> {
         {
             return;
         }
-        let configured =
-            !config.events.redis_stream.dsn.is_empty() || !config.events.rabbitmq.dsn.is_empty();
-        if mode.has_broker() && !configured {
+        let brokers = [
+            ("events.redis_stream.dsn", &config.events.redis_stream.dsn),
+            ("events.rabbitmq.dsn", &config.events.rabbitmq.dsn),
+        ];
+        let any_poisoned = brokers
+            .iter()
+            .any(|(key, _)| self.is_poisoned(&KeyPath::setting(key)));
+        if mode.has_broker() && !any_poisoned && brokers.iter().all(|(_, dsn)| dsn.is_empty()) {
             let name = if mode == EventsMode::Both {
                 "both"
             } else {
@@ -339,8 +346,8 @@ impl Review<'_> {
             self.say(
                 "broker_not_configured",
                 path,
-                format!("events mode `{name}`{implied} needs a broker, and none is configured"),
-                "set `events_mode` to `webhook`, or configure a broker",
+                format!("events mode `{name}`{implied} needs a broker, and `events.redis_stream.dsn` and `events.rabbitmq.dsn` are empty"),
+                "set one of them, in the shipped files by REDIS_DSN or RABBITMQ_DSN, or `events_mode: webhook`",
             );
         }
         let webhook = &config.events.webhook;
@@ -353,7 +360,12 @@ impl Review<'_> {
                 } else {
                     self.setting("stages.fan_out")
                 };
-                self.say_at("no_sink", &place, format!("events go nowhere: events mode `webhook`{implied} is selected and `events.webhook.url` is empty"), "set the URL, in the shipped files by SYMFONY_WEBHOOK_URL, or `events_mode: none` if that is meant");
+                let (nowhere, name) = if mode == EventsMode::Both {
+                    ("no event goes to the webhook", "both")
+                } else {
+                    ("events go nowhere", "webhook")
+                };
+                self.say_at("no_sink", &place, format!("{nowhere}: events mode `{name}`{implied} is selected and `events.webhook.url` is empty"), "set the URL, in the shipped files by SYMFONY_WEBHOOK_URL, or `events_mode: none` if that is meant");
             }
             if !webhook.url.is_empty() && webhook.secret.is_empty() {
                 self.say("webhook_unsigned", "events.webhook.secret", "the webhook has no secret: the backend cannot tell real events from forged ones", "set it, in the shipped files by SYMFONY_WEBHOOK_SECRET");

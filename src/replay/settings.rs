@@ -88,7 +88,7 @@ impl Default for ReplayApiConfig {
 pub struct ReplayRateLimitConfig {
     /// Where calls are counted.
     pub strategy: CountStrategy,
-    /// Calls in one window at most.
+    /// Calls in one window at most; 0: no limit.
     pub per_minute: u32,
     /// Seconds of the window.
     #[schemars(range(min = 1, max = 86400))]
@@ -217,7 +217,7 @@ impl Default for RabbitmqReplayConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ArchiveConfig {
-    /// `sqlite://path/to/file.db` for one gateway, or `postgres://user:password@host/database` for several.
+    /// `sqlite://path/to/file.db` for one gateway, or `postgres://user:password@host/database` for several; empty: `sqlite://wsgw-archive.db`.
     pub dsn: Secret,
     /// Events that one call replays at most.
     #[schemars(range(min = 1, max = 1_000_000))]
@@ -229,9 +229,20 @@ pub struct ArchiveConfig {
 impl Default for ArchiveConfig {
     fn default() -> Self {
         Self {
-            dsn: Secret::from("sqlite://wsgw-archive.db".to_owned()),
+            dsn: Secret::default(),
             max_batch: 10_000,
             buffer: BufferConfig::default(),
+        }
+    }
+}
+
+impl ArchiveConfig {
+    /// The database's address, the default one where none is configured.
+    #[must_use]
+    pub fn address(&self) -> &str {
+        match self.dsn.reveal() {
+            "" => "sqlite://wsgw-archive.db",
+            dsn => dsn,
         }
     }
 }

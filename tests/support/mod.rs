@@ -6,6 +6,7 @@
 //! - [`webhook`] is the backend: an HTTP server that records every request and answers by a script.
 //! - [`client`] speaks WebSocket properly, [`raw`] writes whatever bytes it is told.
 //! - [`redis`] is a real Redis server of a test's own, [`redis_groups`] several that belong together.
+//! - [`rabbitmq`] is a real RabbitMQ of a test program's own.
 //! - [`tokens`] signs JSON Web Tokens with the keys of `tests/keys`.
 //!
 //! Nothing here sleeps to synchronise: [`eventually`] polls, with a deadline that only a hang reaches.
@@ -30,6 +31,7 @@ use std::time::{Duration, Instant};
 
 pub mod client;
 pub mod gateway;
+pub mod rabbitmq;
 pub mod raw;
 pub mod redis;
 pub mod redis_groups;
@@ -38,6 +40,7 @@ pub mod webhook;
 
 pub use client::{Client, Frame};
 pub use gateway::{API_KEY, Gateway, Setup};
+pub use rabbitmq::{Broker, BrokerSetup};
 pub use raw::Raw;
 pub use redis::{Redis, RedisSetup};
 pub use redis_groups::{RedisCluster, RedisSentinel};

@@ -16,27 +16,73 @@ pub(super) fn check(comparison: &mut Comparison<'_>) {
     base_url(comparison);
 }
 
-/// Names the medium of a type that is not HTTP, if it is one the bundle has.
-fn broker(kind: &str) -> Option<&'static str> {
-    match kind {
-        "redis_stream" => Some("a Redis stream"),
-        "rabbitmq" => Some("RabbitMQ"),
-        _ => None,
+/// A broker that the bundle can push to or hear events from.
+struct Broker {
+    /// The bundle's name of the type.
+    kind: &'static str,
+    /// What people call it.
+    medium: &'static str,
+    /// The gateway's setting that makes it read pushes there.
+    source: &'static str,
+    /// The gateway's setting that makes it send events there.
+    sink: &'static str,
+}
+
+const BROKERS: [Broker; 2] = [
+    Broker {
+        kind: "redis_stream",
+        medium: "a Redis stream",
+        source: "transport.redis_stream.dsn",
+        sink: "events.redis_stream.dsn",
+    },
+    Broker {
+        kind: "rabbitmq",
+        medium: "RabbitMQ",
+        source: "transport.rabbitmq.dsn",
+        sink: "events.rabbitmq.dsn",
+    },
+];
+
+/// Finds the broker of a type, if it is one.
+fn broker(kind: &str) -> Option<&'static Broker> {
+    BROKERS.iter().find(|broker| broker.kind == kind)
+}
+
+/// Tells whether the gateway reads pushes from the broker of a type.
+pub(super) fn reads_pushes(config: &Config, kind: &str) -> bool {
+    !match kind {
+        "redis_stream" => &config.transport.redis_stream.dsn,
+        _ => &config.transport.rabbitmq.dsn,
     }
+    .is_empty()
+}
+
+/// Tells whether the gateway sends its events to the broker of a type.
+pub(super) fn sends_events(config: &Config, kind: &str) -> bool {
+    config.events_mode().has_broker()
+        && !match kind {
+            "redis_stream" => &config.events.redis_stream.dsn,
+            _ => &config.events.rabbitmq.dsn,
+        }
+        .is_empty()
 }
 
 fn transport(comparison: &mut Comparison<'_>) {
     const KEY: &str = "transport.type";
     let reading = comparison.read(KEY);
     let Some(kind) = reading.text() else { return };
-    // A gateway that reads pushes from brokers compares their streams and exchanges here instead.
-    let Some(medium) = broker(kind) else { return };
+    let Some(broker) = broker(kind) else { return };
+    if reads_pushes(&comparison.gateway.config, kind) {
+        return;
+    }
     let message = format!(
-        "`{KEY}` is `{kind}`{}: the bundle pushes to {medium}, and the gateway takes pushes only by HTTP",
-        reading.provenance()
+        "`{KEY}` is `{kind}`{}: the bundle pushes to {}, and the gateway reads no pushes there",
+        reading.provenance(),
+        broker.medium
     );
     let hint = format!(
-        "set it to `http`, and `transport.http.base_url` to the gateway's address; the gateway's is {}",
+        "set the gateway's {}, or `{KEY}: http` and `transport.http.base_url` to the gateway's address, {}",
+        comparison.place(broker.source),
         comparison.place(api_listener(&comparison.gateway.config))
     );
     comparison.say("symfony_transport", KEY, message, hint);
@@ -89,20 +135,30 @@ fn events(comparison: &mut Comparison<'_>) {
             format!("{is}, and the gateway sends webhooks: nothing takes them"),
             selects,
         ),
-        (kind, _) if !mode.has_broker() => {
-            let Some(medium) = broker(kind) else { return };
-            let what = if sends {
-                "sends its events by webhook"
+        (kind, _) => {
+            let Some(broker) = broker(kind) else { return };
+            if sends_events(config, kind) {
+                return;
+            }
+            let what = match (mode.has_broker(), sends) {
+                (true, _) => "sends them elsewhere",
+                (false, true) => "sends its events by webhook",
+                (false, false) => "sends no events",
+            };
+            let key = if mode.has_broker() {
+                broker.sink
             } else {
-                "sends no events"
+                selects
             };
             (
                 TYPE,
-                format!("{is}: the bundle reads events from {medium}, and the gateway {what}"),
-                selects,
+                format!(
+                    "{is}: the bundle reads events from {}, and the gateway {what}",
+                    broker.medium
+                ),
+                key,
             )
         }
-        _ => return,
     };
     let hint = format!(
         "let both sides agree; the gateway's is {}",

@@ -3,7 +3,7 @@
 //! Stands between the two files' values and the diagnostics: each row reads both sides.
 
 use super::{Comparison, Reading, kinds, quoted};
-use crate::config::{Config, Mode};
+use crate::config::{Config, Mode, PresenceKind, PresenceStrategy};
 
 /// One pair of keys.
 struct Row {
@@ -31,6 +31,12 @@ enum When {
     Webhooks,
     /// The bundle traces.
     Tracing,
+    /// The bundle pushes to the broker of this type and the gateway reads there.
+    PushesBy(&'static str),
+    /// The bundle reads events from the broker of this type and the gateway sends there.
+    EventsBy(&'static str),
+    /// Both sides keep presence in Redis.
+    RedisPresence,
 }
 
 /// What agreeing means, and what follows from a difference.
@@ -114,6 +120,72 @@ const TABLE: &[Row] = &[
         },
     },
     Row {
+        symfony: "transport.redis_stream.stream",
+        gateway: Some("transport.redis_stream.stream"),
+        code: "symfony_stream",
+        when: When::PushesBy("redis_stream"),
+        value: |config| Some(config.transport.redis_stream.stream.clone()),
+        how: How::Same("no push is ever read"),
+    },
+    Row {
+        symfony: "transport.rabbitmq.exchange",
+        gateway: Some("transport.rabbitmq.exchange"),
+        code: "symfony_exchange",
+        when: When::PushesBy("rabbitmq"),
+        value: |config| Some(config.transport.rabbitmq.exchange.clone()),
+        how: How::Same("no push ever arrives"),
+    },
+    Row {
+        symfony: "transport.rabbitmq.routing_key",
+        gateway: Some("transport.rabbitmq.routing_key"),
+        code: "symfony_exchange",
+        when: When::PushesBy("rabbitmq"),
+        value: |config| Some(config.transport.rabbitmq.routing_key.clone()),
+        how: How::Same("no push ever arrives"),
+    },
+    Row {
+        symfony: "events.redis_stream.stream",
+        gateway: Some("events.redis_stream.stream"),
+        code: "symfony_stream",
+        when: When::EventsBy("redis_stream"),
+        value: |config| Some(config.events.redis_stream.stream.clone()),
+        how: How::Same("the bundle reads a stream that stays empty"),
+    },
+    Row {
+        symfony: "events.rabbitmq.exchange",
+        gateway: Some("events.rabbitmq.exchange"),
+        code: "symfony_exchange",
+        when: When::EventsBy("rabbitmq"),
+        value: |config| Some(config.events.rabbitmq.exchange.clone()),
+        how: How::Same("the bundle hears nothing"),
+    },
+    Row {
+        symfony: "events.rabbitmq.routing_key",
+        gateway: Some("events.rabbitmq.routing_key"),
+        code: "symfony_exchange",
+        when: When::EventsBy("rabbitmq"),
+        value: |config| Some(config.events.rabbitmq.routing_key.clone()),
+        how: How::Same("the bundle hears nothing"),
+    },
+    Row {
+        symfony: "events.rabbitmq.queue",
+        gateway: Some("events.rabbitmq.queue"),
+        code: "symfony_exchange",
+        when: When::EventsBy("rabbitmq"),
+        value: |config| {
+            Some(config.events.rabbitmq.queue.clone()).filter(|queue| !queue.is_empty())
+        },
+        how: How::Same("the bundle reads another queue than the one the gateway declares"),
+    },
+    Row {
+        symfony: "presence.redis.prefix",
+        gateway: Some("presence.redis.prefix"),
+        code: "symfony_presence",
+        when: When::RedisPresence,
+        value: |config| Some(config.presence.redis.prefix.clone()),
+        how: How::Same("the bundle finds nobody online"),
+    },
+    Row {
         symfony: "tracing.trace_id_field",
         gateway: Some("tracing.trace_id_field"),
         code: "symfony_trace_field",
@@ -149,6 +221,21 @@ impl When {
                 kinds::sends_webhooks(&comparison.gateway.config)
                     && comparison.is("events.type", "webhook")
                     && comparison.read("events.webhook.enabled").switch(true) == Some(true)
+            }
+            Self::PushesBy(kind) => {
+                comparison.is("transport.type", kind)
+                    && kinds::reads_pushes(&comparison.gateway.config, kind)
+            }
+            Self::EventsBy(kind) => {
+                comparison.is("events.type", kind)
+                    && kinds::sends_events(&comparison.gateway.config, kind)
+            }
+            Self::RedisPresence => {
+                let presence = &comparison.gateway.config.presence;
+                comparison.is("presence.type", "redis")
+                    && presence.kind == Some(PresenceKind::Redis)
+                    && presence.strategy != PresenceStrategy::None
+                    && !presence.redis.dsn.is_empty()
             }
             Self::Tracing => comparison.read("tracing.enabled").switch(true) == Some(true),
         }

@@ -14,6 +14,37 @@ enum Seen {
     Ended(Name),
 }
 
+/// Some events of a batch fail, some are not tried; gives also those that count as delivered, which are the tried
+/// ones up to their lane's first failure.
+fn scattered_failure(batch: &Batch, dice: &mut StdRng) -> (Vec<usize>, DeliveryError) {
+    let tried = dice.random_range(1..=batch.len());
+    let failed: Vec<usize> = (0..tried).filter(|_| dice.random_bool(0.3)).collect();
+    let lane = |event: &Event| match &event.ordering_key {
+        Some(key) => (Some(Arc::clone(key)), None),
+        None => (None, Some(event.connection_id)),
+    };
+    // The last one counts, so that going backwards leaves each lane's first.
+    let first_failure: HashMap<_, usize> = failed
+        .iter()
+        .rev()
+        .map(|index| (lane(&batch[*index]), *index))
+        .collect();
+    let delivered = (0..tried)
+        .filter(|index| {
+            first_failure
+                .get(&lane(&batch[*index]))
+                .is_none_or(|first| index < first)
+        })
+        .collect();
+    let failures = failed.into_iter().map(|index| crate::sinks::Failure {
+        index,
+        reason: "HTTP 503".into(),
+        retry: Retry::Backoff,
+    });
+    let failed = failures.collect();
+    (delivered, DeliveryError { failed, tried })
+}
+
 #[expect(
     clippy::too_many_lines,
     clippy::similar_names,
@@ -37,31 +68,32 @@ async fn play(seed: u64) {
             async move {
                 assert!(batch.len() <= max_batch);
                 assert!(under_way.fetch_add(1, Ordering::SeqCst) < concurrency);
-                let (pause, fate, ended) = {
+                let (pause, fate, ended, scattered) = {
                     let mut dice = random.lock();
                     let fate: f64 = dice.random();
-                    (
-                        dice.random_range(0..50),
-                        fate,
-                        dice.random_range(0..batch.len()),
-                    )
+                    let ended = dice.random_range(0..batch.len());
+                    let scattered = scattered_failure(&batch, &mut dice);
+                    (dice.random_range(0..50), fate, ended, scattered)
                 };
                 for event in batch.iter() {
                     seen.lock().push(Seen::Started(name(event)));
                 }
                 tokio::time::sleep(Duration::from_millis(pause)).await;
                 under_way.fetch_sub(1, Ordering::SeqCst);
-                let (ended, result) = if fate >= failing {
-                    (batch.len(), Ok(()))
+                let all = (0..batch.len()).collect();
+                let (ended, result): (Vec<usize>, _) = if fate >= failing {
+                    (all, Ok(()))
                 } else if fate < failing / 8.0 {
-                    (0, None.expect("a panic that the delivery must survive"))
+                    (all, None.expect("a panic that the delivery must survive"))
                 } else if fate < failing / 4.0 {
-                    (ended + 1, Err(error(ended, Retry::Never)))
+                    ((0..=ended).collect(), Err(error(ended, Retry::Never)))
+                } else if fate < failing / 2.0 {
+                    ((0..ended).collect(), Err(error(ended, Retry::Backoff)))
                 } else {
-                    (ended, Err(error(ended, Retry::Backoff)))
+                    (scattered.0, Err(scattered.1))
                 };
-                for event in &batch[..ended] {
-                    seen.lock().push(Seen::Ended(name(event)));
+                for index in ended {
+                    seen.lock().push(Seen::Ended(name(&batch[index])));
                 }
                 result
             }
