@@ -87,6 +87,9 @@ pub trait DeadLetterStore: Send + Sync {
 pub struct Replayed {
     /// How many letters or events were moved.
     pub replayed: usize,
+    /// How many the target would not take, where that does not end the replay.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub refused: usize,
     /// Where the next call goes on, for what is not used up by being replayed and has more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_cursor: Option<String>,
@@ -96,7 +99,31 @@ impl From<usize> for Replayed {
     fn from(replayed: usize) -> Self {
         Self {
             replayed,
-            next_cursor: None,
+            ..Self::default()
+        }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
+/// A replay that ended early.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct EndedEarly {
+    /// What it had come to.
+    pub came: Replayed,
+    /// What went wrong; never a password or a payload.
+    pub reason: String,
+}
+
+impl From<ReplayError> for EndedEarly {
+    fn from(error: ReplayError) -> Self {
+        Self {
+            came: error.replayed.into(),
+            reason: error.reason,
         }
     }
 }

@@ -10,6 +10,8 @@ use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use warp::reply::Response;
 
+use crate::replay::Replayed;
+
 /// Media type of a problem.
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
@@ -18,7 +20,7 @@ pub const PROBLEM_JSON: &str = "application/problem+json";
 pub struct Problem {
     status: StatusCode,
     detail: Cow<'static, str>,
-    replayed: Option<usize>,
+    replayed: Option<Replayed>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -29,8 +31,8 @@ struct Members<'a> {
     title: &'a str,
     status: u16,
     detail: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    replayed: Option<usize>,
+    #[serde(flatten)]
+    replayed: Option<&'a Replayed>,
 }
 
 impl Problem {
@@ -52,9 +54,9 @@ impl Problem {
         self
     }
 
-    /// Adds the member `replayed`: what a replay had moved before it failed.
+    /// Adds the member `replayed` and those beside it: what a replay had come to before it failed.
     #[must_use]
-    pub fn with_replayed(mut self, replayed: usize) -> Self {
+    pub fn with_replayed(mut self, replayed: Replayed) -> Self {
         self.replayed = Some(replayed);
         self
     }
@@ -80,7 +82,7 @@ impl Problem {
             title: self.status.canonical_reason().unwrap_or("Error"),
             status: self.status.as_u16(),
             detail: &self.detail,
-            replayed: self.replayed,
+            replayed: self.replayed.as_ref(),
         })
         .unwrap_or_default()
     }

@@ -105,7 +105,7 @@ pub(super) async fn dead_letters(
             if limit == 0 {
                 return Ok(Replayed::default());
             }
-            store.replay(limit).await.map(Replayed::from)
+            Ok(store.replay(limit).await.map(Replayed::from)?)
         })
     })
     .await
@@ -145,8 +145,9 @@ impl From<Refusal> for Problem {
                 .with_header(RETRY_AFTER, HeaderValue::from(seconds))
             }
             Refusal::Unavailable(reason) => Self::new(StatusCode::SERVICE_UNAVAILABLE, reason),
-            Refusal::Failed(error) => Self::new(StatusCode::SERVICE_UNAVAILABLE, error.reason)
-                .with_replayed(error.replayed),
+            Refusal::Failed(error) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, error.reason).with_replayed(error.came)
+            }
         }
     }
 }

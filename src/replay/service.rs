@@ -20,7 +20,7 @@ use super::file::FileDeadLetters;
 use super::idempotency::{Claim, Claimed, Idempotency};
 use super::rate_limit::{Pass, RateLimit};
 use super::settings::{CountStrategy, RateLimitKey, ReplayConfig};
-use super::{DeadLetterStore, ReplayError, Replayed, StoredLetter};
+use super::{DeadLetterStore, EndedEarly, Replayed, StoredLetter};
 use crate::brokers::redis::RedisLink;
 use crate::brokers::{self, Brokers, DsnError};
 use crate::config::{Config, Secret};
@@ -33,7 +33,7 @@ const LIST_TIMEOUT: Duration = Duration::from_secs(5);
 const REMEMBER_AGAIN: Duration = Duration::from_secs(1);
 
 /// What a call does once it is its turn; not begun before.
-pub type Work = Pin<Box<dyn Future<Output = Result<Replayed, ReplayError>> + Send>>;
+pub type Work = Pin<Box<dyn Future<Output = Result<Replayed, EndedEarly>> + Send>>;
 
 /// Why the replay API cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -69,7 +69,7 @@ pub enum Refusal {
     /// Calls cannot be counted, or first results not looked up: it did nothing.
     Unavailable(&'static str),
     /// The store failed, perhaps half-way.
-    Failed(ReplayError),
+    Failed(EndedEarly),
 }
 
 /// Dead letters of all stores.
@@ -243,13 +243,13 @@ impl Replays {
                 drop(turn);
                 match &result {
                     Ok(came) => attempt.success(came.replayed),
-                    Err(error) => attempt.failed(error.replayed, &error.reason),
+                    Err(error) => attempt.failed(error.came.replayed, &error.reason),
                 }
                 settle(claim, result, done).await;
             });
         }
-        let broken = || ReplayError {
-            replayed: 0,
+        let broken = || EndedEarly {
+            came: Replayed::default(),
             reason: "the replay was cut short".to_owned(),
         };
         let result = result.await.unwrap_or_else(|_| Err(broken()));
@@ -306,8 +306,8 @@ impl std::fmt::Debug for Replays {
 /// all the same, and tried again for as long as the claim lasts.
 async fn settle(
     claim: Claim,
-    result: Result<Replayed, ReplayError>,
-    done: oneshot::Sender<Result<Replayed, ReplayError>>,
+    result: Result<Replayed, EndedEarly>,
+    done: oneshot::Sender<Result<Replayed, EndedEarly>>,
 ) {
     let came = result.as_ref().ok().cloned();
     let mut settled = claim.settle(came.as_ref()).await;

@@ -119,10 +119,10 @@ async fn answers(route: Route, method: &str) -> Vec<Answer> {
     let path = route.template.replace("{user_id}", "42");
     let internal = path.starts_with("/internal/");
     let api = Api::new();
-    let store = Arc::new(Store::with(3));
+    let stores = ["redis", "rabbitmq"].map(|name| Arc::new(Store::with(300).named(name)));
     api.set_replays(
-        |config| config.replay.api.rate_limit.per_minute = 3,
-        &[&store],
+        |config| config.replay.api.rate_limit.per_minute = 2,
+        &[&stores[0], &stores[1]],
     );
     api.connect("42", &["user:42"]);
     api.connect("42", &["user:42"]);
@@ -152,8 +152,9 @@ async fn answers(route: Route, method: &str) -> Vec<Answer> {
         answers.push(api.call(method, &path, "").await);
     } else if route.template.starts_with("/internal/replay/") {
         answers.push(api.call(method, &path, r#"{"limit":"5"}"#).await);
-        store.fail_after(1);
-        for _ in 0..3 {
+        stores[0].fail_after(1);
+        stores[1].fail_after(1);
+        for _ in 0..2 {
             answers.push(api.call(method, &path, r#"{"limit":2}"#).await);
         }
     } else {

@@ -13,6 +13,7 @@ const REDIS: &str = "/internal/replay/redis";
 
 /// Dead letters that are only counted.
 pub(super) struct Store {
+    name: &'static str,
     letters: Mutex<usize>,
     /// How many more letters are moved before the store fails.
     works_for: Mutex<usize>,
@@ -24,11 +25,17 @@ pub(super) struct Store {
 impl Store {
     pub(super) fn with(letters: usize) -> Self {
         Self {
+            name: crate::brokers::redis::NAME,
             letters: Mutex::new(letters),
             works_for: Mutex::new(usize::MAX),
             gate: Semaphore::new(1_000),
             calls: Mutex::default(),
         }
+    }
+
+    pub(super) fn named(mut self, name: &'static str) -> Self {
+        self.name = name;
+        self
     }
 
     pub(super) fn fail_after(&self, letters: usize) {
@@ -38,7 +45,7 @@ impl Store {
 
 impl DeadLetterStore for Store {
     fn name(&self) -> &'static str {
-        crate::brokers::redis::NAME
+        self.name
     }
 
     fn list(&self, limit: usize) -> BoxFuture<'_, Result<Vec<StoredLetter>, ReplayError>> {
