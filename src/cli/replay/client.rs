@@ -104,6 +104,8 @@ impl Client {
             .default_headers(headers)
             .connect_timeout(CONNECT)
             .timeout(ANSWER)
+            // While the command waits, the gateway may close a connection that is kept.
+            .pool_max_idle_per_host(0)
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(|error| error.to_string())?;
