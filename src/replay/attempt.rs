@@ -254,6 +254,9 @@ mod tests {
             &metrics.replay_api_denied_total,
             &metrics.rabbitmq_replay_total,
         ];
-        assert_eq!(counts.map(|count| count.get()), [4, 2, 1, 1, 7]);
+        assert_eq!(
+            counts.map(prometheus::core::GenericCounter::get),
+            [4, 2, 1, 1, 7]
+        );
     }
 }

@@ -368,7 +368,7 @@ mod tests {
         drop(claim);
         assert_eq!(earlier(&memory, "a").await, 7);
         drop(first(&memory, "b").await);
-        tokio::time::advance(Duration::from_secs(60)).await;
+        tokio::time::advance(Duration::from_mins(1)).await;
         drop(first(&memory, "a").await);
     }
 

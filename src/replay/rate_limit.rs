@@ -186,7 +186,7 @@ mod tests {
         for caller in 0..MANY {
             assert_eq!(limit.pass(&caller.to_string()).await, Ok(Pass::Yes));
         }
-        tokio::time::advance(Duration::from_secs(60)).await;
+        tokio::time::advance(Duration::from_mins(1)).await;
         assert_eq!(limit.pass("new").await, Ok(Pass::Yes));
         let Counts::InMemory(counts) = &limit.counts else {
             panic!("counted elsewhere")

@@ -57,7 +57,14 @@ impl DeadLetterStore for Store {
             store: self.name(),
             id: Some(n.to_string()),
             event_id: None,
-            sink: Some(if n % 2 == 0 { "webhook" } else { "redis" }.into()),
+            sink: Some(
+                if n.is_multiple_of(2) {
+                    "webhook"
+                } else {
+                    "redis"
+                }
+                .into(),
+            ),
             reason: "HTTP 400".into(),
             failed_at: Some(1_700_000_000 - n as u64),
             raw: "{}".into(),
