@@ -7,6 +7,7 @@
 //! (405), wrong or missing key (401), body too big (413), body malformed (400).
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -17,20 +18,23 @@ use warp::filters::BoxedFilter;
 use warp::reply::Response;
 use warp::{Filter, Reply};
 
-use crate::config::Config;
+use crate::config::{Config, Secret};
 use crate::presence::Presence;
 use crate::registry::Registry;
 use crate::replay::archive::Archive;
+use crate::replay::{Attempt, Caller, Replays};
 use crate::telemetry::metrics::Metrics;
 
 mod body;
 mod connections;
+mod dead_letters;
 mod disconnect;
 mod fields;
 mod key;
 mod problem;
 mod push;
 mod readiness;
+mod replay;
 mod replay_archive;
 mod route;
 #[cfg(test)]
@@ -61,7 +65,13 @@ pub struct InForce {
     pub config: Arc<Config>,
     /// Where presence is kept.
     pub presence: Arc<dyn Presence>,
+    /// What may be replayed, by whom and how often.
+    pub replays: Arc<Replays>,
 }
+
+/// The address that a request came from, as the server puts it into the request's extensions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CallerAddress(pub IpAddr);
 
 /// What the API acts on.
 pub struct ApiState {
@@ -149,13 +159,15 @@ pub fn routes(
         .and(warp::method())
         .and(warp::header::headers_cloned())
         .and(warp::query())
+        .and(warp::ext::optional())
         .and(body::body())
-        .then(move |target, method, headers, query, body| {
+        .then(move |target, method, headers, query, from, body| {
             let call = Call {
                 target,
                 method,
                 headers,
                 query,
+                from,
                 body,
             };
             call.answer(Arc::clone(&state))
@@ -180,6 +192,7 @@ struct Call {
     method: Method,
     headers: HeaderMap,
     query: Vec<(String, String)>,
+    from: Option<CallerAddress>,
     body: Body,
 }
 
@@ -191,9 +204,14 @@ struct Alive {
 impl Call {
     async fn answer(mut self, state: Arc<ApiState>) -> Response {
         let template = self.target.route().map_or(NO_ROUTE, |route| route.template);
-        let answer = match self.admit(&state, template).await {
-            Ok(body) => self.act(&state, &body).await,
+        let in_force = state.in_force.load_full();
+        let mut attempt = self.attempt(&in_force);
+        let answer = match self.admit(&state, &in_force, &mut attempt, template).await {
+            Ok(body) => self.act(&state, &in_force, attempt, &body).await,
             Err(problem) => {
+                if let Some(attempt) = attempt {
+                    attempt.failed(0, problem.detail());
+                }
                 self.body.discard().await;
                 Err(problem)
             }
@@ -207,20 +225,36 @@ impl Call {
         response
     }
 
+    /// The attempt to replay that the call is, if it is one.
+    fn attempt(&self, in_force: &InForce) -> Option<Attempt> {
+        let store = self.target.replays_from()?;
+        let from = Caller::new(self.from.map(|from| from.0), None);
+        Verb::Act
+            .allows(&self.method)
+            .then(|| in_force.replays.attempt(store, from))
+    }
+
     /// Decides whether the call may go on, and reads its body if it has one of interest.
     async fn admit(
         &mut self,
         state: &ApiState,
+        in_force: &InForce,
+        attempt: &mut Option<Attempt>,
         template: &'static str,
     ) -> Result<Vec<u8>, Problem> {
-        let in_force = state.in_force.load_full();
         let server = &in_force.config.server;
-        let deny = |denied: Denied| {
+        let api_key = self.api_key(in_force);
+        let mut deny = |denied: Denied, presented: Option<Vec<u8>>| {
             state.denied.note(denied, template);
-            Problem::from(denied)
+            let problem = Problem::from(denied);
+            if let Some(mut attempt) = attempt.take() {
+                attempt.presented(presented.as_deref());
+                attempt.denied(problem.detail());
+            }
+            problem
         };
-        if self.target.is_internal() && !key::is_configured(&server.api_key) {
-            return Err(deny(Denied::NotConfigured));
+        if self.target.is_internal() && !key::is_configured(api_key) {
+            return Err(deny(Denied::NotConfigured, None));
         }
         let verb = self.target.route().ok_or_else(Problem::not_found)?.verb;
         if !verb.allows(&self.method) {
@@ -229,7 +263,8 @@ impl Call {
         if !self.target.is_internal() {
             return Ok(Vec::new());
         }
-        let looked = key::in_headers(&self.headers, &server.api_key).map_err(deny)?;
+        let looked = key::in_headers(&self.headers, api_key)
+            .map_err(|denied| deny(denied, key::presented(&self.headers, b"")))?;
         if looked == Looked::Granted && verb == Verb::Read {
             return Ok(Vec::new());
         }
@@ -238,13 +273,33 @@ impl Call {
             .read(server.max_body_bytes, body::PATIENCE)
             .await?;
         if looked == Looked::InBody {
-            key::in_body(&body, &server.api_key).map_err(deny)?;
+            key::in_body(&body, api_key)
+                .map_err(|denied| deny(denied, key::presented(&self.headers, &body)))?;
+        }
+        if let Some(attempt) = attempt {
+            attempt.presented(key::presented(&self.headers, &body).as_deref());
         }
         Ok(body)
     }
 
-    async fn act(&mut self, state: &ApiState, body: &[u8]) -> Result<Response, Problem> {
+    /// The key that the call must present.
+    fn api_key<'a>(&self, in_force: &'a InForce) -> &'a Secret {
+        let own = in_force.replays.api_key();
+        own.filter(|_| self.target.takes_replay_key())
+            .unwrap_or(&in_force.config.server.api_key)
+    }
+
+    async fn act(
+        &mut self,
+        state: &ApiState,
+        in_force: &InForce,
+        attempt: Option<Attempt>,
+        body: &[u8],
+    ) -> Result<Response, Problem> {
         let parameters = std::mem::take(&mut self.query);
+        if let Some(attempt) = attempt {
+            return replay::dead_letters(&in_force.replays, attempt, &self.headers, body).await;
+        }
         match &self.target {
             Target::Health => Ok(json(StatusCode::OK, &Alive { ok: true })),
             Target::Ready => Ok(readiness::ready(&state.readiness)),
@@ -254,14 +309,23 @@ impl Call {
             Target::Disconnect => disconnect::disconnect(&state.registry, body),
             Target::Connections => {
                 let query = connections::query(parameters)?;
-                connections::list(&*state.in_force.load_full().presence, query).await
+                connections::list(&*in_force.presence, query).await
             }
             Target::UserConnections(segment) => {
                 let mut query = connections::query(parameters)?;
                 query.user_id = Some(connections::user_id(segment)?);
-                connections::list(&*state.in_force.load_full().presence, query).await
+                connections::list(&*in_force.presence, query).await
             }
-            Target::UnknownInternal => Err(Problem::not_found()),
+            Target::DeadLetters => {
+                let query = dead_letters::query(parameters)?;
+                let key = key::presented(&self.headers, body);
+                let caller = Caller::new(self.from.map(|from| from.0), key.as_deref());
+                Ok(dead_letters::list(&in_force.replays, &caller, &query).await)
+            }
+            // A replay is an attempt, which came before; what is neither is no route.
+            Target::ReplayRabbitmq | Target::ReplayRedis | Target::UnknownInternal => {
+                Err(Problem::not_found())
+            }
         }
     }
 }

@@ -13,6 +13,7 @@ use crate::config::{self, LoadError, Loaded, Overrides};
 pub mod check;
 pub mod dev;
 pub mod explain;
+pub mod replay;
 mod run;
 pub mod schema;
 pub mod token;
@@ -85,6 +86,12 @@ enum Command {
     ///
     /// No broker, no PHP and no keys are needed: events stay in memory, and keys are made up at each start.
     Dev(dev::DevArgs),
+    /// Brings dead letters, or what the archive has, back to where they are worked on.
+    ///
+    /// Asks a running gateway, in batches, until the limit is reached or nothing is left. Exits 0 when it did what
+    /// was asked, 1 when it could not, 2 on wrong usage.
+    #[command(after_help = replay::EXAMPLES)]
+    Replay(replay::ReplayArgs),
     /// Prints a signed token for trying things out.
     Token(token::TokenArgs),
 }
@@ -135,6 +142,7 @@ pub fn main() -> ExitCode {
             printed(|out| explain::run_explain(&file, &overrides, color, out))
         }
         Command::Dev(args) => dev::run(&args),
+        Command::Replay(args) => replay::run(&args),
         Command::Token(args) => match token::make_token(&args, crate::clock::unix_now()) {
             Ok(token) => printed(|out| writeln!(out, "{token}").map(|()| 0)),
             Err(error) => fail(&error),

@@ -28,6 +28,7 @@ use crate::presence::memory::MemoryPresence;
 use crate::presence::redis::RedisPresence;
 use crate::registry::{AddressPlace, Registry};
 use crate::replay::archive::{Archive, ArchiveError};
+use crate::replay::{ReplaySetupError, Replays};
 use crate::sinks::delivery::Delivery;
 use crate::sinks::memory::MemorySink;
 use crate::sinks::{self, SinkError, Sinks};
@@ -98,6 +99,9 @@ pub enum StartError {
     /// A source cannot be started.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// Replays cannot be set up.
+    #[error(transparent)]
+    Replay(#[from] ReplaySetupError),
     /// The metrics are inconsistent.
     #[error("metrics: {0}")]
     Metrics(BoxError),
@@ -192,7 +196,7 @@ impl Gateway {
         let Sinks {
             mut deliveries,
             source_dead_letters,
-            ..
+            dead_letter_stores,
         } = sinks::build(&config, &brokers, leases.as_deref(), extras.memory)?;
         let trace_id = &config.tracing.trace_id_field;
         let archive =
@@ -218,6 +222,7 @@ impl Gateway {
         }
         let in_force = Arc::new(ArcSwap::from_pointee(InForce {
             presence,
+            replays: Arc::new(Replays::new(&config, &brokers, dead_letter_stores)?),
             config: Arc::clone(&config),
         }));
         let api = ApiState::new(

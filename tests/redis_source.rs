@@ -86,7 +86,7 @@ async fn push_surely(redis: &Redis, n: u64) {
             loop {
                 let last = &[OUTBOX, "+", "-", "COUNT", "1"][..];
                 if let Some(last) = in_time("XREVRANGE", last, None).await {
-                    if format!("{last:?}").contains(&format!("{:?}", push).trim_matches('"')) {
+                    if format!("{last:?}").contains(format!("{push:?}").trim_matches('"')) {
                         return;
                     }
                     break;

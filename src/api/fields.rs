@@ -34,13 +34,13 @@ impl From<Malformed> for Problem {
 /// The wanted fields of a JSON object; others are ignored.
 #[derive(Debug)]
 pub(super) struct Fields<'a, const N: usize> {
-    names: [&'static str; N],
+    names: [&'a str; N],
     found: [Option<&'a RawValue>; N],
 }
 
 impl<'a, const N: usize> Fields<'a, N> {
     /// Finds the wanted fields in a body that must be one JSON object in UTF-8.
-    pub(super) fn parse(body: &'a [u8], names: [&'static str; N]) -> Result<Self, Malformed> {
+    pub(super) fn parse(body: &'a [u8], names: [&'a str; N]) -> Result<Self, Malformed> {
         let text = std::str::from_utf8(body).map_err(|error| {
             Malformed(format!(
                 "the body is not UTF-8 from byte {} on",
@@ -69,23 +69,23 @@ impl<'a, const N: usize> Fields<'a, N> {
     }
 
     /// The field, if it is there.
-    pub(super) fn get(&self, name: &'static str) -> Option<Field<'a>> {
+    pub(super) fn get(&self, name: &str) -> Option<Field<'a>> {
         let at = self.names.iter().position(|known| *known == name)?;
         self.found[at].map(|raw| Field {
-            name,
+            name: self.names[at],
             index: None,
             raw,
         })
     }
 
     /// The field, which must be there.
-    pub(super) fn required(&self, name: &'static str) -> Result<Field<'a>, Malformed> {
+    pub(super) fn required(&self, name: &str) -> Result<Field<'a>, Malformed> {
         self.get(name)
             .ok_or_else(|| Malformed(format!("`{name}`: missing")))
     }
 
     /// The field if it is there and not null, as many writers of JSON put null for what is absent.
-    pub(super) fn present(&self, name: &'static str) -> Option<Field<'a>> {
+    pub(super) fn present(&self, name: &str) -> Option<Field<'a>> {
         self.get(name).filter(|field| field.raw.get() != "null")
     }
 }
@@ -93,7 +93,7 @@ impl<'a, const N: usize> Fields<'a, N> {
 /// One value of a body, and where it stands.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Field<'a> {
-    name: &'static str,
+    name: &'a str,
     index: Option<usize>,
     raw: &'a RawValue,
 }
@@ -142,6 +142,24 @@ impl<'a> Field<'a> {
             return Err(self.expected("a string or an integer"));
         }
         self.filled()
+    }
+
+    /// The value as an integer; one that is too large is the largest there is, and likewise below zero.
+    pub(super) fn integer(self) -> Result<i64, Malformed> {
+        let text = self.raw.get();
+        let digits = text.strip_prefix('-').unwrap_or(text);
+        if kind(self.raw) != "a number" {
+            return Err(self.expected("an integer"));
+        }
+        if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(self.wrong("expected an integer, found a fraction or an exponent"));
+        }
+        let beyond = if digits.len() < text.len() {
+            i64::MIN
+        } else {
+            i64::MAX
+        };
+        Ok(text.parse().unwrap_or(beyond))
     }
 
     /// The value as an array of 1 to `max` values.
@@ -203,9 +221,9 @@ fn malformed(error: &serde_json::Error) -> Malformed {
 
 /// Reads an object and keeps the wanted fields; one that appears twice is an error, since the caller and the
 /// gateway might each believe another of the two.
-struct Wanted<const N: usize>([&'static str; N]);
+struct Wanted<'a, const N: usize>([&'a str; N]);
 
-impl<'de, const N: usize> DeserializeSeed<'de> for Wanted<N> {
+impl<'de, const N: usize> DeserializeSeed<'de> for Wanted<'_, N> {
     type Value = [Option<&'de RawValue>; N];
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
@@ -213,7 +231,7 @@ impl<'de, const N: usize> DeserializeSeed<'de> for Wanted<N> {
     }
 }
 
-impl<'de, const N: usize> Visitor<'de> for Wanted<N> {
+impl<'de, const N: usize> Visitor<'de> for Wanted<'_, N> {
     type Value = [Option<&'de RawValue>; N];
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -238,7 +256,7 @@ impl<'de, const N: usize> Visitor<'de> for Wanted<N> {
 }
 
 /// Turns a key into its place among the wanted names.
-struct NameOf<'a>(&'a [&'static str]);
+struct NameOf<'a>(&'a [&'a str]);
 
 impl<'de> DeserializeSeed<'de> for NameOf<'_> {
     type Value = Option<usize>;
@@ -350,6 +368,24 @@ mod tests {
             assert_eq!(
                 fields(body).unwrap().required("a").unwrap().id().unwrap(),
                 id
+            );
+        }
+        for (body, integer) in [
+            ("{\"a\":42}", 42),
+            ("{\"a\":-0}", 0),
+            ("{\"a\":99999999999999999999999}", i64::MAX),
+            ("{\"a\":-99999999999999999999999}", i64::MIN),
+        ] {
+            let field = fields(body).unwrap().required("a").unwrap();
+            assert_eq!(field.integer().unwrap(), integer);
+        }
+        for value in ["1e3", "1.0", "\"5\"", "null", "true", "[5]", "{}"] {
+            let body = format!("{{\"a\":{value}}}");
+            let field = fields(&body).unwrap().required("a").unwrap();
+            let told = field.integer().unwrap_err().to_string();
+            assert!(
+                told.starts_with("`a`: expected an integer, found"),
+                "{told}"
             );
         }
         for body in ["{\"a\":1e3}", "{\"a\":true}", "{\"a\":\"\"}", "{\"a\":[]}"] {

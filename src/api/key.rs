@@ -78,6 +78,16 @@ pub(super) fn in_headers(headers: &HeaderMap, key: &Secret) -> Result<Looked, De
     }
 }
 
+/// The key that a call presents, right or wrong.
+pub(super) fn presented(headers: &HeaderMap, body: &[u8]) -> Option<Vec<u8>> {
+    if let Some(sent) = headers.get(API_KEY_HEADER) {
+        return Some(sent.as_bytes().to_vec());
+    }
+    let fields = Fields::parse(body, ["api_key"]).ok()?;
+    let sent = fields.get("api_key")?.string().ok()?;
+    Some(sent.as_bytes().to_vec())
+}
+
 /// Judges a call by its body.
 pub(super) fn in_body(body: &[u8], key: &Secret) -> Result<(), Denied> {
     let fields = Fields::parse(body, ["api_key"]).map_err(|_| Denied::Missing)?;

@@ -10,6 +10,8 @@ use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use warp::reply::Response;
 
+use crate::replay::Replayed;
+
 /// Media type of a problem.
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
@@ -18,6 +20,7 @@ pub const PROBLEM_JSON: &str = "application/problem+json";
 pub struct Problem {
     status: StatusCode,
     detail: Cow<'static, str>,
+    replayed: Option<Replayed>,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -28,6 +31,8 @@ struct Members<'a> {
     title: &'a str,
     status: u16,
     detail: &'a str,
+    #[serde(flatten)]
+    replayed: Option<&'a Replayed>,
 }
 
 impl Problem {
@@ -37,6 +42,7 @@ impl Problem {
         Self {
             status,
             detail: detail.into(),
+            replayed: None,
             headers: Vec::new(),
         }
     }
@@ -45,6 +51,13 @@ impl Problem {
     #[must_use]
     pub fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
+        self
+    }
+
+    /// Adds the member `replayed` and those beside it: what a replay had come to before it failed.
+    #[must_use]
+    pub fn with_replayed(mut self, replayed: Replayed) -> Self {
+        self.replayed = Some(replayed);
         self
     }
 
@@ -63,12 +76,13 @@ impl Problem {
     /// The problem as JSON text.
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
-        // Two strings, a number and a constant always serialise.
+        // Strings, numbers and a constant always serialise.
         serde_json::to_vec(&Members {
             r#type: "about:blank",
             title: self.status.canonical_reason().unwrap_or("Error"),
             status: self.status.as_u16(),
             detail: &self.detail,
+            replayed: self.replayed.as_ref(),
         })
         .unwrap_or_default()
     }

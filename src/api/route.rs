@@ -68,6 +68,10 @@ const USER_CONNECTIONS: Route = Route::read("/internal/users/{user_id}/connectio
 const DISCONNECT: Route = Route::act("/internal/disconnect");
 const REPLAY_ARCHIVE: Route = Route::act("/internal/replay/archive");
 
+const DEAD_LETTERS: Route = Route::read("/internal/dead-letters");
+const REPLAY_RABBITMQ: Route = Route::act("/internal/replay/rabbitmq");
+const REPLAY_REDIS: Route = Route::act("/internal/replay/redis");
+
 /// Every route of the API, as `schemas/openapi.yaml` describes them.
 pub const ROUTES: &[Route] = &[
     HEALTH,
@@ -78,6 +82,9 @@ pub const ROUTES: &[Route] = &[
     USER_CONNECTIONS,
     DISCONNECT,
     REPLAY_ARCHIVE,
+    DEAD_LETTERS,
+    REPLAY_RABBITMQ,
+    REPLAY_REDIS,
 ];
 
 /// Where a request's path leads.
@@ -92,6 +99,9 @@ pub(super) enum Target {
     UserConnections(String),
     Disconnect,
     ReplayArchive,
+    DeadLetters,
+    ReplayRabbitmq,
+    ReplayRedis,
     /// Below `/internal`, but no route.
     UnknownInternal,
 }
@@ -107,8 +117,25 @@ impl Target {
             Self::UserConnections(_) => Some(USER_CONNECTIONS),
             Self::Disconnect => Some(DISCONNECT),
             Self::ReplayArchive => Some(REPLAY_ARCHIVE),
+            Self::DeadLetters => Some(DEAD_LETTERS),
+            Self::ReplayRabbitmq => Some(REPLAY_RABBITMQ),
+            Self::ReplayRedis => Some(REPLAY_REDIS),
             Self::UnknownInternal => None,
         }
+    }
+
+    /// What the call replays from, if it replays.
+    pub(super) fn replays_from(&self) -> Option<&'static str> {
+        match self {
+            Self::ReplayRabbitmq => Some(crate::brokers::rabbitmq::NAME),
+            Self::ReplayRedis => Some(crate::brokers::redis::NAME),
+            _ => None,
+        }
+    }
+
+    /// Whether the key of replays, where there is one, stands in the place of the gateway's.
+    pub(super) fn takes_replay_key(&self) -> bool {
+        *self == Self::DeadLetters || self.replays_from().is_some()
     }
 
     /// Whether the call needs the key.
@@ -130,6 +157,9 @@ pub(super) fn target() -> impl Filter<Extract = (Target,), Error = Rejection> + 
     let disconnect = warp::path!("internal" / "disconnect").map(|| Target::Disconnect);
     let replay_archive =
         warp::path!("internal" / "replay" / "archive").map(|| Target::ReplayArchive);
+    let dead_letters = warp::path!("internal" / "dead-letters").map(|| Target::DeadLetters);
+    let rabbitmq = warp::path!("internal" / "replay" / "rabbitmq").map(|| Target::ReplayRabbitmq);
+    let redis = warp::path!("internal" / "replay" / "redis").map(|| Target::ReplayRedis);
     let unknown = warp::path!("internal" / ..).map(|| Target::UnknownInternal);
 
     // Publish is the one that is called often, so it is tried first; `unknown` takes what the others left.
@@ -141,6 +171,12 @@ pub(super) fn target() -> impl Filter<Extract = (Target,), Error = Rejection> + 
         .or(disconnect)
         .unify()
         .or(replay_archive)
+        .unify()
+        .or(dead_letters)
+        .unify()
+        .or(rabbitmq)
+        .unify()
+        .or(redis)
         .unify()
         .or(unknown)
         .unify()

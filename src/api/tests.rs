@@ -10,10 +10,11 @@ use serde_json::Value;
 use tower::ServiceExt;
 
 use super::*;
+use crate::brokers::Brokers;
 use crate::config::{BackpressureConfig, BufferConfig, PresenceConfig, Secret};
 use crate::presence::memory::MemoryPresence;
 use crate::presence::{Page, Query, Sign};
-use crate::replay::{ReplayConfig, ReplayStrategy};
+use crate::replay::{DeadLetterStore, ReplayConfig, ReplayStrategy};
 use crate::session::Session;
 use crate::sinks::Batch;
 use crate::sinks::dead_letter::NoDeadLetters;
@@ -24,8 +25,11 @@ use crate::svc::{BoxError, BoxSink};
 mod access;
 mod calls;
 mod document;
+mod replay;
 mod schemas;
 mod wire;
+
+use self::replay::Store;
 
 /// The key of every gateway under test.
 const KEY: &str = "right-key";
@@ -62,6 +66,7 @@ impl Api {
         let in_force = Arc::new(ArcSwap::from_pointee(InForce {
             config: config(KEY, LIMIT),
             presence: Arc::new(presence),
+            replays: replays(&config(KEY, LIMIT), &metrics, Vec::new()),
         }));
         let state = Arc::new(ApiState::new(
             Arc::clone(&registry),
@@ -117,6 +122,17 @@ impl Api {
         );
         let state = Arc::new(state.with_archive(archive));
         (Self { state, ..api }, directory)
+    }
+
+    /// Goes on with other replays: from these stores, with settings changed.
+    fn set_replays(&self, change: impl FnOnce(&mut Config), stores: &[&Arc<Store>]) {
+        let mut next = InForce::clone(&self.in_force.load());
+        let mut config = Config::clone(&next.config);
+        change(&mut config);
+        let stores = stores.iter().map(|store| Arc::clone(store) as _).collect();
+        next.replays = replays(&config, &self.metrics, stores);
+        next.config = Arc::new(config);
+        self.in_force.store(Arc::new(next));
     }
 
     /// Goes on with other settings, as after a reload.
@@ -211,6 +227,22 @@ fn config(key: &str, max_body_bytes: usize) -> Arc<Config> {
     config.server.api_key = Secret::from(key.to_owned());
     config.server.max_body_bytes = max_body_bytes;
     Arc::new(config)
+}
+
+/// Replays from some stores, and from no file.
+fn replays(
+    config: &Config,
+    metrics: &Metrics,
+    stores: Vec<Arc<dyn DeadLetterStore>>,
+) -> Arc<Replays> {
+    let brokers = Brokers::new(
+        config.brokers.clone(),
+        Arc::new(Readiness::default()),
+        metrics.clone(),
+    );
+    let mut config = config.clone();
+    config.events.dead_letters.file.path = String::new();
+    Arc::new(Replays::new(&config, &brokers, stores).unwrap())
 }
 
 /// A presence store that is down.

@@ -20,7 +20,7 @@ use warp::reply::Response;
 use warp::{Filter, Reply};
 
 use super::{State, upgrade};
-use crate::api::{self, ApiState, Pages};
+use crate::api::{self, ApiState, CallerAddress, Pages};
 
 /// Request line and headers at most: room for the largest token that is looked at, and for cookies beside it.
 const MAX_HEAD_BYTES: usize = 256 * 1024;
@@ -141,11 +141,17 @@ async fn answer(
     state: Arc<State>,
     surface: Surface,
     peer: SocketAddr,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
 ) -> Response {
     if surface.websockets && request.uri().path() == state.current.load().config.server.path {
         return upgrade::upgrade(state, peer, request).await;
     }
+    let address = {
+        let generation = state.current.load();
+        let trusted = &generation.config.server.trusted_proxies;
+        upgrade::client_address(peer.ip(), request.headers(), trusted)
+    };
+    request.extensions_mut().insert(CallerAddress(address));
     match warp::service(surface.routes).call(request).await {
         Ok(response) => response,
         Err(never) => match never {},

@@ -232,7 +232,7 @@ fn origin_allowed(origin: &HeaderValue, allowed: &[String]) -> bool {
 }
 
 /// The client's address: the last one in `X-Forwarded-For` that no trusted proxy has.
-fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+pub(super) fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let is_trusted = |address: &IpAddr| trusted.iter().any(|net| net.contains(address));
     if !is_trusted(&peer) {
         return peer;

@@ -99,6 +99,8 @@ metrics! {
     replay_api_success_total: IntCounter = "replay_api_success_total";
     /// Calls of the replay API that failed.
     replay_api_errors_total: IntCounter = "replay_api_errors_total";
+    /// Dead letters and archived events that were replayed, by where they were kept: redis, rabbitmq, archive.
+    replayed_total: IntCounterVec = "wsgw_replayed_total" ["store"];
     /// Tokens refused, by reason.
     auth_failures_total: IntCounterVec = "wsgw_auth_failures_total" ["reason"];
     /// Upgrade requests answered by an HTTP error, by reason.

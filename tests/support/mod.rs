@@ -6,7 +6,7 @@
 //! - [`webhook`] is the backend: an HTTP server that records every request and answers by a script.
 //! - [`client`] speaks WebSocket properly, [`raw`] writes whatever bytes it is told.
 //! - [`redis`] is a real Redis server of a test's own, [`redis_groups`] several that belong together.
-//! - [`rabbitmq`] is a real RabbitMQ of a test program's own.
+//! - [`rabbitmq`] is a real `RabbitMQ` of a test program's own.
 //! - [`postgres`] is a real `PostgreSQL` server of a test's own.
 //! - [`tokens`] signs JSON Web Tokens with the keys of `tests/keys`.
 //!

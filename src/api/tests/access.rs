@@ -4,7 +4,8 @@ use serde_json::json;
 
 use super::*;
 
-const INTERNAL: [(&str, &str); 4] = [
+const INTERNAL: [(&str, &str); 5] = [
+    ("GET", "/internal/dead-letters"),
     ("POST", "/internal/publish"),
     ("GET", "/internal/connections"),
     ("GET", "/internal/users/7/connections"),

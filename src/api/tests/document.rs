@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 
+use super::replay::Store;
 use super::*;
+use crate::replay::CountStrategy;
 
 /// One documented answer: route template, method, status.
 type Told = (String, String, String);
@@ -117,6 +119,11 @@ async fn answers(route: Route, method: &str) -> Vec<Answer> {
     let path = route.template.replace("{user_id}", "42");
     let internal = path.starts_with("/internal/");
     let (api, _directory) = Api::with_archive().await;
+    let stores = ["redis", "rabbitmq"].map(|name| Arc::new(Store::with(300).named(name)));
+    api.set_replays(
+        |config| config.replay.api.rate_limit.per_minute = 2,
+        &[&stores[0], &stores[1]],
+    );
     api.connect("42", &["user:42"]);
     api.connect("42", &["user:42"]);
     let good = match route.template {
@@ -147,6 +154,13 @@ async fn answers(route: Route, method: &str) -> Vec<Answer> {
         answers.push(api.call(method, &format!("{path}?limit=0"), "").await);
         api.lose_presence();
         answers.push(api.call(method, &path, "").await);
+    } else if route.template.starts_with("/internal/replay/") {
+        answers.push(api.call(method, &path, r#"{"limit":"5"}"#).await);
+        stores[0].fail_after(1);
+        stores[1].fail_after(1);
+        for _ in 0..2 {
+            answers.push(api.call(method, &path, r#"{"limit":2}"#).await);
+        }
     } else {
         answers.push(api.call(method, &path, "{").await);
     }
@@ -194,6 +208,11 @@ fn the_documents_examples_fit_its_schemas() {
 async fn request_schemas_agree_with_the_code() {
     let document = document();
     let (api, _directory) = Api::with_archive().await;
+    let store = Arc::new(Store::with(3));
+    api.set_replays(
+        |config| config.replay.api.idempotency.strategy = CountStrategy::InMemory,
+        &[&store],
+    );
     for (path, schema, bodies) in [
         (
             "/internal/replay/archive",
@@ -246,6 +265,20 @@ async fn request_schemas_agree_with_the_code() {
                 json!({"user_id": "1", "reason": 7}),
                 json!({"user_id": [1]}),
                 json!({}),
+            ],
+        ),
+        (
+            "/internal/replay/redis",
+            "Replay",
+            vec![
+                json!({}),
+                json!({"limit": 1, "idempotency_key": null, "more": 1}),
+                json!({"limit": -5, "idempotency_key": "a"}),
+                json!({"limit": 1.5}),
+                json!({"limit": "1"}),
+                json!({"limit": null}),
+                json!({"idempotency_key": ["a"]}),
+                json!([]),
             ],
         ),
     ] {
