@@ -338,7 +338,7 @@ fn explain_shows_brokers_but_not_their_passwords() {
     pairs.extend([
         (
             "REDIS_DSN",
-            "rediss://app:hunter2@redis:6379/0?sentinel_password=hunter2",
+            "redis://app:hunter2@redis:6379/0?sentinel_master=main&sentinel_password=hunter2",
         ),
         ("RABBITMQ_DSN", "amqp://app:hunter2@rabbit/%2f"),
         ("REPLAY_STRATEGY", "durable"),

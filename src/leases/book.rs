@@ -4,6 +4,7 @@
 //! again when Redis has lost them.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -28,6 +29,8 @@ pub(super) struct Book {
     pub(super) keys: Keys,
     pub(super) node_id: Box<str>,
     pub(super) ttl: Duration,
+    /// Redis refuses leases for now, as where the user may not touch their keys.
+    refused: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -57,6 +60,7 @@ impl Book {
             keys,
             node_id: node_id.into(),
             ttl,
+            refused: AtomicBool::new(false),
             state: Mutex::new(State {
                 leases: vec![(Uuid::nil(), new_lease(node_id))],
                 open: HashSet::default(),
@@ -113,6 +117,16 @@ impl Book {
         };
         let expiry = expiry + u64::try_from(self.ttl.as_millis()).unwrap_or_default();
         self.keys.record(&lease, &[(connection, record)], expiry)
+    }
+
+    /// Notes whether Redis refuses leases.
+    pub(super) fn set_refused(&self, refused: bool) {
+        self.refused.store(refused, Ordering::Relaxed);
+    }
+
+    /// Whether Redis refuses leases: events must not be held up by records that cannot be written.
+    pub(super) fn is_refused(&self) -> bool {
+        self.refused.load(Ordering::Relaxed)
     }
 
     /// Notes that a connection's end is told, or is being told.

@@ -85,8 +85,14 @@ impl Keeper {
         loop {
             interval.tick().await;
             let renewed = match tokio::time::timeout(ttl, self.renew()).await {
-                Ok(Ok(renewed)) => renewed,
+                Ok(Ok(renewed)) => {
+                    self.desk.book.set_refused(false);
+                    renewed
+                }
                 Ok(Err(error)) => {
+                    if matches!(error, Interrupted::Refused(_)) {
+                        self.desk.book.set_refused(true);
+                    }
                     self.failed(&error.to_string());
                     continue;
                 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use redis::Cmd;
 
-use super::book::Book;
+use super::book::{Book, LeftOver};
 use super::record::Record;
 use crate::event::{Event, EventKind};
 use crate::sinks::redis_stream::{Ledger, Xadd};
@@ -23,8 +23,19 @@ impl Ledger for LeaseLedger {
             EventKind::MessageReceived => commands.push(xadd.command()),
             EventKind::Connected => {
                 if let Some(record) = Record::of_event(event) {
-                    commands.extend(book.record(id, &record));
+                    // Noted in any case: what Redis refuses now is written once it no longer does.
+                    let record = book.record(id, &record);
+                    if !book.is_refused() {
+                        commands.extend(record);
+                    }
                 }
+                commands.push(xadd.command());
+            }
+            EventKind::Disconnected if book.is_refused() => {
+                book.close(id);
+                let lease = event.spoken_for.clone();
+                let lease = lease.unwrap_or_else(|| book.lease_of(id));
+                book.leave_over(id, LeftOver { lease, event: None });
                 commands.push(xadd.command());
             }
             EventKind::Disconnected => {
