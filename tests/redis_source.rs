@@ -5,11 +5,13 @@
     clippy::panic,
     reason = "a test fails by panicking"
 )]
+#![allow(clippy::float_cmp, reason = "counters are whole numbers")]
 
 mod support;
 
 use std::time::Duration;
 
+use redis::streams::StreamRangeReply;
 use serde_json::{Value, json};
 use support::client::Upgrade;
 use support::tokens::claims;
@@ -60,42 +62,31 @@ async fn expect(client: &mut Client, numbers: std::ops::Range<u64>) {
 /// Adds a push, and again where Redis was killed before it took it.
 async fn push_surely(redis: &Redis, n: u64) {
     let push = json!({"subjects": ["all"], "payload": {"n": n}}).to_string();
-    let in_time = |name, arguments: &'static [&'static str], last: Option<&str>| {
-        let arguments: Vec<String> = arguments
-            .iter()
-            .copied()
-            .chain(last)
-            .map(Into::into)
-            .collect();
-        async move {
-            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-            let asking = redis.try_command::<redis::Value>(name, &arguments);
-            tokio::time::timeout(Duration::from_secs(1), asking)
-                .await
-                .ok()?
-                .ok()
-        }
-    };
     within("a push to be taken", async {
-        loop {
-            let add = &[OUTBOX, "*", "data"][..];
-            if in_time("XADD", add, Some(&push)).await.is_some() {
-                return;
-            }
+        while in_time(redis.try_command::<String>("XADD", &[OUTBOX, "*", "data", &push]))
+            .await
+            .is_none()
+        {
             // It may be there all the same.
-            loop {
-                let last = &[OUTBOX, "+", "-", "COUNT", "1"][..];
-                if let Some(last) = in_time("XREVRANGE", last, None).await {
-                    if format!("{last:?}").contains(&format!("{:?}", push).trim_matches('"')) {
-                        return;
-                    }
-                    break;
+            let last = loop {
+                let newest = [OUTBOX, "+", "-", "COUNT", "1"];
+                let asking = redis.try_command::<StreamRangeReply>("XREVRANGE", &newest);
+                if let Some(newest) = in_time(asking).await {
+                    break newest.ids.first().and_then(|entry| entry.get("data"));
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;
+            };
+            if last.as_ref() == Some(&push) {
+                return;
             }
         }
     })
     .await;
+}
+
+async fn in_time<T>(asking: impl Future<Output = redis::RedisResult<T>>) -> Option<T> {
+    let answer = tokio::time::timeout(Duration::from_secs(1), asking).await;
+    answer.ok()?.ok()
 }
 
 async fn stopped(gateway: Gateway) {

@@ -25,7 +25,7 @@ use crate::replay::ReplayStrategy;
 use crate::telemetry::throttle::Throttle;
 
 /// Longest time between two notes of a position that did not change, so that it does not expire.
-const REFRESH: Duration = Duration::from_secs(3600);
+const REFRESH: Duration = Duration::from_hours(1);
 
 /// Time that a gateway that stops may take to keep its position.
 const STOP_GRACE: Duration = Duration::from_secs(2);
