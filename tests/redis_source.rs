@@ -550,6 +550,46 @@ async fn a_full_server_is_read_though_the_position_cannot_be_kept() {
 /// Pushes of a flood.
 const FLOOD: u64 = 100_000;
 
+/// Adds so many pushes as fast as Redis takes them.
+async fn add_flood(redis: &Redis, count: u64) {
+    // On a busy machine a thousand entries may take longer than the library would wait.
+    let patient = redis::AsyncConnectionConfig::new().set_response_timeout(None);
+    let mut connection = redis::Client::open(redis.dsn())
+        .unwrap()
+        .get_multiplexed_async_connection_with_config(&patient)
+        .await
+        .unwrap();
+    let pad = "x".repeat(200);
+    for chunk in 0..count / 1000 {
+        let mut pipeline = redis::pipe();
+        for n in chunk * 1000..(chunk + 1) * 1000 {
+            let payload = json!({"n": n, "pad": pad});
+            let push = json!({"subjects": ["all"], "payload": payload}).to_string();
+            let add = pipeline.cmd("XADD");
+            add.arg(OUTBOX).arg("*").arg("data").arg(push).ignore();
+        }
+        let () = pipeline.query_async(&mut connection).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_waits_for_a_client_that_reads_steadily_but_slowly() {
+    const COUNT: u64 = 20_000;
+    let redis = Redis::start().await;
+    let gateway = core(redis.dsn()).start().await;
+    let mut slow = Upgrade::to(&gateway)
+        .bearer(&listener("slow"))
+        .receive_buffer(128 * 1024)
+        .open()
+        .await;
+    slow.round_trip().await;
+    add_flood(&redis, COUNT).await;
+    for n in 0..COUNT / 100 {
+        expect(&mut slow, n * 100..(n + 1) * 100).await;
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+}
+
 /// Four clients that read, one that does not, and a flood for all of them.
 async fn flood(strategy: &str) -> (Redis, Gateway, Client) {
     let redis = Redis::start().await;
@@ -577,24 +617,7 @@ async fn flood(strategy: &str) -> (Redis, Gateway, Client) {
             client
         });
     }
-    // On a busy machine a thousand entries may take longer than the library would wait.
-    let patient = redis::AsyncConnectionConfig::new().set_response_timeout(None);
-    let mut connection = redis::Client::open(redis.dsn())
-        .unwrap()
-        .get_multiplexed_async_connection_with_config(&patient)
-        .await
-        .unwrap();
-    let pad = "x".repeat(200);
-    for chunk in 0..FLOOD / 1000 {
-        let mut pipeline = redis::pipe();
-        for n in chunk * 1000..(chunk + 1) * 1000 {
-            let payload = json!({"n": n, "pad": pad});
-            let push = json!({"subjects": ["all"], "payload": payload}).to_string();
-            let add = pipeline.cmd("XADD");
-            add.arg(OUTBOX).arg("*").arg("data").arg(push).ignore();
-        }
-        let () = pipeline.query_async(&mut connection).await.unwrap();
-    }
+    add_flood(&redis, FLOOD).await;
     push(&redis, FLOOD..FLOOD + 1).await;
     let mut most = 0;
     eventually("every healthy client to get all", || {
