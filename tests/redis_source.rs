@@ -583,11 +583,13 @@ async fn a_flood_waits_for_a_client_that_reads_steadily_but_slowly() {
         .open()
         .await;
     slow.round_trip().await;
-    add_flood(&redis, COUNT).await;
-    for n in 0..COUNT / 100 {
-        expect(&mut slow, n * 100..(n + 1) * 100).await;
-        tokio::time::sleep(Duration::from_millis(25)).await;
-    }
+    let reading = async {
+        for n in 0..COUNT / 100 {
+            expect(&mut slow, n * 100..(n + 1) * 100).await;
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+    };
+    tokio::join!(reading, add_flood(&redis, COUNT));
 }
 
 /// Four clients that read, one that does not, and a flood for all of them.
