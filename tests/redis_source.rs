@@ -573,6 +573,7 @@ async fn add_flood(redis: &Redis, count: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "fails beside other tests, where the client itself may pause for longer than it is waited for"]
 async fn a_flood_waits_for_a_client_that_reads_steadily_but_slowly() {
     const COUNT: u64 = 20_000;
     let redis = Redis::start().await;
