@@ -79,6 +79,10 @@ pub struct Outbox {
 }
 
 #[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own, and they take no room"
+)]
 struct Inner {
     queue: VecDeque<Utf8Bytes>,
     bytes: usize,

@@ -229,23 +229,27 @@ mod tests {
 
     #[test]
     fn what_is_no_push_is_kept_as_it_was_written() {
-        let cases: [(&[(&str, &str)], &str, &str); 5] = [
-            (&[("data", "{")], "the JSON ends early", "{"),
-            (&[("message", "7")], "`message` is not", "7"),
+        let cases = [
+            (vec![("data", "{")], "the JSON ends early", "{"),
+            (vec![("message", "7")], "`message` is not", "7"),
             (
-                &[("message", r#"{"body":{}}"#)],
+                vec![("message", r#"{"body":{}}"#)],
                 "`message` is not",
                 r#"{"body":{}}"#,
             ),
             (
-                &[("message", r#"{"body":"[]"}"#)],
+                vec![("message", r#"{"body":"[]"}"#)],
                 "not a push",
                 r#"{"body":"[]"}"#,
             ),
-            (&[("x", "1"), ("y", "2")], "neither", r#"{"x":"1","y":"2"}"#),
+            (
+                vec![("x", "1"), ("y", "2")],
+                "neither",
+                r#"{"x":"1","y":"2"}"#,
+            ),
         ];
         for (fields, reason, raw) in cases {
-            let entry = entry_of(fields);
+            let entry = entry_of(&fields);
             let error = entry.push().unwrap_err().to_string();
             assert!(error.contains(reason), "{error}");
             assert_eq!(entry.raw(), raw);

@@ -22,7 +22,7 @@ pub(super) struct Malformed {
     stream: Stream,
     prefix: String,
     dead_letters: Arc<dyn DeadLetters>,
-    malformed: IntCounter,
+    read: IntCounter,
     kept: IntCounter,
     lost: IntCounter,
     lines: Throttle,
@@ -36,7 +36,7 @@ impl Malformed {
             stream: stream.clone(),
             prefix: format!("{}dead:{}:", context.config.leases.prefix, stream.name),
             dead_letters: Arc::clone(&context.dead_letters),
-            malformed: metrics
+            read: metrics
                 .source_pushes_total
                 .with_label_values(&[NAME, "malformed"]),
             kept: dead_letters.with_label_values(&[NAME, "kept"]),
@@ -47,7 +47,7 @@ impl Malformed {
 
     /// Keeps an entry as a dead letter, unless another gateway does.
     pub(super) async fn bury(&self, entry: &Entry, reason: &EntryError) {
-        self.malformed.inc();
+        self.read.inc();
         let key = format!("{}{}", self.prefix, entry.id);
         // Rather twice than not at all: without an answer it is kept as well.
         if matches!(self.mark(&key).await, Ok(false)) {
