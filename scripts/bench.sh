@@ -338,8 +338,9 @@ if wanted rabbitmq; then
 fi
 
 if wanted presence; then
+    # Half of the time to live goes by between two refreshes of a connection: so long, to see each one's once.
     measure_redis presence PRESENCE_REDIS_DSN="$redis_dsn" PRESENCE_TTL_SECONDS=120 -- \
-        idle --connections $((10000 / scale)) --hold-seconds $((25 / scale + 1))
+        idle --connections $((10000 / scale)) --hold-seconds $((60 / scale))
 fi
 
 if wanted archive; then
