@@ -165,6 +165,11 @@ pub(crate) async fn run(args: &FanoutArgs) -> Result<Outcome> {
         load.short.get(),
         "publish calls did not reach every connection",
     );
+    if args.redis.is_some() && totals.unique == 0 {
+        let stream = &args.stream;
+        let problem = format!("nothing arrived: does the gateway read the stream {stream}?");
+        outcome.problems.push(problem);
+    }
     outcome.closed_early(fleet.closed());
     fleet.close().await;
     Ok(outcome)
