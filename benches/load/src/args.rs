@@ -20,7 +20,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Opens connections and leaves them alone: memory and CPU per connection
     Idle(IdleArgs),
-    /// Clients send messages, the backend's webhook receives them: CPU per message, latency
+    /// Clients send messages, the backend's webhook or a broker receives them: CPU per message, latency
     Inbound(InboundArgs),
     /// The backend publishes, every client receives: CPU per delivery, latency
     Fanout(FanoutArgs),
@@ -28,6 +28,8 @@ pub(crate) enum Command {
     Rtt(RttArgs),
     /// Connects and closes at a rate: CPU per connection, connect latency
     Churn(ChurnArgs),
+    /// Prints how one benchmark's figures relate to another's, by the median of the runs of each
+    Compare(CompareArgs),
     /// Prints one table of the results that `--json` runs left in files
     Summary(SummaryArgs),
 }
@@ -44,6 +46,9 @@ pub(crate) struct Shared {
     /// Process to account for; repeat it for a server of several processes
     #[arg(long = "server-pid", value_name = "PID")]
     pub(crate) server_pids: Vec<u32>,
+    /// Process of a broker behind the server, to account for by itself; repeat it for several
+    #[arg(long = "broker-pid", value_name = "PID")]
+    pub(crate) broker_pids: Vec<u32>,
     /// Spread the connections over 127.0.0.1 to 127.0.0.K (for more than 28,000 of them)
     #[arg(long, default_value_t = 1, value_name = "K", value_parser = clap::value_parser!(u8).range(1..=250))]
     pub(crate) source_addresses: u8,
@@ -109,6 +114,19 @@ pub(crate) struct InboundArgs {
     /// Answer every webhook request so late
     #[arg(long, default_value_t = 0, requires = "webhook_listen")]
     pub(crate) delay_ms: u64,
+    /// Check what arrives in a Redis stream: with `--rate burst` afterwards, so that reading costs nothing while
+    /// it is measured; else as it arrives
+    #[arg(long, value_name = "URL", conflicts_with = "webhook_listen")]
+    pub(crate) redis: Option<String>,
+    /// The stream of `--redis`
+    #[arg(long, default_value = "ws.inbox")]
+    pub(crate) stream: String,
+    /// Check what arrives in a `RabbitMQ` queue (as `guest`, in the virtual host `/`), as it arrives
+    #[arg(long, value_name = "URL", conflicts_with_all = ["webhook_listen", "redis"])]
+    pub(crate) rabbitmq: Option<String>,
+    /// The queue of `--rabbitmq`
+    #[arg(long, default_value = "ws.inbox")]
+    pub(crate) queue: String,
 }
 
 /// Options of `fanout`.
@@ -144,6 +162,12 @@ pub(crate) struct FanoutArgs {
     /// Key of the internal API
     #[arg(long, env = "GATEWAY_API_KEY", hide_env_values = true)]
     pub(crate) api_key: String,
+    /// Publish through a Redis stream instead
+    #[arg(long, value_name = "URL")]
+    pub(crate) redis: Option<String>,
+    /// The stream of `--redis`
+    #[arg(long, default_value = "ws.outbox")]
+    pub(crate) stream: String,
 }
 
 /// Options of `rtt`.
@@ -172,6 +196,18 @@ pub(crate) struct ChurnArgs {
     /// For how long
     #[arg(long, default_value_t = 10.0, value_parser = seconds)]
     pub(crate) seconds: f64,
+}
+
+/// Options of `compare`.
+#[derive(Debug, Args)]
+pub(crate) struct CompareArgs {
+    /// Label of the runs that count as 1
+    pub(crate) base: String,
+    /// Label of the runs to compare with them
+    pub(crate) other: String,
+    /// Files with one JSON result a line
+    #[arg(required = true)]
+    pub(crate) files: Vec<PathBuf>,
 }
 
 /// Options of `summary`.

@@ -3,11 +3,14 @@
 //! It shares a small machine with the server it measures, so it spends as little as it can: one
 //! thread, raw TCP, hand-made frames (`frame`), one read buffer for all sockets (`socket`).
 //! A run goes: `args` → `client` opens the sockets with tokens from `token` → one of `modes`
-//! makes the load, with `webhook` as the backend and `process` reading what the server spent →
-//! `outcome` prints it and decides the exit status.
+//! makes the load, with `webhook` as the backend, or `redis` and `amqp` reading where the backend
+//! would, and `process` reading what the server spent → `outcome` prints it and decides the exit
+//! status.
 
+mod amqp;
 mod args;
 mod client;
+mod compare;
 mod frame;
 mod http;
 mod modes;
@@ -15,6 +18,7 @@ mod outcome;
 mod pace;
 mod process;
 mod progress;
+mod redis;
 mod socket;
 mod tally;
 mod target;
@@ -43,7 +47,8 @@ fn main() -> ExitCode {
 /// Runs one command and tells whether everything sent also arrived.
 fn start(cli: Cli) -> Result<bool> {
     let (shared, command) = match cli.command {
-        Command::Summary(files) => return outcome::summarise(&files.files),
+        Command::Summary(args) => return outcome::summarise(&args.files),
+        Command::Compare(args) => return compare::run(&args),
         Command::Idle(args) => (args.shared.clone(), Command::Idle(args)),
         Command::Inbound(args) => (args.shared.clone(), Command::Inbound(args)),
         Command::Fanout(args) => (args.shared.clone(), Command::Fanout(args)),
@@ -64,7 +69,9 @@ fn start(cli: Cli) -> Result<bool> {
             Command::Fanout(args) => modes::fanout::run(args).await,
             Command::Rtt(args) => modes::rtt::run(args).await,
             Command::Churn(args) => modes::churn::run(args).await,
-            Command::Summary(_) => unreachable!("handled before the runtime starts"),
+            Command::Summary(_) | Command::Compare(_) => {
+                unreachable!("handled before the runtime starts")
+            }
         }
     })?;
     outcome.print(shared.json)?;

@@ -29,6 +29,8 @@ pub(crate) struct Outcome {
     pub(crate) cpu_seconds: Option<f64>,
     /// The same per unit, in microseconds.
     pub(crate) cpu_us_per_unit: Option<f64>,
+    /// CPU time of the broker per unit, in microseconds.
+    pub(crate) broker_cpu_us_per_unit: Option<f64>,
     /// Server's proportional set size before, in bytes.
     pub(crate) pss_before: Option<u64>,
     /// Growth of the proportional set size per connection, in bytes.
@@ -37,6 +39,8 @@ pub(crate) struct Outcome {
     pub(crate) rss_per_connection: Option<f64>,
     /// CPU of the idle server, in percent of one core.
     pub(crate) idle_cpu_percent: Option<f64>,
+    /// CPU of the broker meanwhile, in percent of one core.
+    pub(crate) broker_idle_cpu_percent: Option<f64>,
     /// From the intended send time to the arrival.
     pub(crate) latency_us: Option<Percentiles>,
     /// Units that never arrived.
@@ -87,6 +91,17 @@ impl Outcome {
         let used = after.saturating_sub(before).as_secs_f64();
         self.cpu_seconds = Some(used);
         self.cpu_us_per_unit = (self.count > 0).then(|| used * 1e6 / self.count as f64);
+    }
+
+    /// Notes the broker's CPU time; call it after `arrived`.
+    pub(crate) fn broker_cpu(&mut self, before: Option<Duration>, after: Option<Duration>) {
+        self.broker_cpu_us_per_unit =
+            before
+                .zip(after)
+                .filter(|_| self.count > 0)
+                .map(|(before, after)| {
+                    after.saturating_sub(before).as_secs_f64() * 1e6 / self.count as f64
+                });
     }
 
     /// Notes the server's memory; call it after `arrived`.
@@ -157,6 +172,10 @@ impl Outcome {
             self.cpu_us_per_unit.map(|us| format!("{us:.2} µs")),
         );
         row(
+            format!("broker CPU per {unit}"),
+            self.broker_cpu_us_per_unit.map(|us| format!("{us:.2} µs")),
+        );
+        row(
             "server CPU".to_owned(),
             self.cpu_seconds.map(|s| format!("{s:.2} s")),
         );
@@ -175,6 +194,10 @@ impl Outcome {
         row(
             "CPU while idle".to_owned(),
             self.idle_cpu_percent.map(|p| format!("{p:.1} %")),
+        );
+        row(
+            "broker's meanwhile".to_owned(),
+            self.broker_idle_cpu_percent.map(|p| format!("{p:.1} %")),
         );
         if let Some(latency) = &self.latency_us {
             let Percentiles {
@@ -210,7 +233,7 @@ impl Outcome {
         lines.join("\n") + "\n"
     }
 
-    fn summary_row(&self) -> [String; 9] {
+    fn summary_row(&self) -> [String; 11] {
         let number = |value: Option<f64>, digits| {
             value.map_or_else(|| "-".to_owned(), |value| format!("{value:.digits$}"))
         };
@@ -230,7 +253,12 @@ impl Outcome {
             format!("{} {}", self.count, self.units()),
             format!("{:.0}", self.per_second),
             number(self.cpu_us_per_unit, 2),
+            number(self.broker_cpu_us_per_unit, 2),
             number(self.pss_per_connection, 0),
+            match (self.idle_cpu_percent, self.broker_idle_cpu_percent) {
+                (Some(server), Some(broker)) => format!("{server:.1}+{broker:.1}"),
+                (server, _) => number(server, 1),
+            },
             latency(|latency| latency.p50),
             latency(|latency| latency.p99),
             format!(
@@ -248,14 +276,31 @@ fn milliseconds(us: f64) -> String {
     format!("{:.3} ms", us / 1000.0)
 }
 
+/// Reads earlier results.
+pub(crate) fn load(files: &[PathBuf]) -> Result<Vec<Outcome>> {
+    let mut outcomes = Vec::new();
+    for file in files {
+        let text = std::fs::read_to_string(file)
+            .map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+        for line in text.lines().filter(|line| !line.is_empty()) {
+            let outcome = serde_json::from_str(line)
+                .map_err(|error| format!("{} holds no result: {error}", file.display()))?;
+            outcomes.push(outcome);
+        }
+    }
+    Ok(outcomes)
+}
+
 /// Prints one table of earlier results and tells whether all of them passed.
 pub(crate) fn summarise(files: &[PathBuf]) -> Result<bool> {
-    const TITLES: [&str; 9] = [
+    const TITLES: [&str; 11] = [
         "benchmark",
         "load",
         "per second",
         "server CPU µs each",
+        "broker's",
         "Pss B/conn",
+        "idle CPU %",
         "p50",
         "p99",
         "lost/dup/reord",
@@ -264,17 +309,11 @@ pub(crate) fn summarise(files: &[PathBuf]) -> Result<bool> {
     let mut rows = vec![TITLES.map(str::to_owned)];
     let mut problems = Vec::new();
     let mut passed = true;
-    for file in files {
-        let text = std::fs::read_to_string(file)
-            .map_err(|error| format!("cannot read {}: {error}", file.display()))?;
-        for line in text.lines().filter(|line| !line.is_empty()) {
-            let outcome: Outcome = serde_json::from_str(line)
-                .map_err(|error| format!("{} holds no result: {error}", file.display()))?;
-            passed &= outcome.passed();
-            rows.push(outcome.summary_row());
-            for problem in &outcome.problems {
-                problems.push(format!("{}: {problem}", outcome.label));
-            }
+    for outcome in load(files)? {
+        passed &= outcome.passed();
+        rows.push(outcome.summary_row());
+        for problem in &outcome.problems {
+            problems.push(format!("{}: {problem}", outcome.label));
         }
     }
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max();

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 
 use crate::Result;
 
-/// A parsed `ws://` or `http://` address.
+/// A parsed address such as `ws://HOST:PORT/PATH`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Target {
     /// Where to connect.
@@ -32,7 +32,12 @@ impl Target {
         let with_port = if has_port {
             authority.to_owned()
         } else {
-            format!("{authority}:80")
+            let port = match scheme {
+                "redis" => 6379,
+                "amqp" => 5672,
+                _ => 80,
+            };
+            format!("{authority}:{port}")
         };
         let mut addresses: Vec<SocketAddr> = with_port
             .to_socket_addrs()

@@ -19,7 +19,7 @@ use crate::outcome::Outcome;
 use crate::process::Server;
 use crate::tally::{Latencies, Sequence, Totals};
 use crate::target::Target;
-use crate::{Result, http, pace, progress};
+use crate::{Result, http, pace, progress, redis};
 
 struct Load {
     /// Comes right before a push's number; found as bytes, since parsing every delivery as JSON
@@ -70,9 +70,13 @@ impl Load {
         self.latencies.borrow_mut().add(latency);
     }
 
-    fn answer(&self, status: u16, body: &[u8]) {
+    fn answered(&self) {
         self.answered.set(self.answered.get() + 1);
         self.room.add_permits(1);
+    }
+
+    fn answer(&self, status: u16, body: &[u8]) {
+        self.answered();
         match serde_json::from_slice::<Published>(body) {
             Ok(Published { sent }) if status == 200 => {
                 if sent != self.connections {
@@ -107,16 +111,13 @@ pub(crate) async fn run(args: &FanoutArgs) -> Result<Outcome> {
     let claims = format!(r#","subjects":[{subject}]"#);
     let tokens = client::tokens(shared, args.connections, &claims)?;
     let server = Server::new(&shared.server_pids)?;
+    let broker = Server::new(&shared.broker_pids)?;
     let receiver = load.clone();
     let on_message = move |client, message: &[u8]| receiver.delivered(client, message);
     let fleet = Fleet::open(shared, tokens, on_message).await?;
     server.quiet().await?;
-    let stream = TcpStream::connect(target.address)
-        .await
-        .map_err(|error| format!("cannot connect to {}: {error}", args.publish_url))?;
-    stream.set_nodelay(true)?;
-    let (answers, calls) = stream.into_split();
-    let cpu = server.cpu()?;
+    let (answers, calls) = connect(args, &target).await?.into_split();
+    let (cpu, broker_cpu) = (server.cpu()?, broker.cpu()?);
     let start = Instant::now();
     let mut tasks = JoinSet::new();
     let pacer = args
@@ -131,11 +132,18 @@ pub(crate) async fn run(args: &FanoutArgs) -> Result<Outcome> {
             args.payload_bytes.saturating_sub(head),
         ));
         text.push_str("\"}}");
-        request(&target, &args.api_key, &text)
+        match args.redis {
+            Some(_) => entry(&args.stream, &text),
+            None => request(&target, &args.api_key, &text),
+        }
     };
     let requests = (0..args.pushes).map(body).collect();
     tasks.spawn_local(publish(load.clone(), calls, requests, pacer));
-    tasks.spawn_local(read_answers(load.clone(), answers));
+    if args.redis.is_some() {
+        tasks.spawn_local(read_replies(load.clone(), answers));
+    } else {
+        tasks.spawn_local(read_answers(load.clone(), answers));
+    }
     wait(args, &load).await;
     let took = load.last_arrival.get().unwrap_or_else(Instant::now) - start;
     server.quiet().await?;
@@ -145,6 +153,7 @@ pub(crate) async fn run(args: &FanoutArgs) -> Result<Outcome> {
     let totals = load.totals.get();
     outcome.arrived(totals.unique, took);
     outcome.cpu(cpu, server.cpu()?);
+    outcome.broker_cpu(broker_cpu, broker.cpu()?);
     outcome.check(totals);
     outcome.latency_us = load.latencies.borrow().percentiles();
     outcome.problem(
@@ -156,9 +165,32 @@ pub(crate) async fn run(args: &FanoutArgs) -> Result<Outcome> {
         load.short.get(),
         "publish calls did not reach every connection",
     );
+    if args.redis.is_some() && totals.unique == 0 {
+        let stream = &args.stream;
+        let problem = format!("nothing arrived: does the gateway read the stream {stream}?");
+        outcome.problems.push(problem);
+    }
     outcome.closed_early(fleet.closed());
     fleet.close().await;
     Ok(outcome)
+}
+
+async fn connect(args: &FanoutArgs, target: &Target) -> Result<TcpStream> {
+    if let Some(url) = &args.redis {
+        return redis::connect(url, args.shared.allow_remote).await;
+    }
+    let stream = TcpStream::connect(target.address)
+        .await
+        .map_err(|error| format!("cannot connect to {}: {error}", args.publish_url))?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+fn entry(stream: &str, body: &str) -> Vec<u8> {
+    let command = ["XADD", stream, "*", "data", body].map(str::as_bytes);
+    let mut out = Vec::new();
+    redis::encode(&command, &mut out);
+    out
 }
 
 fn request(target: &Target, api_key: &str, body: &str) -> Vec<u8> {
@@ -237,5 +269,24 @@ async fn read_answers(load: Rc<Load>, mut answers: OwnedReadHalf) {
                 Err(_) => return,
             }
         }
+    }
+}
+
+async fn read_replies(load: Rc<Load>, mut replies: OwnedReadHalf) {
+    let mut input = Vec::new();
+    loop {
+        match replies.read_buf(&mut input).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
+        }
+        let mut rest = &input[..];
+        while let Ok(Some(reply)) = redis::decode(&mut rest) {
+            load.answered();
+            if reply.text().is_none() {
+                load.refused.set(load.refused.get() + 1);
+            }
+        }
+        let left = rest.len();
+        input.drain(..input.len() - left);
     }
 }

@@ -15,9 +15,10 @@ pub(crate) async fn run(args: &IdleArgs) -> Result<Outcome> {
     let mut outcome = Outcome::new(label, "idle", "connection", args.connections);
     let tokens = client::tokens(shared, args.connections, "")?;
     let server = Server::new(&shared.server_pids)?;
+    let broker = Server::new(&shared.broker_pids)?;
     server.quiet().await?;
     let memory = server.memory()?;
-    let cpu = server.cpu()?;
+    let (cpu, broker_cpu) = (server.cpu()?, broker.cpu()?);
     let start = Instant::now();
     let fleet = Fleet::open(shared, tokens, |_, _| {}).await?;
     let took = start.elapsed();
@@ -25,13 +26,17 @@ pub(crate) async fn run(args: &IdleArgs) -> Result<Outcome> {
     let (closed, _) = fleet.closed();
     outcome.arrived(args.connections - closed, took);
     outcome.cpu(cpu, server.cpu()?);
+    outcome.broker_cpu(broker_cpu, broker.cpu()?);
     outcome.memory(memory, server.memory()?);
     if args.hold_seconds > 0.0 {
-        let before = server.cpu()?;
+        let (cpu, broker_cpu) = (server.cpu()?, broker.cpu()?);
         tokio::time::sleep(Duration::from_secs_f64(args.hold_seconds)).await;
-        outcome.idle_cpu_percent = server.cpu()?.zip(before).map(|(after, before)| {
-            after.saturating_sub(before).as_secs_f64() / args.hold_seconds * 100.0
-        });
+        let percent = |before: Option<Duration>, after: Option<Duration>| {
+            let used = after?.saturating_sub(before?);
+            Some(used.as_secs_f64() / args.hold_seconds * 100.0)
+        };
+        outcome.idle_cpu_percent = percent(cpu, server.cpu()?);
+        outcome.broker_idle_cpu_percent = percent(broker_cpu, broker.cpu()?);
     }
     outcome.closed_early(fleet.closed());
     fleet.close().await;

@@ -14,9 +14,12 @@ use crate::outcome::Outcome;
 use crate::process::Server;
 use crate::socket::Writer;
 use crate::tally::Latencies;
-use crate::target::require_loopback;
-use crate::webhook::{self, Backend, Behaviour};
+use crate::webhook::Backend;
 use crate::{Result, frame, pace, progress};
+
+mod arrivals;
+
+use arrivals::Arrivals;
 
 /// Message `n` of client `c` has the number `n * clients + c`, so that the load is even.
 struct Load {
@@ -58,15 +61,16 @@ impl Load {
     }
 }
 
-/// Sends the messages and, with `--webhook-listen`, checks that they arrive.
+/// Sends the messages and, where it is told where they arrive, checks that they do.
 pub(crate) async fn run(args: &InboundArgs) -> Result<Outcome> {
     let shared = &args.shared;
     let window = match args.rate {
         InboundRate::Closed => args.window,
         InboundRate::Burst | InboundRate::PerSecond(_) => 0,
     };
-    if window > 0 && args.webhook_listen.is_none() {
-        return Err("--rate closed needs --webhook-listen to know what was delivered".into());
+    let checked = args.webhook_listen.is_some() || args.redis.is_some() || args.rabbitmq.is_some();
+    if window > 0 && !checked {
+        return Err("--rate closed needs a backend to know what was delivered".into());
     }
     let load = Rc::new(Load {
         run: run_number(),
@@ -89,21 +93,9 @@ pub(crate) async fn run(args: &InboundArgs) -> Result<Outcome> {
         Rc::new(Backend::new(run, args.connections, Box::new(on_message)))
     };
     // Before the first client connects: `connected` is an event too.
-    let _listening = match args.webhook_listen {
-        Some(address) => {
-            require_loopback(address.ip(), shared.allow_remote)?;
-            let behaviour = Behaviour {
-                fail_percent: args.fail_percent,
-                delay: Duration::from_millis(args.delay_ms),
-            };
-            let (_, tasks) = webhook::serve(backend.clone(), address, behaviour)
-                .await
-                .map_err(|error| format!("cannot listen on {address}: {error}"))?;
-            Some(tasks)
-        }
-        None => None,
-    };
+    let arrivals = Arrivals::open(args, &backend).await?;
     let server = Server::new(&shared.server_pids)?;
+    let broker = Server::new(&shared.broker_pids)?;
     let tokens = client::tokens(shared, args.connections, "")?;
     let answers = load.clone();
     // The gateway answers a plain message only to say that it did not take it.
@@ -112,33 +104,45 @@ pub(crate) async fn run(args: &InboundArgs) -> Result<Outcome> {
     })
     .await?;
     server.quiet().await?;
-    let cpu = server.cpu()?;
+    let (cpu, broker_cpu) = (server.cpu()?, broker.cpu()?);
     let start = Instant::now();
     let mut senders = send_all(args.rate, &load, &fleet)?;
-    wait(args, &load, &backend).await;
+    wait(args, &load, checked, &backend, &arrivals).await;
     // Those still waiting, for room in the window or in the socket, wait for nothing any more.
     senders.abort_all();
     while senders.join_next().await.is_some() {}
-    let finish = load.last_arrival.get().unwrap_or_else(Instant::now);
     server.quiet().await?;
+    let (cpu_after, broker_cpu_after) = (server.cpu()?, broker.cpu()?);
+    let stopped = arrivals.finish(&backend).await;
+    let finish = load.last_arrival.get().unwrap_or_else(Instant::now);
     let mut outcome = Outcome::new(shared.label.as_deref(), "inbound", "message", args.messages);
     let totals = backend.totals();
-    let checked = args.webhook_listen.is_some();
     let count = if checked {
         totals.unique
     } else {
         load.sent.get()
     };
     outcome.arrived(count, finish.saturating_duration_since(start));
-    outcome.cpu(cpu, server.cpu()?);
+    outcome.cpu(cpu, cpu_after);
+    outcome.broker_cpu(broker_cpu, broker_cpu_after);
+    if let Err(error) = stopped {
+        outcome.problems.push(error.to_string());
+    }
     if checked {
+        if totals.unique == 0 {
+            let problem = "nothing arrived: is that where the gateway sends its events?";
+            outcome.problems.push(problem.to_owned());
+        }
         outcome.check(totals);
         outcome.latency_us = load.latencies.borrow().percentiles();
-        outcome.problem(
-            backend.missing_events() as usize,
-            "events are missing by their `seq`",
-        );
-        outcome.problem(backend.malformed.get(), "webhook requests held no event");
+        if args.webhook_listen.is_some() {
+            // Brokers get `connected` elsewhere, so that `seq` has gaps there.
+            outcome.problem(
+                backend.missing_events() as usize,
+                "events are missing by their `seq`",
+            );
+        }
+        outcome.problem(backend.malformed.get(), "arrivals held no event");
         let failed = backend.failed_on_purpose.get();
         if failed > 0 {
             outcome
@@ -152,7 +156,7 @@ pub(crate) async fn run(args: &InboundArgs) -> Result<Outcome> {
         );
         outcome
             .notes
-            .push("arrival was not checked (no --webhook-listen)".to_owned());
+            .push("arrival was not checked (no backend given)".to_owned());
     }
     outcome.problem(
         load.refused.get(),
@@ -164,10 +168,17 @@ pub(crate) async fn run(args: &InboundArgs) -> Result<Outcome> {
 }
 
 /// Waits for the last arrival (or the last send, when arrivals are not seen).
-async fn wait(args: &InboundArgs, load: &Load, backend: &Backend) {
+async fn wait(
+    args: &InboundArgs,
+    load: &Load,
+    checked: bool,
+    backend: &Backend,
+    arrivals: &Arrivals,
+) {
     let bar = progress::bar("messages", args.messages as u64);
-    let seen = || match args.webhook_listen {
-        Some(_) => backend.totals().unique,
+    let seen = || match arrivals.counted() {
+        Some(count) => count,
+        None if checked => backend.totals().unique,
         None => load.sent.get(),
     };
     let progress = || {
