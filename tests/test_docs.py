@@ -123,6 +123,7 @@ NORMAL = [
     (re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b"), "<uuid>"),
     (re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z?"), "<time>"),
     (re.compile(r"(?<![\d.])1[0-9]{9}(?!\d)"), "<unix>"),
+    (re.compile(r"(?<![\d.])1[0-9]{12}-\d+(?!\d)"), "<entry>"),
     (re.compile(r"\bey[\w-]+\.ey[\w-]+\.[\w-]+"), "<token>"),
     (re.compile(r"\b00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]\b"), "<traceparent>"),
     (re.compile(r"\b[0-9a-f]{32}\b"), "<trace>"),
@@ -534,5 +535,6 @@ def test_settings_named_in_the_pages_exist() -> None:
             continue
         for name in re.findall(r"`([a-z_]+(?:\.[a-z_]+)+)`", prose(page)):
             if name.split(".")[0] in sections - {"mode"} and not name.endswith((".rs", ".md", ".yaml")):
-                full = name if name.startswith("stages.") or name in known else f"stages.{name}"
-                assert any(key == full or key.startswith(full + ".") for key in known), f"{page}: {name}"
+                assert any(
+                    key == full or key.startswith(full + ".") for full in (name, f"stages.{name}") for key in known
+                ), f"{page}: {name}"
