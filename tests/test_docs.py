@@ -67,6 +67,7 @@ CHECK_ENV = {
     "GATEWAY_API_KEY": "a-key-for-the-documentation",
     "SYMFONY_WEBHOOK_URL": "http://127.0.0.1:8080/webhook",
     "SYMFONY_WEBHOOK_SECRET": "a-secret-for-the-documentation",
+    "REDIS_DSN": "redis://127.0.0.1:6379/0",
 }
 
 
