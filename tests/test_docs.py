@@ -2,7 +2,8 @@
 
 Each page is read top to bottom in a fresh copy of the repository, like a reader who follows it: its commands run
 in one shell session, what it starts in the background keeps running to the page's end. Ports 8000 and 8001
-(gateways), 8080 (the backend), 6379 (Redis) and 5672 (RabbitMQ) become free ones; in expected output they, ids, times and the like stand for any.
+(gateways), 8080 (the backend), 6379 (Redis) and 5672 (RabbitMQ) become free ones; in expected output
+they, ids, times and the like stand for any.
 
 A comment right above a block says what else it is:
 
@@ -55,6 +56,7 @@ WAIT_SECONDS = 20
 SKIPPED = {
     ("CONTRIBUTING.md", "compiles"): 4,
     ("README.md", "runs the tests"): 1,
+    ("docs/core.md", "needs a RabbitMQ"): 1,
     ("docs/guide.md", "needs a Symfony application"): 1,
     ("docs/operations.md", "needs a gateway with an archive"): 2,
     ("docs/performance.md", "takes minutes, and a quiet machine"): 1,
@@ -66,6 +68,7 @@ CHECK_ENV = {
     "GATEWAY_API_KEY": "a-key-for-the-documentation",
     "SYMFONY_WEBHOOK_URL": "http://127.0.0.1:8080/webhook",
     "SYMFONY_WEBHOOK_SECRET": "a-secret-for-the-documentation",
+    "REDIS_DSN": "redis://127.0.0.1:6379/0",
 }
 
 
@@ -123,6 +126,7 @@ NORMAL = [
     (re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b"), "<uuid>"),
     (re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z?"), "<time>"),
     (re.compile(r"(?<![\d.])1[0-9]{9}(?!\d)"), "<unix>"),
+    (re.compile(r"(?<![\d.])1[0-9]{12}-\d+(?!\d)"), "<entry>"),
     (re.compile(r"\bey[\w-]+\.ey[\w-]+\.[\w-]+"), "<token>"),
     (re.compile(r"\b00-[0-9a-f]{32}-[0-9a-f]{16}-0[01]\b"), "<traceparent>"),
     (re.compile(r"\b[0-9a-f]{32}\b"), "<trace>"),
@@ -526,6 +530,75 @@ def test_the_call_table_is_complete() -> None:
     assert {row[0].split()[1] for row in table("docs/guide.md", "Calls")} == actual
 
 
+def test_the_table_of_redis_keys_is_complete(tmp_path: pathlib.Path) -> None:
+    """Everything happens that a key is for, by a user with the documented rights.
+
+    The claim is left out, which lives too short to be seen for sure.
+    """
+    reader = Reader(tmp_path)
+    block = Block("tests/test_docs.py", 0, "sh", "")
+
+    def start(name: str, until: str, text: str) -> None:
+        reader.start(dataclasses.replace(block, text=text), name, until)
+
+    def keys() -> dict[str, str]:
+        """The keys that are there now, with their types."""
+        script = 'redis-cli -p 6379 --scan | while read -r key; do echo "$key $(redis-cli -p 6379 TYPE "$key")"; done'
+        done = subprocess.run(
+            reader.script(script, keep=False), env=reader.environment(), timeout=60, check=True,
+            stdout=subprocess.PIPE, text=True,
+        )
+        # One that went away meanwhile is of no type.
+        return dict(line.rsplit(" ", 1) for line in done.stdout.splitlines() if not line.endswith(" none"))
+
+    documented = {
+        # What stands for a name may hold colons.
+        re.compile("".join(".+" if part.startswith("{") else re.escape(part) for part in re.split(r"(\{\w+\})", name))):
+            (name, "zset" if row[1] == "sorted set" else row[1])
+        for row in table("docs/core.md", "Keys in Redis") for name in row[0].split(", ")
+    }
+    gateway = (
+        "WSGW_LISTEN=127.0.0.1:{port} REPLAY_STRATEGY=bounded REPLAY_RATE_LIMIT_STRATEGY=redis "
+        "REPLAY_IDEMPOTENCY_STRATEGY=redis ORDERING_STRATEGY=topic ORDERING_PARTITION_MODE=suffix exec wsgw run "
+        "pipelines/core.yaml --set server.node_id={name} --set leases.ttl_seconds=1 --set server.drain_seconds=1"
+    )
+    client = "WS_MESSAGE_JSON='{message}' JWT_USER_ID=42 exec python scripts/ws_client.py"
+    call = "curl -sf http://127.0.0.1:8000/internal/replay/redis -X POST -H 'X-API-Key: a-key-for-the-documentation'"
+    private_key = shlex.quote(str(ROOT / "tests/keys/rsa.pem"))
+    try:
+        reader.run(block, "\n".join(f"export {name}={shlex.quote(value)}" for name, value in CHECK_ENV.items()))
+        reader.run(block, f"export JWT_PRIVATE_KEY_FILE={private_key}")
+        start("redis", "Ready to accept connections", "exec redis-server --port 6379 --save ''")
+        user = re.search(r"^ACL SETUSER \w+ on >PASSWORD .*$", (ROOT / "docs/operations.md").read_text(), re.M)[0]
+        reader.run(block, f"redis-cli -p 6379 {shlex.join(user.split())}")
+        reader.run(block, "export REDIS_DSN=redis://wsgw:PASSWORD@127.0.0.1:6379/0")
+        start("a", "started", gateway.format(port=8000, name="a"))
+        start("b", "started", gateway.format(port=8001, name="b"))
+        start("c", "connected to", client.format(message='{"type":"x","topic":"room"}'))
+        start("d", "connected to", client.format(message="7"))
+        reader.run(block, """redis-cli -p 6379 XADD ws.outbox '*' data '{"subjects":[],"payload":1}'""")
+        seen: dict[str, str] = {}
+        deadline, killed = time.monotonic() + WAIT_SECONDS, False
+        while missing := {
+            name for pattern, (name, _) in documented.items()
+            if "claim:" not in name and not any(pattern.fullmatch(key) for key in seen)
+        }:
+            assert time.monotonic() < deadline, f"documented, and not there: {missing}"
+            seen |= keys()
+            if not killed and any(key.startswith("wsgw:dead:") for key in seen) and "ws.dlq" in seen:
+                reader.run(block, f"{call} -H 'Idempotency-Key: once'")
+                seen |= keys()
+                os.killpg(reader.background["a"][0].pid, signal.SIGKILL)
+                killed = True
+            time.sleep(0.05)
+        refused = reader.run(block, "redis-cli -p 6379 ACL LOG")
+        assert not refused.strip(), refused
+    finally:
+        reader.leave()
+    for key, kind in seen.items():
+        assert any(pattern.fullmatch(key) and kind == documented[pattern][1] for pattern in documented), (key, kind)
+
+
 def test_settings_named_in_the_pages_exist() -> None:
     known = set(re.findall(r"^\| `([\w.]+)` \|", (ROOT / "docs/configuration.md").read_text(), re.M))
     sections = {key.split(".")[0] for key in known if "." in key}
@@ -534,5 +607,6 @@ def test_settings_named_in_the_pages_exist() -> None:
             continue
         for name in re.findall(r"`([a-z_]+(?:\.[a-z_]+)+)`", prose(page)):
             if name.split(".")[0] in sections - {"mode"} and not name.endswith((".rs", ".md", ".yaml")):
-                full = name if name.startswith("stages.") or name in known else f"stages.{name}"
-                assert any(key == full or key.startswith(full + ".") for key in known), f"{page}: {name}"
+                assert any(
+                    key == full or key.startswith(full + ".") for full in (name, f"stages.{name}") for key in known
+                ), f"{page}: {name}"
