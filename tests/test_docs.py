@@ -12,6 +12,7 @@ A comment right above a block says what else it is:
                                                a json block: one line of the output is this object
   <!-- test: file PATH -->                     write it to PATH in the copy of the repository
   <!-- test: exit N -->                        the command exits with N
+  <!-- test: eventually -->                    its commands are repeated until each shows what is expected
   <!-- test: nginx -->                         a real nginx with it on port 8080 passes WebSockets and nothing else
   <!-- test: skip: REASON -->                  cannot run in a test; listed in SKIPPED below
   <!-- test: stop NAME -->                     (above no block) presses Ctrl-C, and expects a clean exit
@@ -19,7 +20,8 @@ A comment right above a block says what else it is:
 In a console block, lines after `$ ` are commands and the others their output, where a line `…` is any lines and
 an `…` within a line any text.
 
-Needs scripts/requirements.txt and jsonschema installed. `WSGW_BIN` names another binary.
+Needs scripts/requirements.txt and jsonschema installed, and curl, openssl, nginx, PHP and Redis. `WSGW_BIN` names another
+binary.
 """
 
 from __future__ import annotations
@@ -333,14 +335,20 @@ class Reader:
         if directive == "nginx":
             return self.proxy(block)
         status = int(match[1]) if (match := re.fullmatch(r"exit (\d+)", directive)) else 0
-        assert match or not directive, f"{block}: unknown test comment `{directive}`"
+        patience = WAIT_SECONDS if directive == "eventually" else 0
+        assert match or patience or not directive, f"{block}: unknown test comment `{directive}`"
         if block.language == "sh":
             self.run(block, block.text, status)
         elif block.language == "console":
             for command, expected in commands(block):
-                actual = self.run(block, command, status).rstrip().splitlines()
-                shown = "\n".join(actual)
-                assert same(expected, [line.rstrip() for line in actual]), f"{block}: $ {command}\n{shown}"
+                deadline = time.monotonic() + patience
+                while True:
+                    actual = [line.rstrip() for line in self.run(block, command, status).rstrip().splitlines()]
+                    if same(expected, actual):
+                        break
+                    shown = "\n".join(actual)
+                    assert time.monotonic() < deadline, f"{block}: $ {command}\n{shown}"
+                    time.sleep(0.05)
         return None
 
 
