@@ -89,7 +89,7 @@ browser() {
 
 docs() {
   say "the commands and YAML blocks of the documentation"
-  need python3 python3 curl curl openssl openssl php php-cli
+  need python3 python3 curl curl openssl openssl php php-cli redis-server redis-server redis-cli redis-tools
   PATH=$PATH:/usr/sbin need nginx nginx-light
   python
   target/venv/bin/python -m pip install --quiet --disable-pip-version-check jsonschema

@@ -1,7 +1,7 @@
 //! wsgw: a WebSocket gateway that holds connections for a backend that should not.
 //!
 //! Clients connect with a token; their messages pass the stages of a YAML pipeline and reach the backend as events,
-//! in order and retried; the backend pushes to clients by HTTP. This crate is the `wsgw` command, and a library so
+//! or brokers, in order and retried; the backend pushes to clients by HTTP or brokers. This crate is the `wsgw` command, and a library so
 //! that tests and benchmarks can run a gateway, or a part of one, in their own process. What is public is so for
 //! them alone, and not stable.
 //!
@@ -19,7 +19,7 @@
 //! 6. The last stage, `fan_out`, makes an [`event`], takes room for it in every sink's buffer, and enqueues it.
 //! 7. [`sinks::delivery`] orders, tries, retries, and at last keeps a dead letter; a sink only tries once.
 //!
-//! Pushes come the other way: the [`api`] takes one, the registry finds its connections, each connection's
+//! Pushes come the other way: the [`api`] or one of the [`sources`] takes one, the registry finds its connections, each connection's
 //! [`outbox`] holds it, and the connection's task writes it.
 //!
 //! # Layout
@@ -31,8 +31,12 @@
 //! | [`pipeline`], [`svc`], [`stages`] | the stacks: compiling them, their erased types, what is in them |
 //! | [`server`] | accepting, upgrading, the connection's task, starting and draining |
 //! | [`session`], [`message`], [`event`] | what passes through: a connection, what it said, what the backend hears |
-//! | [`sinks`] | webhook, standard output, memory; delivery; dead letters |
+//! | [`brokers`] | links to Redis and `RabbitMQ`, which everything below shares, and which reconnect for ever |
+//! | [`sinks`] | webhook, Redis, `RabbitMQ`, standard output, memory; delivery; dead letters |
+//! | [`sources`], [`push`] | pushes from Redis and `RabbitMQ`, paced by the clients that read |
 //! | [`registry`], [`outbox`], [`presence`] | the way back: who listens to what, what waits for whom, who is there |
+//! | [`leases`] | each gateway says that it lives; the others speak for one that no longer does |
+//! | [`replay`] | dead letters given back, the archive of every event, and the guard in front of both |
 //! | [`api`] | the internal HTTP API, health and metrics |
 //! | [`jwt`] | verifying tokens, key sets, signing for development |
 //! | [`close`] | the one table from errors to close codes and HTTP statuses |

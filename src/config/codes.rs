@@ -270,12 +270,6 @@ pub const TABLE: &[Code] = &[
         "Write it in full: `https://app.example/webhook`.",
     ),
     code(
-        "bad_redis_dsn",
-        Error,
-        "The value is not the DSN of a Redis.",
-        "Write it like `redis://user:password@host:6379/0`; what stands for Sentinels and clusters is in docs/operations.md.",
-    ),
-    code(
         "webhook_unsigned",
         Warning,
         "The webhook has no secret, so that the backend cannot tell real events from forged ones.",
@@ -357,7 +351,7 @@ pub const TABLE: &[Code] = &[
         "bad_dsn",
         Error,
         "The value is not the address of a broker or database that the gateway can connect to.",
-        "Write it like `redis://user:password@host:6379/0`, `amqp://user:password@host:5672/vhost`, `sqlite://file.db` or `postgres://user:password@host/database`.",
+        "Write it like `redis://user:password@host:6379/0` (Sentinels and clusters: docs/operations.md), `amqp://user:password@host:5672/vhost`, `sqlite://file.db` or `postgres://user:password@host/database`.",
     ),
     code(
         "replay_without_redis",

@@ -18,6 +18,7 @@ pub struct ReplayConfig {
     /// About how many entries a stream keeps, unless `strategy` is `none`; 0: no limit.
     pub maxlen: u64,
     /// Seconds between two notes of how far the pushes of a stream were handled; 0: after every batch.
+    #[schemars(range(min = 0.0, max = 86400.0))]
     pub snapshot_seconds: f64,
     /// Who may ask, and how often.
     pub api: ReplayApiConfig,

@@ -156,7 +156,7 @@ fn redis_dsn(review: &mut Review<'_>, key: &str, dsn: &Secret) {
     }
     if let Err(error) = RedisDsn::parse(dsn.reveal()) {
         review.say(
-            "bad_redis_dsn",
+            "bad_dsn",
             key,
             format!("`{key}`: {error}"),
             "write it like `redis://user:password@host:6379/0`",
