@@ -1,9 +1,9 @@
 //! wsgw: a WebSocket gateway that holds connections for a backend that should not.
 //!
-//! Clients connect with a token; their messages pass the stages of a YAML pipeline and reach the backend as events,
-//! or brokers, in order and retried; the backend pushes to clients by HTTP or brokers. This crate is the `wsgw` command, and a library so
-//! that tests and benchmarks can run a gateway, or a part of one, in their own process. What is public is so for
-//! them alone, and not stable.
+//! Clients connect with a token; their messages pass the stages of a YAML pipeline and reach the backend as events, by
+//! webhook or brokers, in order and retried; the backend pushes to clients by HTTP or brokers. This crate is the `wsgw`
+//! command, and a library so that tests and benchmarks can run a gateway, or a part of one, in their own process. What
+//! is public is so for them alone, and not stable.
 //!
 //! # The data path
 //!
@@ -19,8 +19,8 @@
 //! 6. The last stage, `fan_out`, makes an [`event`], takes room for it in every sink's buffer, and enqueues it.
 //! 7. [`sinks::delivery`] orders, tries, retries, and at last keeps a dead letter; a sink only tries once.
 //!
-//! Pushes come the other way: the [`api`] or one of the [`sources`] takes one, the registry finds its connections, each connection's
-//! [`outbox`] holds it, and the connection's task writes it.
+//! Pushes come the other way: the [`api`] or one of the [`sources`] takes one, the registry finds its connections, each
+//! connection's [`outbox`] holds it, and the connection's task writes it.
 //!
 //! # Layout
 //!
