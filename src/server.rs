@@ -220,18 +220,18 @@ impl Gateway {
                 metrics: metrics.clone(),
             });
         }
+        let replays = Replays::new(&config, &brokers, dead_letter_stores)?;
         let in_force = Arc::new(ArcSwap::from_pointee(InForce {
             presence,
-            replays: Arc::new(Replays::new(&config, &brokers, dead_letter_stores)?),
+            replays: Arc::new(replays.with_archive(archive.clone())),
             config: Arc::clone(&config),
         }));
-        let api = ApiState::new(
+        let api = Arc::new(ApiState::new(
             Arc::clone(&registry),
             Arc::clone(&in_force),
             metrics.clone(),
             Arc::clone(&readiness),
-        );
-        let api = Arc::new(api.with_archive(archive.clone()));
+        ));
         let state = Arc::new(State {
             current: ArcSwap::from_pointee(generation),
             registry,
