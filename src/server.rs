@@ -311,6 +311,8 @@ impl Gateway {
             stopped.lost += drained.lost;
         }
         let _ = tokio::time::timeout(CLOSE_GRACE, self.state.tasks.wait()).await;
+        let replays = Arc::clone(&self.state.in_force.load().replays);
+        let _ = tokio::time::timeout(CLOSE_GRACE, replays.finish()).await;
         if let Some(archive) = &self.archive {
             archive.close().await;
         }

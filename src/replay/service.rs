@@ -272,6 +272,12 @@ impl Replays {
         result.map(|came| (came, false)).map_err(Refusal::Failed)
     }
 
+    /// Waits for what is under way, and ends it when dropped before.
+    pub async fn finish(&self) {
+        let mut under_way = std::mem::take(&mut *self.under_way.lock());
+        while under_way.join_next().await.is_some() {}
+    }
+
     /// The oldest dead letters of all stores together, those of one sink only if one is named.
     ///
     /// Of each store the `depth` oldest are looked at.
