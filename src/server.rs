@@ -250,10 +250,7 @@ impl Gateway {
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         })?;
-        let internal = match server.internal_listen.as_str() {
-            "" => None,
-            address => Some(bind("server.internal_listen", address).await?),
-        };
+        let internal = bind_internal(&server.internal_listen).await?;
         let listening = CancellationToken::new();
         let serve = |socket, surface| {
             let listener = accept::Listener {
@@ -380,6 +377,14 @@ async fn bind(
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     Ok((listener, bound))
+}
+
+/// Listens for the backend's calls alone, where an address for that is configured.
+async fn bind_internal(address: &str) -> Result<Option<(TcpListener, SocketAddr)>, StartError> {
+    if address.is_empty() {
+        return Ok(None);
+    }
+    bind("server.internal_listen", address).await.map(Some)
 }
 
 /// The gateway's name in leases and positions: as configured, else host name and listen address.
