@@ -21,7 +21,6 @@ use warp::{Filter, Reply};
 use crate::config::{Config, Secret};
 use crate::presence::Presence;
 use crate::registry::Registry;
-use crate::replay::archive::Archive;
 use crate::replay::{Attempt, Caller, Replays};
 use crate::telemetry::metrics::Metrics;
 
@@ -79,7 +78,6 @@ pub struct ApiState {
     in_force: Arc<ArcSwap<InForce>>,
     metrics: Metrics,
     readiness: Arc<Readiness>,
-    archive: Option<Arc<Archive>>,
     denied: DeniedLog,
 }
 
@@ -97,15 +95,8 @@ impl ApiState {
             in_force,
             metrics,
             readiness,
-            archive: None,
             denied: DeniedLog::default(),
         }
-    }
-
-    /// Adds what events can be replayed from.
-    #[must_use]
-    pub fn with_archive(self, archive: Option<Arc<Archive>>) -> Self {
-        Self { archive, ..self }
     }
 
     /// What `/ready` reports.
@@ -245,8 +236,11 @@ impl Call {
         let server = &in_force.config.server;
         let api_key = self.api_key(in_force);
         let mut deny = |denied: Denied, presented: Option<Vec<u8>>| {
-            state.denied.note(denied, template);
             let problem = Problem::from(denied);
+            // The audit log says who it was too, so that no second line is needed.
+            if !attempt.as_ref().is_some_and(Attempt::is_audited) {
+                state.denied.note(denied, template);
+            }
             if let Some(mut attempt) = attempt.take() {
                 attempt.presented(presented.as_deref());
                 attempt.denied(problem.detail());
@@ -298,14 +292,19 @@ impl Call {
     ) -> Result<Response, Problem> {
         let parameters = std::mem::take(&mut self.query);
         if let Some(attempt) = attempt {
-            return replay::dead_letters(&in_force.replays, attempt, &self.headers, body).await;
+            let (replays, headers) = (&in_force.replays, &self.headers);
+            return match self.target {
+                Target::ReplayArchive => {
+                    replay_archive::replay(replays, attempt, headers, body).await
+                }
+                _ => replay::dead_letters(replays, attempt, headers, body).await,
+            };
         }
         match &self.target {
             Target::Health => Ok(json(StatusCode::OK, &Alive { ok: true })),
             Target::Ready => Ok(readiness::ready(&state.readiness)),
             Target::Metrics => metrics(state),
             Target::Publish => push::publish(&state.registry, body),
-            Target::ReplayArchive => replay_archive::replay(state.archive.as_deref(), body).await,
             Target::Disconnect => disconnect::disconnect(&state.registry, body),
             Target::Connections => {
                 let query = connections::query(parameters)?;
@@ -323,9 +322,10 @@ impl Call {
                 Ok(dead_letters::list(&in_force.replays, &caller, &query).await)
             }
             // A replay is an attempt, which came before; what is neither is no route.
-            Target::ReplayRabbitmq | Target::ReplayRedis | Target::UnknownInternal => {
-                Err(Problem::not_found())
-            }
+            Target::ReplayArchive
+            | Target::ReplayRabbitmq
+            | Target::ReplayRedis
+            | Target::UnknownInternal => Err(Problem::not_found()),
         }
     }
 }

@@ -14,8 +14,9 @@
 //! # Adding something to replay from
 //!
 //! A store of dead letters implements [`DeadLetterStore`] and is handed over in `Sinks::dead_letter_stores`; it needs
-//! a `Target` and a route (`api/route.rs`). What is no store of dead letters, such as the archive, has a handler of
-//! its own, which reads its fields, then hands a future to `api::replay::guarded`: that is all of the above.
+//! a `Target` and a route (`api/route.rs`). What is no store of dead letters, as the archive, has a handler of its
+//! own (`api/replay_archive.rs`), which reads its fields, then hands a future to `api::replay::guarded`: that is all
+//! of the above.
 
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};

@@ -220,18 +220,18 @@ impl Gateway {
                 metrics: metrics.clone(),
             });
         }
+        let replays = Replays::new(&config, &brokers, dead_letter_stores)?;
         let in_force = Arc::new(ArcSwap::from_pointee(InForce {
             presence,
-            replays: Arc::new(Replays::new(&config, &brokers, dead_letter_stores)?),
+            replays: Arc::new(replays.with_archive(archive.clone())),
             config: Arc::clone(&config),
         }));
-        let api = ApiState::new(
+        let api = Arc::new(ApiState::new(
             Arc::clone(&registry),
             Arc::clone(&in_force),
             metrics.clone(),
             Arc::clone(&readiness),
-        );
-        let api = Arc::new(api.with_archive(archive.clone()));
+        ));
         let state = Arc::new(State {
             current: ArcSwap::from_pointee(generation),
             registry,
@@ -250,10 +250,7 @@ impl Gateway {
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         })?;
-        let internal = match server.internal_listen.as_str() {
-            "" => None,
-            address => Some(bind("server.internal_listen", address).await?),
-        };
+        let internal = bind_internal(&server.internal_listen).await?;
         let listening = CancellationToken::new();
         let serve = |socket, surface| {
             let listener = accept::Listener {
@@ -311,6 +308,8 @@ impl Gateway {
             stopped.lost += drained.lost;
         }
         let _ = tokio::time::timeout(CLOSE_GRACE, self.state.tasks.wait()).await;
+        let replays = Arc::clone(&self.state.in_force.load().replays);
+        let _ = tokio::time::timeout(CLOSE_GRACE, replays.finish()).await;
         if let Some(archive) = &self.archive {
             archive.close().await;
         }
@@ -378,6 +377,14 @@ async fn bind(
     let listener = TcpListener::bind(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     Ok((listener, bound))
+}
+
+/// Listens for the backend's calls alone, where an address for that is configured.
+async fn bind_internal(address: &str) -> Result<Option<(TcpListener, SocketAddr)>, StartError> {
+    if address.is_empty() {
+        return Ok(None);
+    }
+    bind("server.internal_listen", address).await.map(Some)
 }
 
 /// The gateway's name in leases and positions: as configured, else host name and listen address.

@@ -25,6 +25,7 @@ use wsgw::config::{Config, Secret};
 use wsgw::replay::DeadLetterStore as _;
 use wsgw::sinks::dead_letter::{DeadLetter, DeadLetters as _};
 use wsgw::sinks::dead_letter_rabbitmq::RabbitmqDeadLetters;
+use wsgw::sinks::rabbitmq::ExchangeType;
 
 const EVENT_ID: &str = "0190a5a0-0000-7000-8000-000000000001";
 
@@ -133,8 +134,12 @@ async fn a_target_that_nobody_is_bound_to_loses_nothing() {
     let vhost = Broker::shared().vhost();
     let letters = letters(&vhost).await;
     letters.store(letter(0)).await.unwrap();
+    // The inbox is declared, but nobody is bound to it.
     let error = letters.replay(10).await.unwrap_err();
-    assert!(error.reason.contains("no exchange 'ws.inbox'"), "{error:?}");
+    assert!(
+        error.reason.starts_with("unroutable: ") && error.reason.contains("`ws.inbox`"),
+        "{error:?}"
+    );
     with_target(&vhost).await;
     letters.store(letter(1)).await.unwrap();
     assert_eq!(letters.replay(1).await, Ok(1));
@@ -148,6 +153,100 @@ async fn a_target_that_nobody_is_bound_to_loses_nothing() {
     assert!(error.reason.starts_with("unroutable: "), "{error:?}");
     let left = vhost.take_count("ws.dlq", 1).await;
     assert_eq!(left[0].body, br#"{"n":1}"#);
+}
+
+#[tokio::test]
+async fn a_missing_inbox_is_declared_as_the_sink_would_and_another_target_is_not() {
+    let vhost = Broker::shared().vhost();
+    let link = link(&vhost);
+    within("the link", link.connected()).await;
+    let mut config = Config::default();
+    config.events.rabbitmq.inbox_queue = "inbox".into();
+    config.events.rabbitmq.inbox_exchange_type = Some(ExchangeType::Topic);
+    let letters = RabbitmqDeadLetters::new(&config, Arc::clone(&link)).unwrap();
+    letters.store(letter(0)).await.unwrap();
+    assert_eq!(letters.replay(10).await, Ok(1));
+    assert_eq!(vhost.take_count("inbox", 1).await[0].body, br#"{"n":0}"#);
+    // What is there is used, although it was declared with another type.
+    config.events.rabbitmq.inbox_exchange_type = Some(ExchangeType::Fanout);
+    let letters = RabbitmqDeadLetters::new(&config, Arc::clone(&link)).unwrap();
+    letters.store(letter(1)).await.unwrap();
+    assert_eq!(letters.replay(10).await, Ok(1));
+
+    config.replay.rabbitmq.target_exchange = "elsewhere".into();
+    let letters = RabbitmqDeadLetters::new(&config, link).unwrap();
+    letters.store(letter(2)).await.unwrap();
+    let error = letters.replay(10).await.unwrap_err();
+    assert_eq!(error.replayed, 0);
+    assert!(
+        error.reason.contains("no exchange 'elsewhere'"),
+        "{error:?}"
+    );
+    assert_eq!(
+        vhost.take_count("ws.dlq", 1).await[0].body,
+        br#"{"n":2}"#,
+        "it stays"
+    );
+    let exchanges = vhost.ctl(&["list_exchanges", "name"]);
+    assert!(!exchanges.contains("elsewhere"), "{exchanges}");
+}
+
+#[tokio::test]
+async fn of_a_window_only_what_is_refused_stays() {
+    const LETTERS: usize = 700;
+    let vhost = Broker::shared().vhost();
+    let link = link(&vhost);
+    within("the link", link.connected()).await;
+    let mut config = Config::default();
+    config.replay.rabbitmq.target_exchange = "amq.headers".into();
+    config.replay.rabbitmq.max_batch = LETTERS;
+    let letters = RabbitmqDeadLetters::new(&config, link).unwrap();
+    // Bound to what bears one reason, so that the broker returns one of many, all of one `message_id`.
+    let (_connection, channel) = vhost.channel().await;
+    let queue = lapin::options::QueueDeclareOptions {
+        durable: true,
+        ..Default::default()
+    };
+    let none = lapin::types::FieldTable::default();
+    channel
+        .queue_declare("target".into(), queue, none)
+        .await
+        .unwrap();
+    let mut arguments = lapin::types::FieldTable::default();
+    let good = lapin::types::AMQPValue::LongString("good".into());
+    arguments.insert("reason".into(), good);
+    let bind = channel.queue_bind(
+        "target".into(),
+        "amq.headers".into(),
+        "".into(),
+        lapin::options::QueueBindOptions::default(),
+        arguments,
+    );
+    bind.await.unwrap();
+    let bad = 300;
+    for n in 0..LETTERS {
+        let reason = if n == bad { "bad" } else { "good" };
+        let letter = DeadLetter {
+            reason: reason.into(),
+            ..letter(n)
+        };
+        letters.store(letter).await.unwrap();
+    }
+    let error = letters.replay(LETTERS).await.unwrap_err();
+    assert_eq!(
+        error.replayed, 511,
+        "two windows, but for one letter: {error:?}"
+    );
+    assert!(error.reason.starts_with("unroutable: "), "{error:?}");
+    let moved = vhost.take_count("target", 511).await;
+    let body = |n: usize| format!("{{\"n\":{n}}}").into_bytes();
+    let expected: Vec<_> = (0..512).filter(|n| *n != bad).map(body).collect();
+    let bodies: Vec<_> = moved.iter().map(|message| message.body.clone()).collect();
+    assert_eq!(bodies, expected);
+    let left = vhost.take_count("ws.dlq", LETTERS - 511).await;
+    let bodies: Vec<_> = left.iter().map(|message| message.body.clone()).collect();
+    let expected: Vec<_> = std::iter::once(bad).chain(512..LETTERS).map(body).collect();
+    assert_eq!(bodies, expected, "what was returned stays, in its place");
 }
 
 #[tokio::test]

@@ -1,103 +1,72 @@
 //! `POST /internal/replay/archive`: events of the archive once more to a sink.
 //!
-//! Stands between the backend and the archive; here the call is read, and what came of it is written.
+//! Stands between the backend and the archive: here it is read which events are asked for, and all else is as for any
+//! other replay.
 
-use http::StatusCode;
-use serde::Serialize;
+use std::sync::Arc;
+
+use http::{HeaderMap, StatusCode};
 use uuid::Uuid;
 use warp::reply::Response;
 
 use super::fields::{Field, Fields, Malformed};
-use super::problem::{PROBLEM_JSON, Problem, answer, json};
+use super::problem::Problem;
+use super::replay::{Asked, guarded};
 use crate::clock::{parse_rfc3339_ms, unix_now};
 use crate::event::EventKind;
-use crate::replay::archive::{Archive, Failed, Replayed, Request};
+use crate::replay::archive::{Archive, Request};
+use crate::replay::{Attempt, Replays};
 
-const FIELDS: [&str; 8] = [
+const FIELDS: [&str; 7] = [
     "since",
     "until",
     "cursor",
     "user_id",
     "ordering_key",
     "type",
-    "limit",
     "target",
 ];
 
-/// What a replay came to, as the caller is told.
-#[derive(Serialize)]
-struct Told {
-    replayed: usize,
-    #[serde(skip_serializing_if = "is_zero")]
-    refused: usize,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    next_cursor: Option<Uuid>,
-}
-
-/// A problem that also says what was done before.
-#[derive(Serialize)]
-struct EndedEarly<'a> {
-    r#type: &'static str,
-    title: &'static str,
-    status: u16,
-    detail: &'a str,
-    #[serde(flatten)]
-    told: Told,
-}
-
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
-fn is_zero(count: &usize) -> bool {
-    *count == 0
-}
-
-impl From<Replayed> for Told {
-    fn from(replayed: Replayed) -> Self {
-        Self {
-            replayed: replayed.replayed,
-            refused: replayed.refused,
-            next_cursor: replayed.next_cursor,
+/// Replays from the archive.
+pub(super) async fn replay(
+    replays: &Replays,
+    attempt: Attempt,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<Response, Problem> {
+    let (asked, archive, request) = match read(replays, headers, body) {
+        Ok(read) => read,
+        Err(problem) => {
+            attempt.failed(0, problem.detail());
+            return Err(problem);
         }
-    }
+    };
+    let max_batch = replays.max_batch(attempt.store());
+    guarded(replays, attempt, asked, max_batch, |limit| {
+        let request = Request { limit, ..request };
+        Box::pin(async move { archive.replay(&request).await })
+    })
+    .await
 }
 
-/// Answers a call that has been admitted.
-pub(super) async fn replay(archive: Option<&Archive>, body: &[u8]) -> Result<Response, Problem> {
-    let Some(archive) = archive else {
+fn read(
+    replays: &Replays,
+    headers: &HeaderMap,
+    body: &[u8],
+) -> Result<(Asked, Arc<Archive>, Request), Problem> {
+    let asked = Asked::read(replays, headers, body)?;
+    let Some(archive) = replays.archive() else {
         return Err(Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "there is no archive: `replay.strategy` is not `durable`",
         ));
     };
-    let Some(request) = request(archive, body)? else {
-        let nothing = Told::from(Replayed::default());
-        return Ok(json(StatusCode::OK, &nothing));
-    };
-    match archive.replay(&request).await {
-        Ok(replayed) => Ok(json(StatusCode::OK, &Told::from(replayed))),
-        Err(Failed::Busy) => Err(Problem::new(
-            StatusCode::CONFLICT,
-            "another replay from the archive is under way",
-        )),
-        Err(Failed::Early { done, reason }) => Ok(ended_early(done, &reason)),
-    }
+    let request = request(archive, body)?;
+    Ok((asked, Arc::clone(archive), request))
 }
 
-fn ended_early(done: Replayed, reason: &str) -> Response {
-    let status = StatusCode::SERVICE_UNAVAILABLE;
-    let problem = EndedEarly {
-        r#type: "about:blank",
-        title: "Service Unavailable",
-        status: status.as_u16(),
-        detail: reason,
-        told: done.into(),
-    };
-    // Strings and numbers always serialise.
-    let body = serde_json::to_vec(&problem).unwrap_or_default();
-    answer(status, PROBLEM_JSON, body)
-}
-
-/// Reads a call; none if it asks for no event at all.
-fn request(archive: &Archive, body: &[u8]) -> Result<Option<Request>, Malformed> {
+/// Reads which events are asked for, but not how many.
+fn request(archive: &Archive, body: &[u8]) -> Result<Request, Malformed> {
     let fields = Fields::parse(body, FIELDS)?;
     let since_ms = time(fields.required("since")?)?;
     let until_ms = match fields.present("until") {
@@ -120,23 +89,19 @@ fn request(archive: &Archive, body: &[u8]) -> Result<Option<Request>, Malformed>
         ),
         None => None,
     };
-    let limit = match fields.present("limit") {
-        Some(field) => limit(field)?,
-        None => archive.max_batch(),
-    };
-    Ok((limit > 0).then(|| Request {
+    Ok(Request {
         since_ms,
         until_ms,
         cursor,
         user_id: user_id.map(Into::into),
         ordering_key: ordering_key.map(Into::into),
         kind,
-        limit,
+        limit: 0,
         target,
-    }))
+    })
 }
 
-fn target(archive: &Archive, fields: &Fields<'_, 8>) -> Result<&'static str, Malformed> {
+fn target(archive: &Archive, fields: &Fields<'_, 7>) -> Result<&'static str, Malformed> {
     let names: Vec<_> = archive.targets().collect();
     let known = match names.as_slice() {
         [] => "no sink is configured that could be sent to".to_owned(),
@@ -177,17 +142,4 @@ fn time(field: Field<'_>) -> Result<u64, Malformed> {
         reason = "within the bounds above"
     )]
     Ok((seconds * 1000.0).round() as u64)
-}
-
-/// A number of events; one below zero asks for none.
-fn limit(field: Field<'_>) -> Result<usize, Malformed> {
-    let text = field.raw().get();
-    let digits = text.strip_prefix('-').unwrap_or(text);
-    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(field.wrong("expected an integer"));
-    }
-    if digits.len() < text.len() {
-        return Ok(0);
-    }
-    Ok(text.parse().unwrap_or(usize::MAX))
 }

@@ -129,6 +129,7 @@ impl Target {
         match self {
             Self::ReplayRabbitmq => Some(crate::brokers::rabbitmq::NAME),
             Self::ReplayRedis => Some(crate::brokers::redis::NAME),
+            Self::ReplayArchive => Some(crate::replay::archive::NAME),
             _ => None,
         }
     }

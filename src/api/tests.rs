@@ -14,6 +14,7 @@ use crate::brokers::Brokers;
 use crate::config::{BackpressureConfig, BufferConfig, PresenceConfig, Secret};
 use crate::presence::memory::MemoryPresence;
 use crate::presence::{Page, Query, Sign};
+use crate::replay::archive::Archive;
 use crate::replay::{DeadLetterStore, ReplayConfig, ReplayStrategy};
 use crate::session::Session;
 use crate::sinks::Batch;
@@ -114,14 +115,12 @@ impl Api {
             .unwrap();
         // The archive is advice alone, and these tests read the other checks.
         readiness.remove_check("archive");
-        let state = ApiState::new(
-            Arc::clone(&api.registry),
-            Arc::clone(&api.in_force),
-            api.metrics.clone(),
-            readiness,
-        );
-        let state = Arc::new(state.with_archive(archive));
-        (Self { state, ..api }, directory)
+        let mut next = InForce::clone(&api.in_force.load());
+        let replays = replays(&next.config, &api.metrics, Vec::new());
+        let replays = Arc::into_inner(replays).unwrap();
+        next.replays = Arc::new(replays.with_archive(archive));
+        api.in_force.store(Arc::new(next));
+        (api, directory)
     }
 
     /// Goes on with other replays: from these stores, with settings changed.
@@ -130,7 +129,10 @@ impl Api {
         let mut config = Config::clone(&next.config);
         change(&mut config);
         let stores = stores.iter().map(|store| Arc::clone(store) as _).collect();
-        next.replays = replays(&config, &self.metrics, stores);
+        let archive = next.replays.archive().cloned();
+        let replays = replays(&config, &self.metrics, stores);
+        let replays = Arc::into_inner(replays).unwrap();
+        next.replays = Arc::new(replays.with_archive(archive));
         next.config = Arc::new(config);
         self.in_force.store(Arc::new(next));
     }

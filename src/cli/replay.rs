@@ -72,6 +72,9 @@ pub struct ReplayArgs {
     /// With --from archive: the sink that gets the events.
     #[arg(long, value_name = "SINK")]
     pub target: Option<String>,
+    /// With --from archive: where to go on, as an earlier run told.
+    #[arg(long, value_name = "CURSOR")]
+    pub cursor: Option<String>,
 }
 
 /// What can be replayed from.
@@ -110,6 +113,7 @@ impl ReplayArgs {
             ("ordering_key", self.ordering_key.as_ref().map(text)),
             ("type", self.kind.as_ref().map(text)),
             ("target", self.target.as_ref().map(text)),
+            ("cursor", self.cursor.as_ref().map(text)),
         ]
         .into_iter()
         .filter_map(|(name, value)| Some((name.to_owned(), value?)))
@@ -121,7 +125,7 @@ impl ReplayArgs {
         let archive = self.from == Some(From::Archive);
         if !archive && !self.filters().is_empty() {
             return Some(
-                "--since, --until, --user, --ordering-key, --type and --target need --from archive",
+                "--since, --until, --user, --ordering-key, --type, --target and --cursor need --from archive",
             );
         }
         if archive && self.since.is_none() {
@@ -256,6 +260,7 @@ async fn replay(
     let progress = Progress::start(from.name(), *left);
     let (mut total, mut refused, mut largest) = (0, 0, 0);
     let mut body = args.filters();
+    let mut more = None;
     let ended = loop {
         if *left == 0 {
             break Ok(());
@@ -264,8 +269,9 @@ async fn replay(
         body.insert("limit".into(), json!(asked));
         let came = match client.replay(from.name(), &body, &progress).await {
             Ok(came) => came,
-            Err(failed) => {
+            Err(mut failed) => {
                 total += failed.replayed;
+                more = failed.next_cursor.take().or(more);
                 break Err(failed);
             }
         };
@@ -274,7 +280,8 @@ async fn replay(
         *left = left.saturating_sub(came.replayed + came.refused);
         progress.at(total);
         if from == From::Archive {
-            match came.next_cursor {
+            more = came.next_cursor;
+            match &more {
                 Some(cursor) => body.insert("cursor".into(), json!(cursor)),
                 None => break Ok(()),
             };
@@ -296,6 +303,9 @@ async fn replay(
             "{}: {refused} {what} were refused by the target",
             from.name()
         ));
+    }
+    if let Some(cursor) = more {
+        note(format_args!("there is more: go on with --cursor {cursor}"));
     }
     ended
 }

@@ -18,10 +18,9 @@ use uuid::Uuid;
 
 use self::database::{Database, Wanted, first_id_at};
 use self::error::Trouble;
-pub use self::republish::Replayed;
 use self::republish::Republish;
 use self::writer::{Health, MAX_BATCH, Writer};
-use super::{ReplayConfig, ReplayStrategy};
+use super::{EndedEarly, ReplayConfig, ReplayStrategy, Replayed};
 use crate::api::Readiness;
 use crate::event::EventKind;
 use crate::sinks::dead_letter::NoDeadLetters;
@@ -56,9 +55,6 @@ pub struct Archive {
     targets: Vec<Target>,
     trace_id_field: String,
     max_batch: usize,
-    metrics: Metrics,
-    /// Held by the one replay that may be under way.
-    replaying: tokio::sync::Mutex<()>,
     stop: CancellationToken,
     _retention: Option<AbortOnDropHandle<()>>,
 }
@@ -82,22 +78,6 @@ pub struct Request {
     pub limit: usize,
     /// The name of the sink.
     pub target: &'static str,
-}
-
-/// Why a replay was not begun, or ended early.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Failed {
-    /// Another one is under way.
-    #[error("another replay from the archive is under way")]
-    Busy,
-    /// It ended early.
-    #[error("{reason}")]
-    Early {
-        /// What was done before, and where to go on.
-        done: Replayed,
-        /// What went wrong; never a password or a payload.
-        reason: String,
-    },
 }
 
 impl Archive {
@@ -170,8 +150,6 @@ impl Archive {
                 .collect(),
             trace_id_field: trace_id_field.to_owned(),
             max_batch: config.archive.max_batch,
-            metrics: metrics.clone(),
-            replaying: tokio::sync::Mutex::default(),
             stop: CancellationToken::new(),
             _retention: retention,
         })))
@@ -188,26 +166,23 @@ impl Archive {
         self.targets.iter().map(|target| target.name)
     }
 
-    /// Events that one call replays at most.
-    #[must_use]
-    pub fn max_batch(&self) -> usize {
-        self.max_batch
-    }
-
     /// Sends events again, the oldest first, to a sink that must be one of [`Archive::targets`].
     ///
     /// Events of the last moments may still wait for their place in the archive; they are not found yet.
     ///
+    /// Two at once do not see each other; whoever calls lets one wait for the other.
+    ///
     /// # Errors
-    /// When another replay is under way, the archive cannot be read, or the sink does not take an event in a few tries.
-    pub async fn replay(&self, request: &Request) -> Result<Replayed, Failed> {
-        let Ok(_turn) = self.replaying.try_lock() else {
-            return Err(Failed::Busy);
-        };
-        let early = |done, reason| Failed::Early { done, reason };
+    /// When the archive cannot be read, or the sink does not take an event in a few tries.
+    pub async fn replay(&self, request: &Request) -> Result<Replayed, EndedEarly> {
+        if request.limit == 0 {
+            return Ok(Replayed::default());
+        }
         let Some(target) = self.targets.iter().find(|t| t.name == request.target) else {
-            let reason = format!("there is no sink `{}`", request.target);
-            return Err(early(Replayed::default(), reason));
+            return Err(EndedEarly {
+                came: Replayed::default(),
+                reason: format!("there is no sink `{}`", request.target),
+            });
         };
         let since = first_id_at(request.since_ms);
         let from = request
@@ -228,14 +203,11 @@ impl Archive {
             stop: &self.stop,
             done: Replayed::default(),
         };
-        let replayed = republish.run().await;
-        let done = republish.done;
-        self.metrics
-            .archive_replayed_total
-            .inc_by(done.replayed as u64);
-        match replayed {
-            Ok(()) => Ok(done),
-            Err(reason) => Err(early(done, reason)),
+        let ended = republish.run().await;
+        let came = republish.done;
+        match ended {
+            Ok(()) => Ok(came),
+            Err(reason) => Err(EndedEarly { came, reason }),
         }
     }
 

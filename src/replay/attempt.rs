@@ -114,6 +114,12 @@ impl Attempt {
         self.limit = Some(limit);
     }
 
+    /// Whether the audit log gets a line of it.
+    #[must_use]
+    pub fn is_audited(&self) -> bool {
+        self.audit
+    }
+
     /// The key was wrong, missing, or none is configured.
     pub fn denied(mut self, reason: &str) {
         self.ended = true;

@@ -15,6 +15,7 @@ use serde::Serialize;
 use tokio::sync::{Mutex as Turn, oneshot};
 use tokio::task::JoinSet;
 
+use super::archive::{self, Archive};
 use super::attempt::{Attempt, Caller, hex_digest};
 use super::file::FileDeadLetters;
 use super::idempotency::{Claim, Claimed, Idempotency};
@@ -87,11 +88,12 @@ pub struct Replays {
     config: ReplayConfig,
     header: HeaderName,
     stores: Vec<Arc<dyn DeadLetterStore>>,
+    archive: Option<Arc<Archive>>,
     rate_limit: RateLimit,
     counted_by: RateLimitKey,
     first_results: Idempotency,
     metrics: Metrics,
-    /// For each store the right to act on it, as two at once would take the same letters.
+    /// For each store, and the archive, the right to act on it, as two at once would take the same.
     turns: Mutex<HashMap<&'static str, Arc<Turn<()>>>>,
     under_way: Mutex<JoinSet<()>>,
 }
@@ -136,6 +138,7 @@ impl Replays {
             header: HeaderName::try_from(first.header.as_str())
                 .map_err(|_| ReplaySetupError::Header)?,
             stores,
+            archive: None,
             rate_limit: RateLimit::new(rate, rate_link),
             counted_by: rate.key,
             first_results: Idempotency::new(first, first_link),
@@ -144,6 +147,12 @@ impl Replays {
             under_way: Mutex::default(),
             config: config.replay.clone(),
         })
+    }
+
+    /// Adds the archive, where there is one.
+    #[must_use]
+    pub fn with_archive(self, archive: Option<Arc<Archive>>) -> Self {
+        Self { archive, ..self }
     }
 
     /// The key of replay calls, where it is not that of all calls.
@@ -161,13 +170,20 @@ impl Replays {
         on.then_some((&self.header, field.as_str()))
     }
 
-    /// How much one call may move from a store of dead letters.
+    /// How much one call may replay from a store of dead letters, or from the archive.
     #[must_use]
     pub fn max_batch(&self, store: &str) -> usize {
         match store {
+            archive::NAME => self.config.archive.max_batch,
             brokers::redis::NAME => self.config.redis_stream.max_batch,
             _ => self.config.rabbitmq.max_batch,
         }
+    }
+
+    /// The archive, if it is configured.
+    #[must_use]
+    pub fn archive(&self) -> Option<&Arc<Archive>> {
+        self.archive.as_ref()
     }
 
     /// A store of dead letters, if it is configured.
@@ -254,6 +270,12 @@ impl Replays {
         };
         let result = result.await.unwrap_or_else(|_| Err(broken()));
         result.map(|came| (came, false)).map_err(Refusal::Failed)
+    }
+
+    /// Waits for what is under way, and ends it when dropped before.
+    pub async fn finish(&self) {
+        let mut under_way = std::mem::take(&mut *self.under_way.lock());
+        while under_way.join_next().await.is_some() {}
     }
 
     /// The oldest dead letters of all stores together, those of one sink only if one is named.

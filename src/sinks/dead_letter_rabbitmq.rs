@@ -7,21 +7,21 @@
 //! # Looking and moving
 //! `RabbitMQ` has no way to look into a queue: [`list`](DeadLetterStore::list) gets messages without acknowledging
 //! them and gives them back, to their old places as far as the broker can, and marked as redelivered. Meanwhile
-//! nobody else sees them, so in one gateway a list and a replay wait for each other. A replay gets one message,
-//! publishes its copy, and acknowledges it once the broker confirmed the copy: when the gateway or the broker ends in
-//! between, a message may be there twice, with one `message_id`, never not at all; and two replays never get the
-//! same message.
+//! nobody else sees them, so in one gateway a list and a replay wait for each other. A replay gets a window of messages,
+//! publishes their copies, and acknowledges each once the broker confirmed its copy: when the gateway or the broker ends
+//! in between, messages of one window may be there twice, with one `message_id`, never not at all; and two replays
+//! never get the same message.
 
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use lapin::BasicProperties;
 use lapin::message::Delivery;
-use lapin::options::{BasicAckOptions, BasicGetOptions, BasicNackOptions};
+use lapin::options::{BasicAckOptions, BasicGetOptions, BasicNackOptions, ExchangeDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::{BasicProperties, ExchangeKind};
 
 use super::dead_letter::{DeadLetter, DeadLetterError, DeadLetters, StoreFuture};
-use super::rabbitmq::{PERSISTENT, declare_dead_letters, text};
+use super::rabbitmq::{PERSISTENT, declare_dead_letters, declare_inbox, text};
 use crate::brokers::rabbitmq::{
     LinkChannel, LinkError, NAME, Outcome, Outgoing, Publisher, RabbitmqLink, Topology,
     WhenRefused, short,
@@ -32,12 +32,21 @@ use crate::replay::{DeadLetterStore, ReplayError, StoredLetter};
 /// Tries to keep one dead letter: the second after what someone deleted was declared again.
 const TRIES: usize = 2;
 
+/// Letters that are moved at once, and their bytes, so that large ones are not all held in memory.
+const WINDOW: usize = 256;
+const WINDOW_BYTES: usize = 4 << 20;
+
+/// AMQP's code for what is not there.
+const NOT_FOUND: u16 = 404;
+
 /// The queue of dead letters.
 pub struct RabbitmqDeadLetters {
     publisher: Publisher,
     exchange: ShortString,
     queue: ShortString,
     target_exchange: ShortString,
+    /// What is declared where the target is missing: the inbox, if that is the target.
+    inbox: Option<Topology>,
     target_routing_key: ShortString,
     max_batch: usize,
     /// Held by whoever looks into the queue or moves what is in it.
@@ -56,11 +65,17 @@ impl RabbitmqDeadLetters {
         let replay = &config.replay.rabbitmq;
         let sink = &config.events.rabbitmq;
         let or = |own: &str, other: &str| short(if own.is_empty() { other } else { own });
+        let target_exchange = or(&replay.target_exchange, &sink.inbox_exchange)?;
+        let mut inbox = None;
+        if target_exchange.as_str() == sink.inbox_exchange {
+            declare_inbox(inbox.insert(Topology::default()), config)?;
+        }
         Ok(Self {
             publisher: Publisher::new(link, "dead letters", topology, WhenRefused::Fail),
             exchange: short(exchange)?,
             queue: short(queue)?,
-            target_exchange: or(&replay.target_exchange, &sink.inbox_exchange)?,
+            target_exchange,
+            inbox,
             target_routing_key: or(&replay.target_routing_key, &sink.inbox_routing_key)?,
             max_batch: replay.max_batch,
             looking: tokio::sync::Mutex::default(),
@@ -104,18 +119,14 @@ impl RabbitmqDeadLetters {
 
     /// Publishes one message; done means that the broker keeps it in a queue.
     async fn copy(&self, message: Outgoing<'_>) -> Result<(), String> {
-        let (exchange, key) = (message.exchange.clone(), message.routing_key.clone());
-        let outcomes = self.publisher.publish(&[message]).await;
-        match outcomes.map(|mut outcomes| outcomes.pop()) {
-            Ok(Some(Outcome::Confirmed)) => Ok(()),
-            Ok(Some(Outcome::Returned)) => Err(format!(
-                "unroutable: no queue is bound to the exchange `{exchange}` for the routing key `{key}`"
-            )),
-            Ok(Some(Outcome::Nacked) | None) => {
-                Err("the broker could not keep the message (nack)".to_owned())
-            }
-            Ok(Some(Outcome::Unknown(error))) | Err(error) => Err(error.to_string()),
-        }
+        let message = [message];
+        let mut outcomes = self
+            .publisher
+            .publish(&message)
+            .await
+            .map_err(|error| error.to_string())?;
+        let outcome = outcomes.pop().unwrap_or(Outcome::Nacked);
+        judge(outcome, &message[0])
     }
 
     async fn get(&self, channel: &LinkChannel) -> Result<Option<Delivery>, LinkError> {
@@ -152,31 +163,137 @@ impl RabbitmqDeadLetters {
 
     async fn move_back(&self, limit: usize, replayed: &mut usize) -> Result<(), String> {
         let text = |error: LinkError| error.to_string();
+        let limit = limit.min(self.max_batch);
+        if limit == 0 {
+            return Ok(());
+        }
         let _looking = self.looking.lock().await;
         self.publisher.declare().await.map_err(text)?;
+        self.find_target().await.map_err(text)?;
         let channel = self.publisher.link().channel().await.map_err(text)?;
         // Whatever ends this early drops the channel: what was got and not acknowledged goes back.
-        while *replayed < limit.min(self.max_batch)
-            && let Some(delivery) = self.get(&channel).await.map_err(text)?
-        {
-            let mut headers = delivery.properties.headers().clone().unwrap_or_default();
-            headers.insert("replayed".into(), true.into());
-            self.copy(Outgoing {
-                exchange: self.target_exchange.clone(),
-                routing_key: self.target_routing_key.clone(),
-                body: &delivery.data,
-                properties: delivery.properties.clone().with_headers(headers),
-            })
-            .await?;
-            let acknowledging = channel
-                .raw()
-                .basic_ack(delivery.delivery_tag, BasicAckOptions::default());
-            // The copy is safe and counts, whether or not the broker still hears of it.
-            *replayed += 1;
-            channel.answer(acknowledging).await.map_err(text)?;
+        while *replayed < limit {
+            let wanted = (limit - *replayed).min(WINDOW);
+            let letters = self.get_window(&channel, wanted).await.map_err(text)?;
+            if letters.is_empty() {
+                break;
+            }
+            self.move_window(&channel, &letters, replayed).await?;
         }
         channel.close().await;
         Ok(())
+    }
+
+    /// Sees to it that the target is there: the inbox is declared, as the sink that does so may be off.
+    ///
+    /// What is there is left as it is, whatever type it has.
+    async fn find_target(&self) -> Result<(), LinkError> {
+        // The default exchange is always there, and cannot be asked for.
+        if self.target_exchange.as_str().is_empty() {
+            return Ok(());
+        }
+        let channel = self.publisher.link().channel().await?;
+        let looking = channel.raw().exchange_declare(
+            self.target_exchange.clone(),
+            ExchangeKind::Direct,
+            ExchangeDeclareOptions {
+                passive: true,
+                ..ExchangeDeclareOptions::default()
+            },
+            FieldTable::default(),
+        );
+        match (channel.answer(looking).await, &self.inbox) {
+            (Err(LinkError::Refused { code, .. }), Some(inbox)) if code == NOT_FOUND => {
+                let channel = self.publisher.link().channel().await?;
+                inbox.declare(&channel).await?;
+                channel.close().await;
+                Ok(())
+            }
+            (found, _) => {
+                found?;
+                channel.close().await;
+                Ok(())
+            }
+        }
+    }
+
+    /// Gets the oldest letters: at most so many, and no more once they are large.
+    async fn get_window(
+        &self,
+        channel: &LinkChannel,
+        limit: usize,
+    ) -> Result<Vec<Delivery>, LinkError> {
+        let (mut letters, mut bytes) = (Vec::new(), 0);
+        while letters.len() < limit
+            && bytes < WINDOW_BYTES
+            && let Some(delivery) = self.get(channel).await?
+        {
+            bytes += delivery.data.len();
+            letters.push(delivery);
+        }
+        Ok(letters)
+    }
+
+    /// Publishes copies of letters, and acknowledges those whose copy was confirmed; the error is that of the first
+    /// other one.
+    async fn move_window(
+        &self,
+        channel: &LinkChannel,
+        letters: &[Delivery],
+        replayed: &mut usize,
+    ) -> Result<(), String> {
+        let text = |error: LinkError| error.to_string();
+        let copy = |letter: &Delivery| {
+            let mut headers = letter.properties.headers().clone().unwrap_or_default();
+            headers.insert("replayed".into(), true.into());
+            letter.properties.clone().with_headers(headers)
+        };
+        let copies: Vec<_> = letters
+            .iter()
+            .map(|letter| Outgoing {
+                exchange: self.target_exchange.clone(),
+                routing_key: self.target_routing_key.clone(),
+                body: &letter.data,
+                properties: copy(letter),
+            })
+            .collect();
+        let outcomes = self.publisher.publish(&copies).await.map_err(text)?;
+        // The confirmed copies are safe and count, whether or not the broker still hears of it.
+        let confirmed = |outcome: &Outcome| *outcome == Outcome::Confirmed;
+        *replayed += outcomes.iter().filter(|outcome| confirmed(outcome)).count();
+        let all_up_to = outcomes
+            .iter()
+            .take_while(|outcome| confirmed(outcome))
+            .count();
+        let mut acknowledged = Ok(());
+        for (at, (letter, outcome)) in letters.iter().zip(&outcomes).enumerate() {
+            // One acknowledgement for all before the first that failed, and one for each after it.
+            if acknowledged.is_err() || !confirmed(outcome) || at + 1 < all_up_to {
+                continue;
+            }
+            let options = BasicAckOptions {
+                multiple: at + 1 == all_up_to,
+            };
+            let acknowledging = channel.raw().basic_ack(letter.delivery_tag, options);
+            acknowledged = channel.answer(acknowledging).await.map_err(text);
+        }
+        for (outcome, copy) in outcomes.into_iter().zip(&copies) {
+            judge(outcome, copy)?;
+        }
+        acknowledged
+    }
+}
+
+/// Says what became of a message that the broker does not have for certain.
+fn judge(outcome: Outcome, message: &Outgoing<'_>) -> Result<(), String> {
+    match outcome {
+        Outcome::Confirmed => Ok(()),
+        Outcome::Returned => Err(format!(
+            "unroutable: no queue is bound to the exchange `{}` for the routing key `{}`",
+            message.exchange, message.routing_key
+        )),
+        Outcome::Nacked => Err("the broker could not keep the message (nack)".to_owned()),
+        Outcome::Unknown(error) => Err(error.to_string()),
     }
 }
 

@@ -236,28 +236,12 @@ impl RabbitmqSink {
 /// Reads from the settings where messages go, and what has to be there for it.
 fn plan(config: &Config) -> Result<(Routing, Topology), LinkError> {
     let rabbitmq = &config.events.rabbitmq;
-    let suffix = config.stages.iter().find_map(|stage| match stage {
-        StageConfig::OrderingKey(key) if key.partition_mode == PartitionMode::Suffix => {
-            Some(key.partition_max_len)
-        }
-        _ => None,
-    });
-    let by_default = if suffix.is_some() {
-        ExchangeType::Topic
-    } else {
-        ExchangeType::Direct
-    };
-    let inbox_kind = match rabbitmq.inbox_exchange_type.unwrap_or(by_default) {
-        ExchangeType::Direct => ExchangeKind::Direct,
-        ExchangeType::Topic => ExchangeKind::Topic,
-        ExchangeType::Fanout => ExchangeKind::Fanout,
-    };
     let mut topology = Topology::default();
-    let inbox_exchange = topology.exchange(&rabbitmq.inbox_exchange, inbox_kind)?;
+    let inbox_exchange = topology.exchange(&rabbitmq.inbox_exchange, inbox_kind(config))?;
     let exchange = topology.exchange(&rabbitmq.exchange, ExchangeKind::Direct)?;
     let routing_key = short(&rabbitmq.routing_key)?;
     let inbox_routing_key = short(&rabbitmq.inbox_routing_key)?;
-    let partition = suffix
+    let partition = suffix(config)
         .map(|max_len| {
             let room = (MAX_KEY_BYTES - inbox_routing_key.as_str().len()).saturating_sub(1);
             if room < HASH_CHARS {
@@ -272,19 +256,7 @@ fn plan(config: &Config) -> Result<(Routing, Topology), LinkError> {
         .transpose()?;
     let dead_letters = &config.events.dead_letters.rabbitmq;
     declare_dead_letters(&mut topology, dead_letters)?;
-    if !rabbitmq.inbox_queue.is_empty() {
-        let mut bindings = vec![(inbox_exchange.clone(), inbox_routing_key.clone())];
-        if partition.is_some() {
-            let every_key = format!("{inbox_routing_key}.#");
-            bindings.push((inbox_exchange.clone(), short(&every_key)?));
-        }
-        topology.queue(Queue {
-            name: short(&rabbitmq.inbox_queue)?,
-            private: false,
-            arguments: arguments(rabbitmq.inbox_queue_ttl_ms, dead_letters),
-            bindings,
-        });
-    }
+    declare_inbox(&mut topology, config)?;
     if !rabbitmq.queue.is_empty() {
         topology.queue(Queue {
             name: short(&rabbitmq.queue)?,
@@ -300,6 +272,55 @@ fn plan(config: &Config) -> Result<(Routing, Topology), LinkError> {
         format: rabbitmq.format,
     };
     Ok((routing, topology))
+}
+
+/// With keys in routing keys, how many characters of them the settings allow; 0: as many as there is room for.
+fn suffix(config: &Config) -> Option<usize> {
+    config.stages.iter().find_map(|stage| match stage {
+        StageConfig::OrderingKey(key) if key.partition_mode == PartitionMode::Suffix => {
+            Some(key.partition_max_len)
+        }
+        _ => None,
+    })
+}
+
+fn inbox_kind(config: &Config) -> ExchangeKind {
+    let by_default = if suffix(config).is_some() {
+        ExchangeType::Topic
+    } else {
+        ExchangeType::Direct
+    };
+    let configured = config.events.rabbitmq.inbox_exchange_type;
+    match configured.unwrap_or(by_default) {
+        ExchangeType::Direct => ExchangeKind::Direct,
+        ExchangeType::Topic => ExchangeKind::Topic,
+        ExchangeType::Fanout => ExchangeKind::Fanout,
+    }
+}
+
+/// Adds the exchange of `message_received`, and its queue where one is configured.
+pub(super) fn declare_inbox(topology: &mut Topology, config: &Config) -> Result<(), LinkError> {
+    let rabbitmq = &config.events.rabbitmq;
+    let exchange = topology.exchange(&rabbitmq.inbox_exchange, inbox_kind(config))?;
+    if rabbitmq.inbox_queue.is_empty() {
+        return Ok(());
+    }
+    let routing_key = short(&rabbitmq.inbox_routing_key)?;
+    let mut bindings = vec![(exchange.clone(), routing_key.clone())];
+    if suffix(config).is_some() {
+        let every_key = format!("{routing_key}.#");
+        bindings.push((exchange, short(&every_key)?));
+    }
+    topology.queue(Queue {
+        name: short(&rabbitmq.inbox_queue)?,
+        private: false,
+        arguments: arguments(
+            rabbitmq.inbox_queue_ttl_ms,
+            &config.events.dead_letters.rabbitmq,
+        ),
+        bindings,
+    });
+    Ok(())
 }
 
 /// Adds the exchange and the queue of dead letters, bound by the queue's name.

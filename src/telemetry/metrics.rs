@@ -132,7 +132,6 @@ metrics! {
     /// Events deleted from the archive at the end of their retention.
     archive_deleted_total: IntCounter = "wsgw_archive_deleted_total";
     /// Events sent again from the archive.
-    archive_replayed_total: IntCounter = "wsgw_archive_replayed_total";
     /// Pushes queued to connections.
     pushes_queued_total: IntCounter = "wsgw_pushes_queued_total";
     /// Pushes lost, by reason: oldest, newest, overflow, closed.

@@ -8,6 +8,7 @@
 //! - [`redis`] is a real Redis server of a test's own, [`redis_groups`] several that belong together.
 //! - [`rabbitmq`] is a real `RabbitMQ` of a test program's own.
 //! - [`postgres`] is a real `PostgreSQL` server of a test's own.
+//! - [`archive`] reads the gateway's archive, [`replay`] fills its dead letters and calls its replay API.
 //! - [`tokens`] signs JSON Web Tokens with the keys of `tests/keys`.
 //!
 //! Nothing here sleeps to synchronise: [`eventually`] polls, with a deadline that only a hang reaches.
@@ -30,6 +31,7 @@
 use std::future::Future;
 use std::time::{Duration, Instant};
 
+pub mod archive;
 pub mod client;
 pub mod gateway;
 pub mod postgres;
@@ -37,6 +39,7 @@ pub mod rabbitmq;
 pub mod raw;
 pub mod redis;
 pub mod redis_groups;
+pub mod replay;
 pub mod tokens;
 pub mod webhook;
 

@@ -2,15 +2,16 @@
 //!
 //! Stands between the link and the sink, the dead letters and the replay.
 //!
-//! A returned (unroutable) message is told by its `message_id`: lapin hands it out with whichever confirm comes next,
-//! which is another message's where the broker confirms several at once.
+//! A returned (unroutable) message is told by its `message_id` and body: lapin hands it out with whichever confirm comes
+//! next, which is another message's where the broker confirms several at once.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use lapin::message::BasicReturnMessage;
+use lapin::message::{BasicReturnMessage, Delivery as Delivered};
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::ShortString;
 use lapin::{BasicProperties, Confirmation};
@@ -29,6 +30,9 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(1);
 /// Time between two declarations because of a message that was returned.
 const RETURNED_PAUSE: Duration = Duration::from_secs(5);
 
+/// Time in which a lost connection's confirms are told apart: those that came before it was lost from the others.
+const LOST_GRACE: Duration = Duration::from_secs(1);
+
 /// Channels kept for later; more are opened when more publish at once.
 const KEPT_CHANNELS: usize = 8;
 
@@ -41,7 +45,7 @@ pub struct Outgoing<'a> {
     pub routing_key: ShortString,
     /// The body.
     pub body: &'a [u8],
-    /// The properties; within a window each has a `message_id` of its own.
+    /// The properties; a `message_id` tells apart which message of one body was returned.
     pub properties: BasicProperties,
 }
 
@@ -191,14 +195,7 @@ impl Publisher {
     /// When none was published: there is no connection, or the broker refuses what is declared.
     pub async fn publish(&self, messages: &[Outgoing<'_>]) -> Result<Vec<Outcome>, LinkError> {
         let channel = self.open().await?;
-        let outcomes = match channel.unless_lost(window(&channel, messages)).await {
-            Ok(outcomes) => outcomes,
-            // Some may have been confirmed, but only the whole window says which.
-            Err(error) => messages
-                .iter()
-                .map(|_| Outcome::Unknown(error.clone()))
-                .collect(),
-        };
+        let outcomes = outcomes(&channel, messages).await;
         let mut fit = channel.is_usable();
         let (mut refused, mut returned) = (false, false);
         for outcome in &outcomes {
@@ -267,6 +264,20 @@ impl std::fmt::Debug for Publisher {
     }
 }
 
+/// Publishes all, and gives what became of each, also when the connection is lost meanwhile.
+async fn outcomes(channel: &LinkChannel, messages: &[Outgoing<'_>]) -> Vec<Outcome> {
+    let mut window = pin!(window(channel, messages));
+    let error = match channel.unless_lost(&mut window).await {
+        Ok(outcomes) => return outcomes,
+        Err(error) => error,
+    };
+    // Some may have been confirmed before; for the others the end of the connection comes as an error of their own.
+    match tokio::time::timeout(LOST_GRACE, window).await {
+        Ok(outcomes) => outcomes,
+        Err(_) => vec![Outcome::Unknown(error); messages.len()],
+    }
+}
+
 /// Publishes all, then awaits all confirms.
 async fn window(channel: &LinkChannel, messages: &[Outgoing<'_>]) -> Vec<Outcome> {
     let options = BasicPublishOptions {
@@ -330,17 +341,23 @@ fn attribute(
     if returned.is_empty() {
         return;
     }
-    let places: HashMap<&str, usize> = messages
-        .iter()
-        .enumerate()
-        .filter_map(|(at, message)| Some((message.properties.message_id().as_ref()?.as_str(), at)))
-        .collect();
-    for (at, message) in returned {
-        let id = message.delivery.properties.message_id().as_ref();
-        let place = match (messages.len(), id.and_then(|id| places.get(id.as_str()))) {
-            (2.., Some(place)) => *place,
-            _ => *at,
-        };
-        outcomes[place] = Outcome::Returned;
+    // Of several that are alike any may stand for any other.
+    let mut places: HashMap<(Option<&str>, &[u8]), Vec<usize>> = HashMap::new();
+    for (at, message) in messages.iter().enumerate().rev() {
+        let id = message_id(&message.properties);
+        places.entry((id, message.body)).or_default().push(at);
     }
+    for (at, message) in returned {
+        let Delivered {
+            properties, data, ..
+        } = &message.delivery;
+        let place = places
+            .get_mut(&(message_id(properties), data.as_slice()))
+            .and_then(Vec::pop);
+        outcomes[place.unwrap_or(*at)] = Outcome::Returned;
+    }
+}
+
+fn message_id(properties: &BasicProperties) -> Option<&str> {
+    properties.message_id().as_ref().map(ShortString::as_str)
 }

@@ -29,11 +29,17 @@ pub(super) struct Failed {
     text: String,
     /// What the failed call had replayed.
     pub(super) replayed: u64,
+    /// Where a further call goes on, if the failed one told.
+    pub(super) next_cursor: Option<String>,
 }
 
 impl Failed {
     pub(super) fn new(text: String) -> Self {
-        Self { text, replayed: 0 }
+        Self {
+            text,
+            replayed: 0,
+            next_cursor: None,
+        }
     }
 }
 
@@ -179,14 +185,11 @@ impl Client {
             _ => "",
         };
         let replayed = problem["replayed"].as_u64().unwrap_or_default();
-        let cursor = match problem["next_cursor"].as_str() {
-            Some(cursor) => format!("; it stopped before {cursor}"),
-            None => String::new(),
-        };
         let url = &self.url;
         Failed {
-            text: format!("{url} answered {}: {detail}{hint}{cursor}", status.as_u16()),
+            text: format!("{url} answered {}: {detail}{hint}", status.as_u16()),
             replayed,
+            next_cursor: problem["next_cursor"].as_str().map(str::to_owned),
         }
     }
 

@@ -18,6 +18,7 @@ use uuid::Uuid;
 use super::database::{Connection, Database, Row, Wanted};
 use super::error::DatabaseError;
 use crate::event::{Event, EventKind};
+use crate::replay::Replayed;
 use crate::sinks::delivery::Target;
 use crate::sinks::{Batch, DeliveryError, Retry};
 
@@ -34,17 +35,6 @@ const LONGEST_WAIT: Duration = Duration::from_secs(2);
 /// Time after which a call answers with what it has done and where to go on.
 const BUDGET: Duration = Duration::from_secs(20);
 
-/// What a replay came to.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Replayed {
-    /// Events that the sink took.
-    pub replayed: usize,
-    /// Events that the sink refused for good; they stay in the archive.
-    pub refused: usize,
-    /// The last event looked at, after which the next call is to go on; absent when there is no more.
-    pub next_cursor: Option<Uuid>,
-}
-
 /// Where a replay stands, and what it works with.
 pub(super) struct Republish<'a> {
     pub(super) database: &'a Database,
@@ -53,6 +43,7 @@ pub(super) struct Republish<'a> {
     pub(super) wanted: Wanted,
     pub(super) limit: usize,
     pub(super) stop: &'a CancellationToken,
+    /// What it has come to; the cursor is the last event looked at, after which the next call goes on.
     pub(super) done: Replayed,
 }
 
@@ -125,12 +116,12 @@ impl Republish<'_> {
     }
 
     /// What comes just before the next event to look at.
-    fn cursor(&self) -> Option<Uuid> {
+    fn cursor(&self) -> Option<String> {
         self.wanted
             .from
             .as_u128()
             .checked_sub(1)
-            .map(Uuid::from_u128)
+            .map(|id| Uuid::from_u128(id).to_string())
     }
 
     /// Sends the events of some rows, in order, and notes how far it came.
