@@ -29,7 +29,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::event::{Event, EventKind};
-use crate::sinks::DeliveryError;
+use crate::sinks::{DeliveryError, Failure, Retry};
 
 /// No entry: the end of a lane's list.
 const NONE: usize = usize::MAX;
@@ -109,13 +109,15 @@ pub(super) struct Freed {
     pub(super) bytes: usize,
 }
 
-/// The event that made a try fail; its lane is held until it is finished or backs off.
+/// An event that made a try fail; its lane is held until it is finished or backs off.
 #[derive(Debug, Clone)]
 pub(super) struct Failed {
     lane: usize,
     pub(super) event: Arc<Event>,
     /// Tries so far, the failed one among them.
     pub(super) tries: u32,
+    /// The next event of its lane failed for good as well, and holds the lane on.
+    followed: bool,
 }
 
 /// All unfinished events of one sink.
@@ -280,7 +282,9 @@ impl Schedule {
 
     /// What was tried and did not fail is finished, up to each lane's first failure; the rest may be drawn again.
     ///
-    /// Gives each failed lane's event with its place in `error.failed`.
+    /// Gives each failed lane's event with its place in `error.failed`, in the order of the batch. One that is never to
+    /// be tried again brings those along that follow it in its lane and are not either, so that a backend that refuses
+    /// everything is not asked again and again about the same events.
     pub(super) fn fail(
         &mut self,
         drawn: &mut Drawn,
@@ -304,13 +308,23 @@ impl Schedule {
                     self.place(lane);
                 }
             } else if first == finished
-                && let Some((place, _)) = failures.next()
+                && let Some((place, failure)) = failures.next()
             {
-                let entry = &mut self.entries[self.lanes[lane].head];
-                entry.tries += 1;
-                let event = Arc::clone(&entry.event);
-                let tries = entry.tries;
-                failed.push((Failed { lane, event, tries }, place));
+                let mut entry = self.lanes[lane].head;
+                failed.push((self.failed(lane, &mut entry), place));
+                let for_good = failure.retry == Retry::Never;
+                for index in start + first + 1..start + count {
+                    let follows = |(_, next): &(usize, &Failure)| {
+                        for_good && next.index == index && next.retry == Retry::Never
+                    };
+                    let Some((place, _)) = failures.next_if(follows) else {
+                        break;
+                    };
+                    if let Some((before, _)) = failed.last_mut() {
+                        before.followed = true;
+                    }
+                    failed.push((self.failed(lane, &mut entry), place));
+                }
             } else {
                 untried.push(lane);
             }
@@ -323,6 +337,19 @@ impl Schedule {
         drawn.clear();
         self.shrink_if_empty();
         (freed, failed)
+    }
+
+    /// Notes the failure of a lane's event, and goes on to the next one.
+    fn failed(&mut self, lane: usize, entry: &mut usize) -> Failed {
+        let failed = &mut self.entries[*entry];
+        failed.tries += 1;
+        *entry = failed.next;
+        Failed {
+            lane,
+            event: Arc::clone(&failed.event),
+            tries: failed.tries,
+            followed: false,
+        }
     }
 
     /// Nothing of what was drawn was tried: it may be drawn again.
@@ -341,7 +368,7 @@ impl Schedule {
     /// The failed event is finished: it is a dead letter.
     pub(super) fn bury(&mut self, failed: &Failed) -> Freed {
         let mut freed = Freed::default();
-        if self.pop(failed.lane, 1, &mut freed) {
+        if self.pop(failed.lane, 1, &mut freed) && !failed.followed {
             self.place(failed.lane);
         }
         self.shrink_if_empty();

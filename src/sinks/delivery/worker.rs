@@ -8,7 +8,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Instant;
 
-use futures_util::FutureExt as _;
+use futures_util::{FutureExt as _, StreamExt as _, stream};
 use parking_lot::MutexGuard;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 use tower::ServiceExt as _;
@@ -20,6 +20,10 @@ use crate::event::Event;
 use crate::sinks::dead_letter::{DeadLetter, DeadLetterError};
 use crate::sinks::{Batch, DeliveryError, Failure, Retry};
 use crate::svc::BoxSink;
+
+/// Dead letters of one worker under way at once: a target that takes its time, as a broker that confirms what is on
+/// its disk, would otherwise hold up all that come behind them.
+const LETTERS_AT_ONCE: usize = 16;
 
 /// What a worker does next.
 enum Step {
@@ -66,10 +70,18 @@ pub(super) async fn work(shared: Arc<Shared>) {
                 shared.settle(tried, &mut drawn)
             }
             Step::Bury(letters) => {
-                for (failed, reason) in letters {
-                    let stored = tokio::select! {
+                let storing = letters.into_iter().map(|(failed, reason)| async {
+                    let stored = shared.store(&failed.event, &reason).await;
+                    (failed, reason, stored)
+                });
+                let mut storing = pin!(stream::iter(storing).buffered(LETTERS_AT_ONCE));
+                loop {
+                    let (failed, reason, stored) = tokio::select! {
                         biased;
-                        stored = shared.store(&failed.event, &reason) => stored,
+                        stored = storing.next() => match stored {
+                            Some(stored) => stored,
+                            None => break,
+                        },
                         () = shared.abandoned.cancelled() => return,
                     };
                     shared.bury(&failed, &reason, &stored);
@@ -130,8 +142,8 @@ impl Shared {
                 }
             }
             Phase::Stopped => {
-                state.schedule.draw(1, drawn);
-                let stopping = DeliveryError::at(0, STOPPING, Retry::Never);
+                state.schedule.draw(self.max_batch, drawn);
+                let stopping = DeliveryError::all(drawn.events.len(), STOPPING, Retry::Never);
                 let letters: Vec<_> = state.schedule.fail(drawn, &stopping).1;
                 if letters.is_empty() {
                     Step::Leave

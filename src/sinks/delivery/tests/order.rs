@@ -196,3 +196,51 @@ async fn order_holds_whatever_fails() {
     }
     std::panic::set_hook(quiet);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_backend_that_refuses_everything_is_asked_once_about_each_event() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = asked.clone();
+    let rig = rig(
+        DeliverySettings {
+            concurrency: 2,
+            max_batch: 64,
+            ..settings()
+        },
+        sink(move |batch| {
+            count.fetch_add(batch.len(), Ordering::SeqCst);
+            // The last of a batch is taken, which its lane's next try then is not to repeat.
+            let refused = batch.len().saturating_sub(1).max(1);
+            let mut error = DeliveryError::all(refused, "unroutable", Retry::Never);
+            error.tried = batch.len();
+            std::future::ready(Err(error))
+        }),
+    );
+    for seq in 2..=100 {
+        rig.enqueue(&test_event(1, seq, None));
+        rig.enqueue(&test_event(2, seq, Some("key")));
+    }
+    rig.emptied().await;
+    let letters = rig.letters.0.lock();
+    let of = |connection: u32| -> Vec<_> {
+        let prefix = format!("{{\"connection\":{connection},");
+        let raws = letters
+            .iter()
+            .map(|letter| String::from_utf8_lossy(&letter.raw));
+        raws.filter(|raw| raw.starts_with(&prefix))
+            .map(String::from)
+            .collect()
+    };
+    for connection in [1, 2] {
+        let left = of(connection);
+        let mut expected: Vec<_> = (2..=100)
+            .map(|seq| format!("{{\"connection\":{connection},\"seq\":{seq}}}"))
+            .collect();
+        expected.retain(|raw| left.contains(raw));
+        assert_eq!(left, expected, "in their order");
+    }
+    let again = asked.load(Ordering::SeqCst) - 198;
+    assert!(again <= 8, "{again} asked about again");
+    drop(letters);
+    assert!(rig.idle());
+}
