@@ -285,3 +285,35 @@ async fn where_nothing_is_bound_each_event_is_published_once_and_kept() {
         "{returned} returned"
     );
 }
+
+#[tokio::test]
+async fn a_stop_while_the_broker_hangs_loses_nothing() {
+    const MESSAGES: usize = 100;
+    let redis = Redis::start().await;
+    let gateway = Setup::default()
+        .yaml(CORE)
+        .env("REDIS_DSN", redis.dsn())
+        .set("server.drain_seconds", 1)
+        .start()
+        .await;
+    let mut client = Client::connect(&gateway, "1").await;
+    client.round_trip().await;
+    redis.wait_for_events("ws.events", 1).await;
+    redis.freeze();
+    for n in 0..MESSAGES {
+        client.feed(json!({"n": n}).to_string()).await;
+    }
+    client.flush().await;
+    client.round_trip().await;
+    gateway.signal("TERM");
+    client.closed().await;
+    assert_eq!(gateway.ended().await.code(), Some(0));
+    redis.thaw();
+    let letters = gateway.dead_letters();
+    assert_eq!(letters.len(), MESSAGES + 1, "{}", gateway.stderr());
+    let stopped = gateway.wait_for_log("stopped", "").await;
+    assert_eq!(
+        (&stopped["dead_lettered"], &stopped["lost"]),
+        (&json!(MESSAGES + 1), &json!(0))
+    );
+}
