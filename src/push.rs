@@ -15,8 +15,8 @@ pub struct Push {
     pub subjects: Vec<String>,
     /// What they are sent, as it was written.
     pub payload: Box<RawValue>,
-    /// W3C trace context of whoever pushed.
-    #[serde(default)]
+    /// W3C trace context of whoever pushed; what is not even text is no reason to refuse a push.
+    #[serde(default, deserialize_with = "text_or_none")]
     pub traceparent: Option<String>,
 }
 
@@ -70,6 +70,11 @@ impl Push {
     }
 }
 
+fn text_or_none<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    let raw = <&RawValue>::deserialize(from)?;
+    Ok(serde_json::from_str(raw.get()).ok())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,6 +91,10 @@ mod tests {
             (push.payload.get(), push.traceparent.as_deref()),
             ("null", Some("00-1"))
         );
+        for odd in ["7", "null", r#"{"a":["b"]}"#] {
+            let text = format!(r#"{{"payload":1,"traceparent":{odd},"subjects":["a"]}}"#);
+            assert_eq!(Push::parse(text.as_bytes()).unwrap().traceparent, None);
+        }
     }
 
     #[test]

@@ -141,16 +141,17 @@ async fn a_server_that_is_away_at_the_start_is_waited_for() {
     postgres.stop();
     let webhook = Webhook::start().await;
     let gateway = archiving(&webhook, &postgres)
-        .set("replay.retention_seconds", 3)
+        .set("replay.retention_seconds", 8)
         .start()
         .await;
     wait_for_advice(&gateway, |advice| advice.contains("connection refused")).await;
     Client::connect(&gateway, "42").await.close(None).await;
     webhook.wait_for(2).await;
     postgres.up().await;
+    // Before that the server answers and may have no table yet.
+    wait_for_advice(&gateway, |advice| advice == "ok").await;
     let archived = wait_for_events(&postgres, 2).await;
     assert_eq!(archived.len(), 2);
-    wait_for_advice(&gateway, |advice| advice == "ok").await;
     within("retention to delete them", async {
         while !events(&postgres).await.is_empty() {
             tokio::time::sleep(Duration::from_millis(50)).await;

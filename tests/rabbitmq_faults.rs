@@ -325,6 +325,37 @@ async fn a_memory_alarm_is_waited_for() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_under_a_memory_alarm_loses_nothing() {
+    let _alone = alone().await;
+    let vhost = Broker::shared().vhost();
+    let setup = sink(&vhost).set("server.drain_seconds", 3);
+    let gateway = Arc::new(setup.start().await);
+    let traffic = Traffic::start(&gateway);
+    traffic.more(100).await;
+    Broker::shared().ctl(&["set_vm_memory_high_watermark", "0.00001"]);
+    ready_says(&gateway, 503, "blocks publishers").await;
+    traffic.more(400).await;
+    let events = traffic.finish().await;
+    gateway.signal("TERM");
+    assert!(gateway.ended().await.success(), "{}", gateway.stderr());
+    Broker::shared().ctl(&["set_vm_memory_high_watermark", "0.9"]);
+    let mut dead = BTreeSet::new();
+    for letter in gateway.dead_letters() {
+        let event: Value = serde_json::from_str(letter["raw"].as_str().unwrap()).unwrap();
+        dead.insert(event["event_id"].as_str().unwrap().to_owned());
+    }
+    assert!(dead.len() >= 400, "{}", dead.len());
+    let mut found = BTreeSet::new();
+    within("every event in one of them", async {
+        while found.union(&dead).count() < events {
+            found.extend(ids(&vhost.take("all").await));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_broker_is_absent_at_the_start() {
     let _alone = alone().await;
     let broker = Broker::shared();

@@ -234,11 +234,14 @@ async fn a_full_server_gets_everything_once_it_has_room() {
         client.send(format!("{{\"n\":{n}}}")).await;
     }
     gateway.wait_for_log("sink_failed", "OOM").await;
+    gateway.wait_for_check("redis", "`ws.events`: OOM").await;
+    assert_eq!(gateway.get("/ready").await.status, 503);
     assert_eq!(redis.events("ws.events").await.len(), 0);
     redis
         .command::<()>("CONFIG", &["SET", "maxmemory", "0"])
         .await;
     assert_whole(&redis, &[("0".to_owned(), 20)].into()).await;
+    gateway.ready().await;
 }
 
 #[tokio::test]
@@ -289,6 +292,7 @@ async fn a_partition_of_the_wrong_type_delays_only_its_own_key() {
         assert_eq!(order, (0..100).collect::<Vec<_>>(), "{stream}");
     }
     gateway.wait_for_log("sink_failed", "WRONGTYPE").await;
+    assert_eq!(gateway.get("/ready").await.status, 200);
     redis.command::<()>("DEL", &["ws.inbox.bad"]).await;
     let events = redis.wait_for_events("ws.inbox.bad", 100).await;
     let order: Vec<u64> = events

@@ -57,6 +57,8 @@ pub struct RabbitmqLink {
     /// The name of the check in `/ready`, once someone requires it.
     check: OnceLock<String>,
     health: Mutex<Health>,
+    /// The settings that name this broker.
+    settings: Mutex<Vec<&'static str>>,
     state: watch::Sender<State>,
     /// Someone found the connection lost.
     suspect: Arc<Notify>,
@@ -108,6 +110,7 @@ impl RabbitmqLink {
             timeout: seconds(config.response_timeout_seconds),
             readiness: Arc::clone(readiness),
             check: OnceLock::new(),
+            settings: Mutex::default(),
             health: Mutex::new(Health {
                 link: Err(NOT_YET.to_owned()),
                 parts: BTreeMap::new(),
@@ -127,6 +130,18 @@ impl RabbitmqLink {
     #[must_use]
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// Notes the setting that a user of the link took its DSN from, for logs.
+    pub fn used_by(&self, setting: &'static str) {
+        let mut settings = self.settings.lock();
+        if !settings.contains(&setting) {
+            settings.push(setting);
+        }
+    }
+
+    fn setting(&self) -> String {
+        self.settings.lock().join(", ")
     }
 
     /// Waits until it is connected.
@@ -157,6 +172,13 @@ impl RabbitmqLink {
             // The sender lives as long as `self`.
             Err(_) => known,
         }
+    }
+
+    /// Waits until the broker takes no messages, for want of memory or disk, say.
+    pub async fn until_blocked(&self) {
+        let mut state = self.state.subscribe();
+        // The sender lives as long as `self`.
+        let _ = state.wait_for(|state| state.blocked).await;
     }
 
     /// Makes `/ready` depend on this link from now on, for as long as it lives.
@@ -316,11 +338,11 @@ async fn keep_connected(
             Err(error) => {
                 let reason = error.to_string();
                 if let Some(suppressed) = unreachable_lines.pass() {
-                    let address = strong.address();
                     tracing::warn!(
                         event = "broker_unreachable",
                         broker = NAME,
-                        address,
+                        address = strong.address(),
+                        setting = strong.setting(),
                         reason,
                         suppressed
                     );

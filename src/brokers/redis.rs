@@ -134,6 +134,18 @@ impl RedisLink {
         self.kept.tell(None);
     }
 
+    /// Says in `/ready` what is wrong with one that uses the link, or that all is well with it.
+    pub fn report(&self, part: &str, result: Result<(), String>) {
+        if self.kept.required.load(Ordering::Relaxed) {
+            let part = format!("{} {part}", self.kept.part());
+            if result.is_ok() {
+                self.kept.readiness.remove_part(NAME, &part);
+            } else {
+                self.kept.readiness.set_part(NAME, &part, result);
+            }
+        }
+    }
+
     /// Sends commands in one go and gives each one's answer, in their order; never waits for a connection.
     ///
     /// # Errors

@@ -87,6 +87,16 @@ impl Config {
         first_of(&self.events.rabbitmq.dsn, &self.transport.rabbitmq.dsn)
     }
 
+    /// The setting that [`Config::rabbitmq_dsn`] is from.
+    #[must_use]
+    pub fn rabbitmq_dsn_setting(&self) -> &'static str {
+        if self.events.rabbitmq.dsn.is_empty() {
+            "transport.rabbitmq.dsn"
+        } else {
+            "events.rabbitmq.dsn"
+        }
+    }
+
     /// Which sinks get events: as `fan_out` says, else as the mode implies.
     #[must_use]
     pub fn events_mode(&self) -> EventsMode {

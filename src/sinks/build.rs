@@ -121,6 +121,7 @@ pub fn build(
         let link = links
             .rabbitmq(&rabbitmq.dsn)
             .map_err(SinkError::RabbitmqDsn)?;
+        link.used_by("events.rabbitmq.dsn");
         link.require();
         let sink = RabbitmqSink::new(config, link, metrics)?.into_service();
         let sink = with_records(brokers::rabbitmq::NAME, sink);
@@ -147,6 +148,7 @@ pub fn build(
         let link = links
             .rabbitmq(config.rabbitmq_dsn())
             .map_err(SinkError::RabbitmqDsn)?;
+        link.used_by(config.rabbitmq_dsn_setting());
         let letters = Arc::new(RabbitmqDeadLetters::new(config, link)?);
         dead_letter_stores.push(letters.clone());
         targets.rabbitmq = Some(letters);

@@ -109,9 +109,16 @@ impl RabbitmqDeadLetters {
                 body: &letter.raw,
                 properties: properties.clone(),
             };
-            reason = match self.copy(message).await {
-                Ok(()) => return Ok(()),
-                Err(reason) => reason,
+            reason = tokio::select! {
+                biased;
+                // Another target can have it at once; waiting here could outlast the process.
+                () = self.publisher.link().until_blocked() => {
+                    return Err(DeadLetterError::Failed("the broker blocks publishers".to_owned()));
+                }
+                copied = self.copy(message) => match copied {
+                    Ok(()) => return Ok(()),
+                    Err(reason) => reason,
+                },
             };
         }
         Err(DeadLetterError::Failed(reason))

@@ -17,10 +17,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::entry::Entry;
+use self::refused::Refused;
 use self::trim::Trimmer;
 use super::delivery::{DeliverySettings, RetryPolicy, WhenFull};
 use super::{Batch, DeliveryError, Failure, Retry};
-use crate::brokers::redis::{Atomicity, CommandError, NAME, RedisLink};
+use crate::brokers::redis::{Atomicity, NAME, RedisLink};
 use crate::config::{BufferConfig, Config, Secret};
 use crate::event::{Event, EventKind};
 use crate::stages::StageConfig;
@@ -28,6 +29,7 @@ use crate::stages::ordering_key::{PartitionMode, partition};
 use crate::svc::BoxSink;
 
 pub(crate) mod entry;
+mod refused;
 pub(crate) mod trim;
 
 pub use self::entry::Xadd;
@@ -126,6 +128,7 @@ pub struct RedisStreamSink {
     maxlen: Option<u64>,
     trimmer: Option<Trimmer>,
     ledger: Option<Arc<dyn Ledger>>,
+    refused: Refused,
 }
 
 impl RedisStreamSink {
@@ -148,6 +151,7 @@ impl RedisStreamSink {
             maxlen: trim::maxlen(&config.replay),
             trimmer: Trimmer::start(&link, streams, &config.replay),
             ledger,
+            refused: Refused::new(Arc::clone(&link)),
             link,
         }
     }
@@ -220,6 +224,11 @@ impl RedisStreamSink {
         };
         if answers.iter().all(Result::is_ok) {
             self.note(batch, &waiting);
+            if self.refused.any() {
+                for &index in &waiting {
+                    self.refused.accept(&self.stream_of(&batch[index]));
+                }
+            }
             return Vec::new();
         }
         let mut start = 0;
@@ -229,7 +238,13 @@ impl RedisStreamSink {
             let errors = || answers[start..end].iter().filter_map(|a| a.as_ref().err());
             if let Some(error) = errors().find(|error| !error.is_discarded()) {
                 let stream = self.stream_of(&batch[index]).into_owned();
-                let reason = refused.entry(stream).or_insert_with(|| reason(error));
+                let reason = refused.entry(stream).or_insert_with_key(|stream| {
+                    let reason: Arc<str> = error.0.as_str().into();
+                    if *stream == self.stream || *stream == self.inbox {
+                        self.refused.refuse(stream, &reason);
+                    }
+                    reason
+                });
                 failed[index] = Some(Arc::clone(reason));
             } else if errors().next().is_some() {
                 discarded.push(index);
@@ -276,10 +291,6 @@ impl RedisStreamSink {
             }
         }
     }
-}
-
-fn reason(error: &CommandError) -> Arc<str> {
-    error.0.as_str().into()
 }
 
 impl std::fmt::Debug for RedisStreamSink {

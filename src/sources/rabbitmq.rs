@@ -104,6 +104,7 @@ pub(super) fn start(context: &SourceContext) -> Result<(), SourceError> {
     let (topology, name) = plan(&context.config, &context.node_id)
         .map_err(|error| failed(DsnError(error.to_string())))?;
     link.report("source", Some(NOT_SUBSCRIBED.to_owned()));
+    link.used_by("transport.rabbitmq.dsn");
     link.require();
     let pushes = &context.brokers.metrics().source_pushes_total;
     let source = Source {

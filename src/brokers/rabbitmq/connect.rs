@@ -112,9 +112,7 @@ impl Connector {
                 trying.0 = None;
                 Ok((connection, socket))
             }
-            Err(LinkError::Lost(reason)) => {
-                Err(LinkError::Lost(format!("cannot connect: {reason}")))
-            }
+            Err(LinkError::Lost(reason)) => Err(LinkError::Unreachable(reason)),
             Err(error) => Err(error),
         }
     }

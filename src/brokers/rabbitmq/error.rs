@@ -12,6 +12,9 @@ pub enum LinkError {
     /// There is no connection now.
     #[error("not connected")]
     NotConnected,
+    /// No connection could be made.
+    #[error("cannot connect: {0}")]
+    Unreachable(String),
     /// The connection was lost: whether what was asked took effect is unknown.
     #[error("connection lost: {0}")]
     Lost(String),

@@ -95,7 +95,7 @@ impl RedisDsn {
     /// When a part is wrong; the error names the part and never shows the text, which may hold a password.
     pub fn parse(dsn: &str) -> Result<Self, DsnError> {
         let (scheme, rest) = dsn.split_once(':').ok_or_else(|| {
-            wrong("it has no scheme; write it like `redis://password@host:6379/0`")
+            wrong("it has no scheme; write it like `redis://:password@host:6379/0`")
         })?;
         let (tls, unix) = match scheme {
             "redis" | "valkey" => (false, false),

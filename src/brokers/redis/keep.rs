@@ -77,7 +77,7 @@ impl Kept {
         }
     }
 
-    fn part(&self) -> String {
+    pub(super) fn part(&self) -> String {
         format!("{}/{}", self.address, self.connector.dsn().database)
     }
 
