@@ -26,6 +26,7 @@ pub(crate) fn test_event(connection: u128, seq: u64, key: Option<&str>) -> Arc<E
         user_id: "1".into(),
         replayed: false,
         spoken_for: None,
+        receipt: None,
         seq,
         ordering_key: key.map(Arc::from),
         traceparent: None,
