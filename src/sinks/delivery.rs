@@ -54,7 +54,7 @@ pub use self::room::Slot;
 const STOPPING: &str = "gateway stopping";
 
 /// Time after a drain's deadline for what is left to become dead letters.
-const DEAD_LETTER_GRACE: Duration = Duration::from_secs(5);
+pub(crate) const DEAD_LETTER_GRACE: Duration = Duration::from_secs(5);
 
 /// Shortest back-off during a drain.
 const MIN_CUT: Duration = Duration::from_millis(10);
