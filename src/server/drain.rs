@@ -221,7 +221,10 @@ impl Gateway {
                 let letters = &metrics.dead_letters_total;
                 letters.with_label_values(&[sink, result]).get()
             };
-            totals.delivered += metrics.sink_delivered_total.with_label_values(&[sink]).get();
+            totals.delivered += metrics
+                .sink_delivered_total
+                .with_label_values(&[sink])
+                .get();
             totals.dead_lettered += letters("kept");
             totals.lost += letters("lost");
         }
