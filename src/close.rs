@@ -3,6 +3,7 @@
 //! Stands at every exit of the data path: nothing else in the gateway names a close code.
 
 use std::borrow::Cow;
+use std::num::NonZeroU32;
 
 use http::header::{CONNECTION, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE};
 use http::{HeaderValue, StatusCode};
@@ -47,8 +48,9 @@ pub mod code {
 /// Bytes a close reason may have (RFC 6455 section 5.5: a control frame carries 125, two of them the code).
 const MAX_REASON: usize = 123;
 
-/// Seconds after which a client that found the gateway full or stopping may try again.
-const RETRY_AFTER_SECONDS: u64 = 5;
+/// Longest time after which a client that found the gateway full or stopping may try again, in seconds. Each is told a
+/// random time up to it, so that those who were refused together do not come back together.
+const RETRY_AFTER_SECONDS: u64 = 10;
 
 /// How the gateway ends a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +59,8 @@ pub struct Close {
     pub code: u16,
     /// A short sentence for the client's developer.
     pub reason: Cow<'static, str>,
+    /// Milliseconds after which the client should reconnect, told before the close frame.
+    pub reconnect_after_ms: Option<NonZeroU32>,
 }
 
 impl Close {
@@ -71,13 +75,27 @@ impl Close {
             }
             reason = Cow::Owned(reason[..end].to_owned());
         }
-        Self { code, reason }
+        Self {
+            code,
+            reason,
+            reconnect_after_ms: None,
+        }
     }
 
-    /// The gateway stops.
+    /// The gateway stops; the client should reconnect after so many milliseconds, if it is to be told.
     #[must_use]
-    pub fn stopping() -> Self {
-        Self::new(code::GOING_AWAY, "gateway stopping")
+    pub fn stopping(reconnect_after_ms: Option<NonZeroU32>) -> Self {
+        Self {
+            reconnect_after_ms,
+            ..Self::new(code::GOING_AWAY, "gateway stopping")
+        }
+    }
+
+    /// The message that tells the client when to reconnect.
+    #[must_use]
+    pub fn reconnect_hint(&self) -> Option<Utf8Bytes> {
+        let after_ms = self.reconnect_after_ms?;
+        Some(format!(r#"{{"type":"reconnect","after_ms":{after_ms}}}"#).into())
     }
 
     /// The gateway cannot take the connection now.
@@ -213,6 +231,9 @@ pub enum Refused {
     /// `server.max_connections_per_address` are open.
     #[error("this address holds as many connections as it may")]
     TooManyFromAddress,
+    /// Upgrade requests come faster than `server.max_handshakes_per_second`.
+    #[error("the gateway takes no more connections at this moment")]
+    TooFast,
     /// The gateway stops.
     #[error("the gateway is stopping")]
     Draining,
@@ -235,6 +256,7 @@ impl Refused {
             Self::Origin => "origin",
             Self::TooManyConnections => "connections",
             Self::TooManyFromAddress => "address",
+            Self::TooFast => "rate",
             Self::Draining => "draining",
             Self::NotAnUpgrade => "not_an_upgrade",
             Self::Version => "version",
@@ -245,7 +267,9 @@ impl Refused {
     fn status(&self) -> StatusCode {
         match self {
             Self::Origin => StatusCode::FORBIDDEN,
-            Self::TooManyConnections | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TooManyConnections | Self::TooFast | Self::Draining => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::TooManyFromAddress => StatusCode::TOO_MANY_REQUESTS,
             Self::NotAnUpgrade | Self::Version => StatusCode::UPGRADE_REQUIRED,
             Self::Key => StatusCode::BAD_REQUEST,
@@ -259,7 +283,8 @@ impl From<&Refused> for Problem {
         let problem = Self::new(status, refused.to_string());
         match status {
             StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
-                problem.with_header(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS))
+                let seconds = rand::random_range(1..=RETRY_AFTER_SECONDS);
+                problem.with_header(RETRY_AFTER, HeaderValue::from(seconds))
             }
             // A 426 must say what to upgrade to (RFC 9110 section 15.5.22), and RFC 6455 section 4.4 the version.
             StatusCode::UPGRADE_REQUIRED => problem

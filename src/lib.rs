@@ -40,7 +40,7 @@
 //! | [`api`] | the internal HTTP API, health and metrics |
 //! | [`jwt`] | verifying tokens, key sets, signing for development |
 //! | [`close`] | the one table from errors to close codes and HTTP statuses |
-//! | [`kept`], `clock` | what outlives a reload; the wall clock and configured seconds |
+//! | [`kept`], `rate`, `clock` | what outlives a reload; how fast something may come; the wall clock and configured seconds |
 //! | [`telemetry`] | logs and metrics |
 //! | [`dev`] | `wsgw dev`: the gateway that needs nothing, and its page |
 //!
@@ -62,6 +62,7 @@ pub mod outbox;
 pub mod pipeline;
 pub mod presence;
 pub mod push;
+pub(crate) mod rate;
 pub mod registry;
 pub mod replay;
 pub mod server;

@@ -5,8 +5,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
@@ -14,10 +12,11 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::admission::Admission;
+use self::drain::Drain;
 use crate::api::{ApiState, InForce, Pages, Phase, Readiness};
 use crate::brokers::{Brokers, DsnError};
 use crate::clock::seconds;
-use crate::close::Close;
 use crate::config::{Config, PresenceKind, PresenceStrategy, ServerConfig};
 use crate::kept::Kept;
 use crate::leases::{Charges, Leases, LeasesError};
@@ -26,7 +25,7 @@ use crate::pipeline::{CompileError, Generation, Ingredients, compile};
 use crate::presence::Presence;
 use crate::presence::memory::MemoryPresence;
 use crate::presence::redis::RedisPresence;
-use crate::registry::{AddressPlace, Registry};
+use crate::registry::Registry;
 use crate::replay::archive::{Archive, ArchiveError};
 use crate::replay::{ReplaySetupError, Replays};
 use crate::sinks::delivery::Delivery;
@@ -38,17 +37,14 @@ use crate::svc::probe::Tap;
 use crate::telemetry::metrics::Metrics;
 
 mod accept;
+mod admission;
 mod connection;
+mod drain;
 mod ending;
 mod stages;
 mod upgrade;
 
-/// How long connections may take to end once they are closed, beyond what a client that ignores the close frame
-/// is given.
-const CLOSE_GRACE: Duration = Duration::from_secs(6);
-
-/// How long the removal of presence may take when the gateway stops.
-const PRESENCE_GRACE: Duration = Duration::from_secs(2);
+pub use self::drain::Stopped;
 
 /// What may be added to a gateway beyond its configuration, as `wsgw dev` does.
 #[derive(Debug, Default)]
@@ -113,40 +109,9 @@ pub(crate) struct State {
     registry: Arc<Registry>,
     in_force: Arc<ArcSwap<InForce>>,
     metrics: Metrics,
-    open: Arc<AtomicUsize>,
-    draining: AtomicBool,
+    admission: Admission,
+    drain: Drain,
     tasks: TaskTracker,
-}
-
-/// One connection's place in `server.max_connections`; given back on drop.
-#[derive(Debug)]
-pub(crate) struct Place(Arc<AtomicUsize>);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// What a connection counts for in the limits, for as long as it lasts.
-#[derive(Debug)]
-pub(crate) struct Places {
-    _of_all: Place,
-    _of_address: AddressPlace,
-}
-
-impl State {
-    fn take_place(&self, max: usize) -> Option<Place> {
-        if self.open.fetch_add(1, Ordering::Relaxed) >= max && max != 0 {
-            self.open.fetch_sub(1, Ordering::Relaxed);
-            return None;
-        }
-        Some(Place(Arc::clone(&self.open)))
-    }
-
-    fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
-    }
 }
 
 /// A running gateway.
@@ -159,17 +124,6 @@ pub struct Gateway {
     sources: Sources,
     listening: CancellationToken,
     address: SocketAddr,
-}
-
-/// What became of the events that were buffered when the gateway stopped.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Stopped {
-    /// Delivered while stopping.
-    pub delivered: u64,
-    /// Kept by the dead-letter target.
-    pub dead_lettered: u64,
-    /// Kept nowhere.
-    pub lost: u64,
 }
 
 impl Gateway {
@@ -244,8 +198,8 @@ impl Gateway {
             registry,
             in_force,
             metrics,
-            open: Arc::default(),
-            draining: AtomicBool::new(false),
+            admission: Admission::new(),
+            drain: Drain::default(),
             tasks: TaskTracker::new(),
         });
         let sources = Sources::start(&SourceContext {
@@ -292,59 +246,6 @@ impl Gateway {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
-    }
-
-    /// Stops: turns unready, closes the clients with 1001 spread over the drain time, tells the backend of each,
-    /// delivers what is buffered, and hands the rest to the dead letters.
-    pub async fn stop(self) -> Stopped {
-        let drain = seconds(self.state.current.load().config.server.drain_seconds);
-        self.readiness.set_phase(Phase::Draining);
-        self.state.draining.store(true, Ordering::Relaxed);
-        if let Some(archive) = &self.archive {
-            archive.stop_replay();
-        }
-        self.sources.stop().await;
-        self.close_clients(drain).await;
-        self.state.tasks.close();
-        // Connections that wait for room in a full buffer end only as that drains.
-        let _ = tokio::time::timeout(CLOSE_GRACE, self.state.tasks.wait()).await;
-        let deadline = Instant::now() + drain;
-        let mut stopped = Stopped::default();
-        for drained in
-            futures_util::future::join_all(self.deliveries.iter().map(|d| d.drain(deadline))).await
-        {
-            stopped.delivered += drained.delivered;
-            stopped.dead_lettered += drained.dead_lettered;
-            stopped.lost += drained.lost;
-        }
-        let _ = tokio::time::timeout(CLOSE_GRACE, self.state.tasks.wait()).await;
-        let replays = Arc::clone(&self.state.in_force.load().replays);
-        let _ = tokio::time::timeout(CLOSE_GRACE, replays.finish()).await;
-        if let Some(archive) = &self.archive {
-            archive.close().await;
-        }
-        let presence = Arc::clone(&self.state.in_force.load().presence);
-        let _ = tokio::time::timeout(PRESENCE_GRACE, presence.flush()).await;
-        if let Some(leases) = &self.leases {
-            leases.leave(stopped.lost == 0).await;
-        }
-        self.listening.cancel();
-        stopped
-    }
-
-    async fn close_clients(&self, spread: Duration) {
-        let sessions = self.state.registry.all();
-        let started = Instant::now();
-        let count = u32::try_from(sessions.len()).unwrap_or(u32::MAX).max(1);
-        tracing::info!(event = "draining", connections = sessions.len());
-        for (at, session) in (0_u32..).zip(sessions) {
-            tokio::time::sleep_until(started + spread * at / count).await;
-            session.outbox().close(Close::stopping());
-        }
-        // A handshake that was under way when the list was made.
-        for session in self.state.registry.all() {
-            session.outbox().close(Close::stopping());
-        }
     }
 }
 

@@ -60,12 +60,15 @@ pub(super) fn on_runtime(command: impl AsyncFnOnce(Signals) -> ExitCode) -> Exit
         Ok(runtime) => runtime,
         Err(error) => return fail(&error),
     };
-    runtime.block_on(async {
+    let code = runtime.block_on(async {
         match Signals::listen() {
             Ok(signals) => command(signals).await,
             Err(error) => fail(&error),
         }
-    })
+    });
+    // A host name that is being looked up blocks a thread for as long as the resolver likes; nobody waits for it now.
+    runtime.shutdown_background();
+    code
 }
 
 /// The file that `WS_MODE` names.

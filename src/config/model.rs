@@ -156,6 +156,9 @@ pub struct ServerConfig {
     pub max_connections_per_user: usize,
     /// Connections at once from one address; more are answered 429 before the upgrade. 0: no limit.
     pub max_connections_per_address: usize,
+    /// Upgrade requests that may begin a second, with a burst of one second's worth; more are answered 503 before the upgrade. 0: no limit.
+    #[schemars(range(min = 0.0, max = 1_000_000.0))]
+    pub max_handshakes_per_second: f64,
     /// Seconds a client has to send its complete HTTP request.
     #[schemars(range(min = 0.1, max = 3600.0))]
     pub handshake_timeout_seconds: f64,
@@ -168,6 +171,9 @@ pub struct ServerConfig {
     /// Seconds over which open connections are closed on SIGTERM, and that buffered events then have to be delivered.
     #[schemars(range(min = 0.0, max = 3600.0))]
     pub drain_seconds: f64,
+    /// Seconds beyond the end of the drain up to which clients are told to reconnect, each at a random time; 0: they are not told.
+    #[schemars(range(min = 0.0, max = 3600.0))]
+    pub reconnect_spread_seconds: f64,
 }
 
 impl Default for ServerConfig {
@@ -185,10 +191,12 @@ impl Default for ServerConfig {
             max_connections: 0,
             max_connections_per_user: 0,
             max_connections_per_address: 0,
+            max_handshakes_per_second: 0.0,
             handshake_timeout_seconds: 10.0,
             ping_interval_seconds: 25.0,
             pong_timeout_seconds: 10.0,
             drain_seconds: 10.0,
+            reconnect_spread_seconds: 5.0,
         }
     }
 }

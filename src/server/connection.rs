@@ -16,9 +16,10 @@ use tokio::time::{Instant, Sleep};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message as Frame, Utf8Bytes};
 
+use super::State;
+use super::admission::Places;
 use super::ending::{CLOSE_TIMEOUT, End, Ending};
 use super::stages::Stages;
-use super::{Places, State};
 use crate::clock::{numeric_date, seconds, unix_now};
 use crate::close::{self, Answer, Close, Ended};
 use crate::message::Message;

@@ -44,7 +44,7 @@ use crate::event::Event;
 use crate::svc::BoxSink;
 use crate::telemetry::metrics::Metrics;
 
-mod drain;
+pub(crate) mod drain;
 mod outlet;
 mod receipts;
 mod report;

@@ -1,10 +1,8 @@
 //! Refuses messages that come faster than the limit.
 //!
-//! The generic cell rate algorithm (ITU-T I.371): a limit's whole state is one time, the theoretical arrival of
-//! the next message, so a changed limit keeps the history and a connection pays sixteen bytes.
+//! Each connection or user has a [`Bucket`], which outlives a change of the limit.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -20,6 +18,7 @@ use tower_service::Service;
 use crate::event::EventKind;
 use crate::message::Message;
 use crate::pipeline::{CompileError, Ingredients, MESSAGES, Stage, StageLayers};
+use crate::rate::{Bucket, Rate};
 use crate::session::Session;
 use crate::svc::{BoxError, MessageFuture, MessageLayer, NewService, Outcome};
 
@@ -84,53 +83,6 @@ impl Stage for RateLimitConfig {
             users: with.shared.keep(UserBuckets::default),
             limited: with.metrics.rate_limited_total.clone(),
         })))
-    }
-}
-
-/// How fast messages may come.
-#[derive(Debug, Clone, Copy)]
-struct Rate {
-    interval_nanos: u64,
-    tolerance_nanos: u64,
-}
-
-impl Rate {
-    fn new(per_second: f64, burst: u32) -> Self {
-        let interval = Duration::from_secs_f64((1.0 / per_second).min(1e9));
-        let interval_nanos = u64::try_from(interval.as_nanos())
-            .unwrap_or(u64::MAX)
-            .max(1);
-        Self {
-            interval_nanos,
-            tolerance_nanos: interval_nanos.saturating_mul(u64::from(burst.max(1)) - 1),
-        }
-    }
-}
-
-/// One limit's state: when the next message is due, in nanoseconds since the bucket was made.
-#[derive(Debug)]
-struct Bucket {
-    made_at: Instant,
-    due_nanos: AtomicU64,
-}
-
-impl Bucket {
-    fn new() -> Self {
-        Self {
-            made_at: Instant::now(),
-            due_nanos: AtomicU64::new(0),
-        }
-    }
-
-    fn admits(&self, rate: Rate, now: Instant) -> bool {
-        let now = u64::try_from(now.saturating_duration_since(self.made_at).as_nanos())
-            .unwrap_or(u64::MAX);
-        self.due_nanos
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |due| {
-                (due <= now.saturating_add(rate.tolerance_nanos))
-                    .then(|| due.max(now).saturating_add(rate.interval_nanos))
-            })
-            .is_ok()
     }
 }
 

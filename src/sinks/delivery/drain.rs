@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use super::{Delivery, Phase, State};
 
 /// Time after a drain's deadline for what is left to become dead letters.
-pub(super) const DEAD_LETTER_GRACE: Duration = Duration::from_secs(5);
+pub(crate) const DEAD_LETTER_GRACE: Duration = Duration::from_secs(5);
 
 /// Shortest back-off during a drain.
 const MIN_CUT: Duration = Duration::from_millis(10);
