@@ -13,9 +13,11 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 use crate::event::EventKind;
 
 mod fields;
+mod id;
 
 pub use fields::{FieldId, FieldSet, MAX_DEPTH, TYPE, TooManyFields};
 use fields::{Fields, Span, classify};
+pub use id::{ID_FIELD, MAX_ID_BYTES, MessageId};
 
 /// One message on its way through the stages, with what they found out about it.
 #[derive(Debug, Clone)]

@@ -14,6 +14,7 @@ pub mod ordering_key;
 pub mod ping_filter;
 pub mod rate_limit;
 pub mod trace;
+pub mod validate;
 
 #[cfg(test)]
 pub(crate) mod testing;
@@ -52,6 +53,8 @@ stages! {
     PingFilter = "ping_filter": ping_filter::PingFilterConfig,
     /// Refuses messages that come faster than the limit.
     RateLimit = "rate_limit": rate_limit::RateLimitConfig,
+    /// Refuses messages that do not fit the JSON Schema of their type.
+    Validate = "validate": validate::ValidateConfig,
     /// Names the key within which a message keeps its order.
     OrderingKey = "ordering_key": ordering_key::OrderingKeyConfig,
     /// Copies or starts the message's trace context.

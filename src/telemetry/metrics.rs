@@ -103,6 +103,8 @@ metrics! {
     replayed_total: IntCounterVec = "wsgw_replayed_total" ["store"];
     /// Tokens refused, by reason.
     auth_failures_total: IntCounterVec = "wsgw_auth_failures_total" ["reason"];
+    /// Messages that did not fit a schema, by reason: schema, `unknown_type` (of no schema) or raw (no JSON object).
+    invalid_messages_total: IntCounterVec = "wsgw_invalid_messages_total" ["reason"];
     /// Upgrade requests answered by an HTTP error, by reason.
     upgrades_refused_total: IntCounterVec = "wsgw_upgrades_refused_total" ["reason"];
     /// Connections ended, by close code.
