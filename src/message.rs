@@ -28,6 +28,8 @@ pub struct Message {
     pub ordering: Option<Ordering>,
     /// Set by `trace`.
     pub trace: TraceContext,
+    /// Who is told what becomes of it; set by `dedupe`.
+    pub follower: Option<Arc<dyn Follower>>,
     fields: Fields,
 }
 
@@ -90,6 +92,18 @@ pub struct TraceContext {
     pub trace_id: Option<Arc<str>>,
 }
 
+/// Is told once what became of a message after it left the stages; dropped untold, it went no further.
+pub trait Follower: Send + Sync {
+    /// The sinks that had to confirm the message did, or finally did not.
+    fn settled(&self, confirmed: bool);
+}
+
+impl std::fmt::Debug for dyn Follower {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Follower")
+    }
+}
+
 impl Message {
     /// Classifies a text message and finds the wanted fields in it.
     #[must_use]
@@ -104,6 +118,7 @@ impl Message {
             fields: found.unwrap_or_default(),
             ordering: None,
             trace: TraceContext::default(),
+            follower: None,
         }
     }
 
@@ -134,6 +149,7 @@ impl Message {
             fields: Fields::default(),
             ordering: None,
             trace: TraceContext::default(),
+            follower: None,
         }
     }
 

@@ -144,7 +144,8 @@ pub fn compile(number: u64, mut with: Ingredients<'_>) -> Result<Generation, Com
         return Err(CompileError::NoFanOut);
     };
     let probe = |name, with: &Ingredients<'_>| Probe::new(name, with.metrics, with.tap.clone());
-    let mut messages = fan_out.bottom(&with, probe("fan_out", &with));
+    let acks = fan_out.acks(&mut with)?;
+    let mut messages = fan_out.bottom(&with, &acks, probe("fan_out", &with));
     let mut handshake = BoxHandshakeService::new(MakeSession::new(&config));
     for stage in above.iter().rev() {
         let layers = stage.settings().layers(&mut with)?;
@@ -158,7 +159,7 @@ pub fn compile(number: u64, mut with: Ingredients<'_>) -> Result<Generation, Com
     Ok(Generation {
         number,
         handshake,
-        messages,
+        messages: acks.above(messages),
         fields: Arc::new(with.fields),
         config,
     })

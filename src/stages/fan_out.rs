@@ -12,13 +12,18 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tower_service::Service;
 
-use crate::event::{Event, EventKind};
+use crate::event::{Event, EventKind, Receipt};
 use crate::message::Message;
 use crate::pipeline::{ALL_EVENTS, CompileError, Ingredients, Stage, StageLayers};
 use crate::session::Session;
 use crate::sinks::delivery::{Delivery, Slot, WhenFull};
 use crate::svc::probe::Probe;
 use crate::svc::{BoxError, MessageFuture, MessageResult, NewMessageService, NewService, Outcome};
+
+pub(crate) mod ack;
+
+pub use ack::AckMode;
+use ack::{Acks, Sinks};
 
 /// Settings of the `fan_out` stage.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
@@ -28,20 +33,41 @@ pub struct FanOutConfig {
     pub events_mode: Option<EventsMode>,
     /// What a full buffer does to the client whose message finds it full.
     pub on_full: OnFull,
+    /// When a client's message that bears an `id` is acknowledged; `none`: clients hear of refusals only.
+    pub ack: AckMode,
 }
 
 impl FanOutConfig {
+    /// Makes what answers clients by the ids of their messages.
+    ///
+    /// # Errors
+    /// When the stages ask for too many message fields.
+    pub(crate) fn acks(&self, with: &mut Ingredients<'_>) -> Result<Arc<Acks>, CompileError> {
+        Ok(Arc::new(Acks::new(self.ack, &mut with.fields, with.metrics)?))
+    }
+
     /// Makes the bottom of the message stack.
-    pub(crate) fn bottom(&self, with: &Ingredients<'_>, probe: Probe) -> NewMessageService {
+    pub(crate) fn bottom(
+        &self,
+        with: &Ingredients<'_>,
+        acks: &Arc<Acks>,
+        probe: Probe,
+    ) -> NewMessageService {
         let full = |what: &str| with.metrics.sink_full_total.with_label_values(&[what]);
-        let (deliveries, optional) = with
+        let (deliveries, optional): (Vec<_>, Vec<_>) = with
             .deliveries
             .iter()
             .cloned()
             .partition(|delivery| delivery.when_full() == WhenFull::Wait);
+        let sinks = Sinks {
+            required: deliveries.len(),
+            optional: optional.iter().map(|d: &Arc<Delivery>| d.name()).collect(),
+        };
         NewMessageService::new(
             NewFanOut {
                 settings: Arc::new(Settings {
+                    acks: Arc::clone(acks),
+                    sinks,
                     deliveries,
                     optional,
                     trace_id_field: with.config.tracing.trace_id_field.clone(),
@@ -125,6 +151,8 @@ pub enum Overloaded {
 
 #[derive(Debug)]
 struct Settings {
+    acks: Arc<Acks>,
+    sinks: Sinks,
     deliveries: Vec<Arc<Delivery>>,
     /// Those that no message waits for.
     optional: Vec<Arc<Delivery>>,
@@ -168,11 +196,12 @@ impl Service<Message> for FanOut {
 
     fn call(&mut self, message: Message) -> Self::Future {
         let settings = &self.settings;
-        let event = Arc::new(Event::new(
-            &self.session,
-            &message,
-            &settings.trace_id_field,
-        ));
+        let pending = settings
+            .acks
+            .follow(&self.session, &message, settings.sinks.clone());
+        let mut event = Event::new(&self.session, &message, &settings.trace_id_field);
+        event.receipt = pending.clone().map(|pending| pending as Arc<dyn Receipt>);
+        let event = Arc::new(event);
         let bytes = event.json.len();
         // Most gateways have one sink, and a slot for it needs no list.
         if let [delivery] = settings.deliveries.as_slice()
@@ -190,6 +219,10 @@ impl Service<Message> for FanOut {
             .collect();
         if let Some(slots) = slots {
             publish(settings, &self.session, slots, &event);
+            // Where there are sinks to wait for, they will say.
+            if let Some(pending) = pending {
+                pending.sent();
+            }
             return MessageFuture::ready(Ok(Outcome::Published));
         }
         match (settings.on_full, event.kind) {

@@ -105,6 +105,14 @@ metrics! {
     auth_failures_total: IntCounterVec = "wsgw_auth_failures_total" ["reason"];
     /// Messages that did not fit a schema, by reason: schema, `unknown_type` (of no schema) or raw (no JSON object).
     invalid_messages_total: IntCounterVec = "wsgw_invalid_messages_total" ["reason"];
+    /// Messages that named what their user may not, or not what they must.
+    forbidden_messages_total: IntCounter = "wsgw_forbidden_messages_total";
+    /// Messages that were sent before, by what had become of the first: pending or confirmed.
+    duplicate_messages_total: IntCounterVec = "wsgw_duplicate_messages_total" ["first"];
+    /// Message ids forgotten before their window ended, because too many were remembered.
+    dedupe_forgotten_total: IntCounter = "wsgw_dedupe_forgotten_total";
+    /// Answers that bear a message's id, by result: ack or nack.
+    acks_total: IntCounterVec = "wsgw_acks_total" ["result"];
     /// Upgrade requests answered by an HTTP error, by reason.
     upgrades_refused_total: IntCounterVec = "wsgw_upgrades_refused_total" ["reason"];
     /// Connections ended, by close code.
