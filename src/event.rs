@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use sha1::{Digest as _, Sha1};
 use uuid::Uuid;
 
@@ -40,7 +41,8 @@ pub const LAST_SEQ: u64 = (1 << 53) - 1;
 pub const NODE_LOST: &str = "node_lost";
 
 /// What happened to a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum EventKind {
     /// The connection was admitted.
     Connected,

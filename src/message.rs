@@ -215,7 +215,8 @@ fn scalar(raw: &str) -> Option<Cow<'_, str>> {
     (!value.trim().is_empty()).then_some(value)
 }
 
-fn decode_string(raw: &str) -> Option<Cow<'_, str>> {
+/// A JSON string's text; nothing for one that is no Unicode.
+pub(crate) fn decode_string(raw: &str) -> Option<Cow<'_, str>> {
     let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
     if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
         return Some(Cow::Borrowed(inner));

@@ -5,6 +5,9 @@
 
 use std::sync::Arc;
 
+use http::HeaderName;
+
+use crate::condition::Condition;
 use crate::config::Config;
 use crate::kept::Kept;
 use crate::message::{FieldSet, TooManyFields};
@@ -93,6 +96,18 @@ pub trait Stage {
 
     /// What the stage does with it, in a few words.
     fn does(&self) -> &'static str;
+
+    /// Which messages the stage meets; all of them without a condition.
+    fn when(&self) -> Option<&Condition> {
+        None
+    }
+
+    /// Adds the headers of upgrade requests that the stage wants to know.
+    fn headers(&self, wanted: &mut Vec<HeaderName>) {
+        if let Some(when) = self.when() {
+            when.headers(wanted);
+        }
+    }
 
     /// Makes the stage's layers.
     ///
