@@ -189,6 +189,16 @@ impl Message {
         scalar(self.raw(self.fields.meta.as_ref()?[field.0])?)
     }
 
+    /// A field's JSON as written, at the top level and in the object `meta`.
+    #[must_use]
+    pub fn json_of(&self, field: FieldId) -> (Option<&str>, Option<&str>) {
+        let meta = self.fields.meta.as_ref().map(|meta| meta[field.0]);
+        (
+            self.raw(self.fields.top[field.0]),
+            meta.and_then(|span| self.raw(span)),
+        )
+    }
+
     /// The first element of a top-level array, read as [`Message::scalar`] reads a value.
     #[must_use]
     pub fn first_of(&self, field: FieldId) -> Option<Cow<'_, str>> {

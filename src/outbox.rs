@@ -18,8 +18,8 @@ use crate::config::{BackpressureConfig, BackpressureStrategy, DropPolicy};
 
 mod replies;
 
-use replies::Replies;
 pub use replies::MAX_UNANSWERED;
+use replies::Replies;
 
 /// The bounds that all outboxes share, and how many pushes wait in all of them.
 #[derive(Debug)]

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::pipeline::Stage;
 
 pub mod auth;
+pub mod authorize;
+pub mod dedupe;
 pub mod fan_out;
 pub mod ordering_key;
 pub mod ping_filter;
@@ -55,6 +57,10 @@ stages! {
     RateLimit = "rate_limit": rate_limit::RateLimitConfig,
     /// Refuses messages that do not fit the JSON Schema of their type.
     Validate = "validate": validate::ValidateConfig,
+    /// Refuses messages that name what their user may not.
+    Authorize = "authorize": authorize::AuthorizeConfig,
+    /// Lets a message that a client sends again pass once, by the message's id.
+    Dedupe = "dedupe": dedupe::DedupeConfig,
     /// Names the key within which a message keeps its order.
     OrderingKey = "ordering_key": ordering_key::OrderingKeyConfig,
     /// Copies or starts the message's trace context.

@@ -123,7 +123,11 @@ mod tests {
         outbox.reply("ack".into());
         assert_eq!(outbox.push("push".into(), &limits), Pushed::Overflowed(2));
         assert_eq!(outbox.pop(&limits).as_deref(), Some("ack"));
-        assert_eq!(outbox.pop(&limits), None, "pushes are lost, answers are not");
+        assert_eq!(
+            outbox.pop(&limits),
+            None,
+            "pushes are lost, answers are not"
+        );
         assert_eq!(limits.waiting(), 0, "answers are no pushes");
     }
 

@@ -72,6 +72,7 @@ async fn twice(stages: Vec<StageConfig>, text: &str) -> Vec<String> {
                 .call(Message::text(text.to_owned(), &generation.fields))
                 .await
             {
+                Ok(Outcome::Ignored) => "ignored".to_owned(),
                 Ok(Outcome::Published) => "published".to_owned(),
                 Ok(Outcome::Reply(reply)) => reply.to_string(),
                 Err(error) => error.to_string(),

@@ -20,7 +20,7 @@ use self::pattern::{Pattern, Template, text};
 use super::validate::Unchecked;
 use crate::condition::{Condition, Pointer, identity};
 use crate::event::EventKind;
-use crate::message::{FieldId, Message};
+use crate::message::{FieldId, FieldSet, Message, TooManyFields};
 use crate::pipeline::{CompileError, Ingredients, MESSAGES, Stage, StageLayers};
 use crate::session::Session;
 use crate::svc::{BoxError, MessageFuture, MessageLayer, NewService, Outcome};
@@ -35,7 +35,10 @@ const LOG_EVERY: Duration = Duration::from_secs(10);
 #[serde(deny_unknown_fields, default)]
 pub struct AuthorizeConfig {
     /// Which messages the stage meets; all of them without a condition.
-    #[serde(skip_serializing_if = "crate::condition::absent", deserialize_with = "crate::condition::present")]
+    #[serde(
+        skip_serializing_if = "crate::condition::absent",
+        deserialize_with = "crate::condition::present"
+    )]
     #[schemars(with = "Condition")]
     pub when: Option<Condition>,
     /// What each field of a message may name; all rules must hold.
@@ -120,11 +123,15 @@ impl Stage for AuthorizeConfig {
     fn layers(&self, with: &mut Ingredients<'_>) -> Result<StageLayers, CompileError> {
         let mut rules = Vec::new();
         for (index, rule) in self.rules.iter().enumerate() {
-            rules.push(Rule::compile(rule, with).map_err(|fault| {
-                fault.unwrap_or_else(|problem| {
-                    CompileError::setting(format!("stages.authorize.rules.{index}"), problem)
-                })
-            })?);
+            rules.push(
+                Rule::compile(rule, &mut with.fields).map_err(|error| match error {
+                    RuleError::Fields(error) => CompileError::Fields(error),
+                    RuleError::Fault { key, fault } => CompileError::setting(
+                        format!("stages.authorize.rules.{index}.{key}"),
+                        fault,
+                    ),
+                })?,
+            );
         }
         if rules.is_empty() {
             return Ok(StageLayers::none());
@@ -150,29 +157,29 @@ struct Rule {
     allow_claim: Option<Pointer>,
 }
 
+/// Why a rule cannot be compiled.
+#[derive(Debug)]
+enum RuleError {
+    Fields(TooManyFields),
+    Fault { key: String, fault: String },
+}
+
 impl Rule {
-    fn compile(
-        rule: &AuthorizeRule,
-        with: &mut Ingredients<'_>,
-    ) -> Result<Self, Result<CompileError, String>> {
+    fn compile(rule: &AuthorizeRule, fields: &mut FieldSet) -> Result<Self, RuleError> {
         if let Some((key, fault)) = rule.fault() {
-            return Err(Err(format!("`{key}` {fault}")));
+            return Err(RuleError::Fault { key, fault });
         }
-        let field = with.fields.want(&rule.field);
-        let allow = rule.allow.iter().map(|pattern| Template::parse(pattern));
+        let name = serde_json::Value::from(rule.field.as_str()).to_string();
+        // The fault was looked for above: nothing is left out here.
+        let allow = rule.allow.iter().flat_map(|text| Template::parse(text));
         Ok(Self {
-            field: field.map_err(|error| Ok(error.into()))?,
-            name: serde_json::Value::from(rule.field.as_str())
-                .to_string()
-                .into(),
-            allow: allow
-                .collect::<Result<_, _>>()
-                .map_err(|error| Err(error.to_string()))?,
-            allow_claim: Some(&rule.allow_claim)
-                .filter(|pointer| !pointer.is_empty())
-                .map(|pointer| Pointer::parse(pointer))
-                .transpose()
-                .map_err(|error| Err(error.to_string()))?,
+            field: fields.want(&rule.field).map_err(RuleError::Fields)?,
+            name: name.into(),
+            allow: allow.collect(),
+            allow_claim: match rule.allow_claim.as_str() {
+                "" => None,
+                pointer => Pointer::parse(pointer).ok(),
+            },
         })
     }
 

@@ -43,7 +43,11 @@ impl FanOutConfig {
     /// # Errors
     /// When the stages ask for too many message fields.
     pub(crate) fn acks(&self, with: &mut Ingredients<'_>) -> Result<Arc<Acks>, CompileError> {
-        Ok(Arc::new(Acks::new(self.ack, &mut with.fields, with.metrics)?))
+        Ok(Arc::new(Acks::new(
+            self.ack,
+            &mut with.fields,
+            with.metrics,
+        )?))
     }
 
     /// Makes the bottom of the message stack.

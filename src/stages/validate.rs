@@ -18,6 +18,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use self::schemas::Schemas;
+use crate::condition::Condition;
 use crate::event::EventKind;
 use crate::message::{Body, FieldId, ID_FIELD, Message, MessageId};
 use crate::pipeline::{CompileError, Ingredients, MESSAGES, Stage, StageLayers};
@@ -36,6 +37,13 @@ const MAX_TEXT: usize = 200;
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ValidateConfig {
+    /// Which messages the stage meets; all of them without a condition.
+    #[serde(
+        skip_serializing_if = "crate::condition::absent",
+        deserialize_with = "crate::condition::present"
+    )]
+    #[schemars(with = "Condition")]
+    pub when: Option<Condition>,
     /// Folder with a JSON Schema `<type>.json` for each message type; read when the pipeline is compiled.
     pub schemas: String,
     /// What happens to an object whose `type` has no schema, or that has none.
@@ -47,6 +55,7 @@ pub struct ValidateConfig {
 impl Default for ValidateConfig {
     fn default() -> Self {
         Self {
+            when: None,
             schemas: "schemas/messages".into(),
             on_unknown: Unchecked::Reject,
             on_raw: Unchecked::Reject,
@@ -81,6 +90,10 @@ impl Stage for ValidateConfig {
 
     fn does(&self) -> &'static str {
         "refuses what does not fit its schema"
+    }
+
+    fn when(&self) -> Option<&Condition> {
+        self.when.as_ref()
     }
 
     fn layers(&self, with: &mut Ingredients<'_>) -> Result<StageLayers, CompileError> {

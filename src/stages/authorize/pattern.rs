@@ -130,7 +130,9 @@ mod tests {
     const CLAIMS: &str = r#"{"tenant":"acme","n":7,"star":"*","brace":"{user_id}","empty":"","list":["a"],"deep":{"a/b":"x"}}"#;
 
     fn filled(template: &str, user_id: &str) -> Option<Pattern> {
-        Template::parse(template).unwrap().fill(user_id, Some(CLAIMS))
+        Template::parse(template)
+            .unwrap()
+            .fill(user_id, Some(CLAIMS))
     }
 
     #[test]
@@ -153,8 +155,16 @@ mod tests {
             ("a.c", "abc", false),
             ("ü*ü", "ü-ü", true),
         ] {
-            assert_eq!(Pattern::glob(pattern).matches(text), expected, "{pattern} {text}");
-            assert_eq!(filled(pattern, "42").unwrap().matches(text), expected, "{pattern} {text}");
+            assert_eq!(
+                Pattern::glob(pattern).matches(text),
+                expected,
+                "{pattern} {text}"
+            );
+            assert_eq!(
+                filled(pattern, "42").unwrap().matches(text),
+                expected,
+                "{pattern} {text}"
+            );
         }
     }
 
@@ -172,13 +182,23 @@ mod tests {
             ("{claim:/deep/a~1b}", "42", "x", true),
         ] {
             let pattern = filled(template, user).unwrap();
-            assert_eq!(pattern.matches(text), expected, "{template} of {user}: {text}");
+            assert_eq!(
+                pattern.matches(text),
+                expected,
+                "{template} of {user}: {text}"
+            );
         }
     }
 
     #[test]
     fn a_placeholder_without_a_value_matches_nothing() {
-        for template in ["{claim:/none}*", "{claim:/empty}*", "{claim:/list}*", "{claim:/deep}*", "{claim:}*"] {
+        for template in [
+            "{claim:/none}*",
+            "{claim:/empty}*",
+            "{claim:/list}*",
+            "{claim:/deep}*",
+            "{claim:}*",
+        ] {
             assert_eq!(filled(template, "42"), None, "{template}");
         }
         assert_eq!(filled("{user_id}*", ""), None);
@@ -188,10 +208,22 @@ mod tests {
 
     #[test]
     fn braces_are_placeholders_or_errors() {
-        for bad in ["{", "}", "{user}", "{user_id", "user_id}", "{ user_id }", "{}", "{{user_id}}"] {
+        for bad in [
+            "{",
+            "}",
+            "{user}",
+            "{user_id",
+            "user_id}",
+            "{ user_id }",
+            "{}",
+            "{{user_id}}",
+        ] {
             assert_eq!(Template::parse(bad), Err(BadPattern::Brace), "{bad}");
         }
-        assert!(matches!(Template::parse("{claim:a}"), Err(BadPattern::Pointer(_))));
+        assert!(matches!(
+            Template::parse("{claim:a}"),
+            Err(BadPattern::Pointer(_))
+        ));
     }
 
     /// The same by its definition, in exponential time.
