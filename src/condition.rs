@@ -31,7 +31,7 @@ mod test;
 mod tests;
 
 pub use fault::{Fault, is_secret_header};
-pub use lists::{OneOrMore, Scalar, absent, present};
+pub use lists::{Free, OneOrMore, Scalar, absent, present};
 pub use matcher::{Bound, Matcher};
 pub use pointer::{BadPointer, Pointer};
 pub use test::Check;

@@ -12,8 +12,10 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::event::EventKind;
 
+mod extra;
 mod fields;
 
+pub use extra::Extra;
 pub use fields::{FieldId, FieldSet, MAX_DEPTH, TYPE, TooManyFields};
 use fields::{Fields, Span, classify};
 
@@ -26,6 +28,8 @@ pub struct Message {
     pub ordering: Option<Ordering>,
     /// Set by `trace`.
     pub trace: TraceContext,
+    /// Fields that the event has beside its own; set by `set`.
+    pub extra: Option<Arc<Extra>>,
     fields: Fields,
 }
 
@@ -102,6 +106,7 @@ impl Message {
             fields: found.unwrap_or_default(),
             ordering: None,
             trace: TraceContext::default(),
+            extra: None,
         }
     }
 
@@ -132,6 +137,7 @@ impl Message {
             fields: Fields::default(),
             ordering: None,
             trace: TraceContext::default(),
+            extra: None,
         }
     }
 
