@@ -122,7 +122,7 @@ pub struct Test {
 
 impl Condition {
     /// Itself without `any` and `not`.
-    fn plain(&self) -> PlainCondition {
+    pub(crate) fn plain(&self) -> PlainCondition {
         PlainCondition {
             event: self.event.clone(),
             types: self.types.clone(),

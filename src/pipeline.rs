@@ -160,7 +160,7 @@ pub fn compile(number: u64, mut with: Ingredients<'_>) -> Result<Generation, Com
         return Err(CompileError::NoFanOut);
     };
     let probe = |name, with: &Ingredients<'_>| Probe::new(name, with.metrics, with.tap.clone());
-    let mut messages = fan_out.bottom(&with, probe("fan_out", &with));
+    let mut messages = fan_out.bottom(&with, probe("fan_out", &with))?;
     let mut handshake = BoxHandshakeService::new(MakeSession::new(&config));
     for stage in above.iter().rev() {
         let settings = stage.settings();
