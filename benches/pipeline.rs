@@ -55,7 +55,7 @@ fn six_stages() -> Config {
                 },
                 ..AuthConfig::default()
             }),
-            StageConfig::PingFilter(PingFilterConfig {}),
+            StageConfig::PingFilter(PingFilterConfig::default()),
             StageConfig::RateLimit(RateLimitConfig {
                 per_second: 1e6,
                 burst: 1_000_000,
@@ -67,6 +67,7 @@ fn six_stages() -> Config {
             }),
             StageConfig::Trace(TraceConfig {
                 strategy: Some(TracingStrategy::Propagate),
+                ..TraceConfig::default()
             }),
             StageConfig::FanOut(FanOutConfig {
                 events_mode: Some(EventsMode::None),

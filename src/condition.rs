@@ -31,7 +31,7 @@ mod test;
 mod tests;
 
 pub use fault::{Fault, is_secret_header};
-pub use lists::{OneOrMore, Scalar, absent, present};
+pub use lists::{Free, OneOrMore, Scalar, absent, present};
 pub use matcher::{Bound, Matcher};
 pub use pointer::{BadPointer, Pointer};
 pub use test::Check;
@@ -122,7 +122,7 @@ pub struct Test {
 
 impl Condition {
     /// Itself without `any` and `not`.
-    fn plain(&self) -> PlainCondition {
+    pub(crate) fn plain(&self) -> PlainCondition {
         PlainCondition {
             event: self.event.clone(),
             types: self.types.clone(),

@@ -214,13 +214,15 @@ fn encode(
     seq: u64,
     kind: EventKind,
 ) -> Vec<u8> {
+    let extra = message.extra.as_ref().map_or("", |extra| extra.members());
     let mut out = opening(
         kind,
         session.identity_json(),
-        message.body.len() * 9 / 4 + 320,
+        message.body.len() * 9 / 4 + extra.len() + 320,
     );
     write_body(&mut out, &message.body);
     write_annotations(&mut out, message, trace_id_field);
+    out.extend_from_slice(extra.as_bytes());
     close(&mut out, id, seq);
     out
 }

@@ -12,9 +12,11 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::event::EventKind;
 
+mod extra;
 mod fields;
 mod id;
 
+pub use extra::Extra;
 pub use fields::{FieldId, FieldSet, MAX_DEPTH, TYPE, TooManyFields};
 use fields::{Fields, Span, classify};
 pub use id::{ID_FIELD, MAX_ID_BYTES, MessageId};
@@ -30,6 +32,8 @@ pub struct Message {
     pub trace: TraceContext,
     /// Who is told what becomes of it; set by `dedupe`.
     pub follower: Option<Arc<dyn Follower>>,
+    /// Fields that the event has beside its own; set by `set`.
+    pub extra: Option<Arc<Extra>>,
     fields: Fields,
 }
 
@@ -119,6 +123,7 @@ impl Message {
             ordering: None,
             trace: TraceContext::default(),
             follower: None,
+            extra: None,
         }
     }
 
@@ -150,6 +155,7 @@ impl Message {
             ordering: None,
             trace: TraceContext::default(),
             follower: None,
+            extra: None,
         }
     }
 

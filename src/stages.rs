@@ -15,6 +15,7 @@ pub mod fan_out;
 pub mod ordering_key;
 pub mod ping_filter;
 pub mod rate_limit;
+pub mod set;
 pub mod trace;
 pub mod validate;
 
@@ -65,6 +66,8 @@ stages! {
     OrderingKey = "ordering_key": ordering_key::OrderingKeyConfig,
     /// Copies or starts the message's trace context.
     Trace = "trace": trace::TraceConfig,
+    /// Adds fields to the event: from claims, headers of the upgrade request, or constants.
+    Set = "set": set::SetConfig,
     /// Makes the event and hands it to the sinks; always the last stage.
     FanOut = "fan_out": fan_out::FanOutConfig,
 }

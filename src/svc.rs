@@ -17,6 +17,7 @@ use crate::pipeline::Handshake;
 use crate::session::Session;
 use crate::sinks::{Batch, DeliveryError};
 
+pub mod conditional;
 pub mod probe;
 
 use probe::{NewProbed, Probe};

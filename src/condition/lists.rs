@@ -46,6 +46,25 @@ impl JsonSchema for Scalar {
     }
 }
 
+/// Any JSON value.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Free(pub Value);
+
+impl JsonSchema for Free {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Free".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": ["string", "number", "boolean", "null", "array", "object"] })
+    }
+}
+
 /// Reads a value that may be null; one that is not written at all stays none.
 ///
 /// # Errors

@@ -164,7 +164,8 @@ fn value(shape: &Shape) -> String {
             .join(", "),
         Kind::List(item) => format!("list of {}", value(item)),
         Kind::Object(_) | Kind::OneKey(_) | Kind::Map(_) => "map".into(),
-        Kind::Any => "anything".into(),
+        Kind::Scalar => "text, number, `true`, `false`, `null`".into(),
+        Kind::Free | Kind::Any => "anything".into(),
     };
     if shape.nullable {
         format!("{kind}, or empty")

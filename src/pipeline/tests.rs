@@ -84,7 +84,7 @@ async fn twice(stages: Vec<StageConfig>, text: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn order_in_the_file_is_the_order_of_meeting() {
-    let ping = || StageConfig::PingFilter(PingFilterConfig {});
+    let ping = || StageConfig::PingFilter(PingFilterConfig::default());
     let (ask, answer) = (r#"{"type":"ping"}"#, r#"{"type":"pong"}"#);
     assert_eq!(
         twice(vec![ping(), one_message(), fan_out()], ask).await,

@@ -131,6 +131,8 @@ metrics! {
     sink_buffer_bytes: IntGaugeVec = "wsgw_sink_buffer_bytes" ["sink"];
     /// Messages that found a sink's buffer full, by what was done: wait, reject, close.
     sink_full_total: IntCounterVec = "wsgw_sink_full_total" ["on_full"];
+    /// Events that went to no sink, because no route of `fan_out` takes them.
+    unrouted_total: IntCounter = "wsgw_unrouted_total";
     /// Events that finally could not be delivered, by sink and by what became of them: kept (in the dead-letter target) or lost.
     dead_letters_total: IntCounterVec = "wsgw_dead_letters_total" ["sink", "result"];
     /// Events that `RabbitMQ` returned because no queue is bound for them.

@@ -91,17 +91,18 @@ impl Acks {
         Outcome::Reply(nack.text(id))
     }
 
-    /// Prepares to follow the event of a message to so many sinks, if anyone is to hear of it.
+    /// Prepares to follow the event of a message to its sinks, if anyone is to hear of it.
     pub(super) fn follow(
         self: &Arc<Self>,
         session: &Arc<Session>,
         message: &Message,
-        sinks: Sinks,
+        sinks: impl FnOnce() -> Sinks,
     ) -> Option<Arc<Pending>> {
         let client = self.id_of(message).map(|id| Client::new(session, id));
         if client.is_none() && message.follower.is_none() {
             return None;
         }
+        let sinks = sinks();
         Some(Arc::new(Pending {
             acks: Arc::clone(self),
             client,

@@ -33,7 +33,8 @@ impl Bench {
             required,
             optional: ["archive"].into(),
         };
-        self.acks.follow(&self.session, &self.message(text), sinks)
+        self.acks
+            .follow(&self.session, &self.message(text), || sinks)
     }
 
     fn answered(&self) -> Vec<String> {
@@ -132,7 +133,10 @@ fn who_follows_hears_once_even_without_acknowledgements() {
             required: 2,
             optional: Arc::default(),
         };
-        let pending = bench.acks.follow(&bench.session, &message, sinks).unwrap();
+        let pending = bench
+            .acks
+            .follow(&bench.session, &message, || sinks)
+            .unwrap();
         pending.failed("a", "");
         pending.delivered("b");
         assert_eq!(*heard.0.lock(), [expected], "{mode:?}: as if it were `all`");
