@@ -11,7 +11,7 @@ use crate::condition::{Condition, Matcher};
 use crate::config::Config;
 use crate::kept::Kept;
 use crate::message::{FieldSet, TooManyFields};
-use crate::sinks::delivery::Delivery;
+use crate::sinks::delivery::Outlet;
 use crate::stages::StageConfig;
 use crate::svc::conditional::layer_when;
 use crate::svc::probe::{Probe, Tap};
@@ -54,7 +54,7 @@ pub struct Ingredients<'a> {
     /// The gateway's metrics.
     pub metrics: &'a Metrics,
     /// The sinks that get events.
-    pub deliveries: &'a [Arc<Delivery>],
+    pub outlets: &'a [Outlet],
     /// The message fields that stages ask for.
     pub fields: FieldSet,
     /// Where each message's way through the stages is told, in `wsgw dev`.

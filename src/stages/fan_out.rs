@@ -17,7 +17,7 @@ use crate::event::{Event, EventKind, Receipt};
 use crate::message::Message;
 use crate::pipeline::{ALL_EVENTS, CompileError, Ingredients, Stage, StageLayers};
 use crate::session::Session;
-use crate::sinks::delivery::{Delivery, Slot, WhenFull};
+use crate::sinks::delivery::{Outlet, Slot, WhenFull};
 use crate::svc::probe::Probe;
 use crate::svc::{BoxError, MessageFuture, MessageResult, NewMessageService, NewService, Outcome};
 
@@ -69,12 +69,15 @@ impl FanOutConfig {
         probe: Probe,
     ) -> Result<NewMessageService, CompileError> {
         let full = |what: &str| with.metrics.sink_full_total.with_label_values(&[what]);
-        let (deliveries, optional): (Vec<_>, Vec<_>) = with
-            .deliveries
+        let (outlets, optional): (Vec<_>, Vec<_>) = with
+            .outlets
             .iter()
             .cloned()
-            .partition(|delivery| delivery.when_full() == WhenFull::Wait);
-        let names: Vec<_> = deliveries.iter().map(|delivery| delivery.name()).collect();
+            .partition(|outlet| outlet.when_full() == WhenFull::Wait);
+        let names: Vec<_> = outlets
+            .iter()
+            .map(|outlet: &Outlet| outlet.name())
+            .collect();
         let unrouted = with.metrics.unrouted_total.clone();
         let routes = Routes::compile(
             &self.routes,
@@ -83,13 +86,16 @@ impl FanOutConfig {
             &names,
             unrouted,
         )?;
-        let not_awaited = optional.iter().map(|d: &Arc<Delivery>| d.name()).collect();
+        let not_awaited = optional
+            .iter()
+            .map(|outlet: &Outlet| outlet.name())
+            .collect();
         Ok(NewMessageService::new(
             NewFanOut {
                 settings: Arc::new(Settings {
                     acks: Arc::clone(acks),
                     not_awaited,
-                    deliveries,
+                    outlets,
                     routes,
                     optional,
                     trace_id_field: with.config.tracing.trace_id_field.clone(),
@@ -180,12 +186,12 @@ pub enum Overloaded {
 #[derive(Debug)]
 struct Settings {
     acks: Arc<Acks>,
-    deliveries: Vec<Arc<Delivery>>,
+    outlets: Vec<Outlet>,
     /// Those that no message waits for.
-    optional: Vec<Arc<Delivery>>,
+    optional: Vec<Outlet>,
     /// Their names.
     not_awaited: Arc<[&'static str]>,
-    /// Which of `deliveries` an event goes to; all of them without routes.
+    /// Which of `outlets` an event goes to; all of them without routes.
     routes: Option<Arc<Routes>>,
     trace_id_field: String,
     on_full: OnFull,
@@ -243,18 +249,18 @@ impl Service<Message> for FanOut {
         let event = Arc::new(event);
         let bytes = event.json.len();
         // Most gateways have one sink, and a slot for it needs no list.
-        if let [delivery] = settings.deliveries.as_slice()
+        if let [outlet] = settings.outlets.as_slice()
             && targets.has(0)
-            && let Some(slot) = delivery.try_reserve(bytes)
+            && let Some(slot) = outlet.try_reserve(bytes)
         {
             self.session.advance_seq();
             settings.offer(&event);
-            delivery.enqueue(slot, event);
+            outlet.enqueue(slot, event);
             return MessageFuture::ready(Ok(Outcome::Published));
         }
         let slots: Option<Vec<Slot>> = targets
-            .of(&settings.deliveries)
-            .map(|d| d.try_reserve(bytes))
+            .of(&settings.outlets)
+            .map(|outlet| outlet.try_reserve(bytes))
             .collect();
         if let Some(slots) = slots {
             publish(settings, &self.session, targets, slots, &event);
@@ -293,9 +299,9 @@ async fn wait(
     event: Arc<Event>,
 ) -> MessageResult {
     let bytes = event.json.len();
-    let mut slots: Vec<Slot> = Vec::with_capacity(settings.deliveries.len());
-    for delivery in targets.of(&settings.deliveries) {
-        let mut reserve = pin!(delivery.reserve(bytes));
+    let mut slots: Vec<Slot> = Vec::with_capacity(settings.outlets.len());
+    for outlet in targets.of(&settings.outlets) {
+        let mut reserve = pin!(outlet.reserve(bytes));
         let at_once = poll_fn(|cx| Poll::Ready(reserve.as_mut().poll(cx))).await;
         if let Some(before) = slots.last_mut() {
             before.pass_turn();
@@ -313,15 +319,15 @@ impl Settings {
     /// The sinks that an acknowledgement waits for.
     fn sinks(&self, targets: Targets) -> Sinks {
         Sinks {
-            required: targets.of(&self.deliveries).count(),
+            required: targets.of(&self.outlets).count(),
             optional: Arc::clone(&self.not_awaited),
         }
     }
 
     /// Hands the event to the sinks that no message waits for.
     fn offer(&self, event: &Arc<Event>) {
-        for delivery in &self.optional {
-            delivery.enqueue_or_drop(event);
+        for outlet in &self.optional {
+            outlet.enqueue_or_drop(event);
         }
     }
 }
@@ -335,7 +341,7 @@ fn publish(
 ) {
     session.advance_seq();
     settings.offer(event);
-    for (delivery, slot) in targets.of(&settings.deliveries).zip(slots) {
-        delivery.enqueue(slot, Arc::clone(event));
+    for (outlet, slot) in targets.of(&settings.outlets).zip(slots) {
+        outlet.enqueue(slot, Arc::clone(event));
     }
 }
