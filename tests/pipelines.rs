@@ -487,6 +487,20 @@ fn every_variable_arrives() {
     assert_eq!(core.config.mode, config::Mode::Core);
 }
 
+/// The pointer to a stage's setting in a file that has stages of its own, too.
+fn where_the_stage_stands(json: &Value, pointer: &str) -> String {
+    let Some((_, stage)) = pointer
+        .strip_prefix("/stages/")
+        .and_then(|rest| rest.split_once('/'))
+    else {
+        return pointer.to_owned();
+    };
+    let name = stage.split('/').next().expect("a name");
+    let stages = json["stages"].as_array().expect("a list");
+    let at = stages.iter().position(|item| item.get(name).is_some());
+    format!("/stages/{}/{stage}", at.expect("the stage is there"))
+}
+
 /// The variables that a file names, each once.
 fn variables_of(file: &str) -> BTreeSet<String> {
     let text = fs::read_to_string(file).expect("readable");
@@ -511,7 +525,7 @@ fn every_variable_of_the_terminator_file_is_tested() {
 
 #[test]
 fn every_variable_arrives_in_the_pipelines_with_brokers() {
-    for file in ["core", "both", "core-rabbitmq"] {
+    for file in ["core", "both", "core-rabbitmq", "acknowledged"] {
         let path = format!("pipelines/{file}.yaml");
         let named = variables_of(&path);
         let mut tested = BTreeSet::from(APART.map(str::to_owned));
@@ -527,7 +541,8 @@ fn every_variable_arrives_in_the_pipelines_with_brokers() {
             let loaded = config::load(Path::new(&path), &overrides(&pairs))
                 .unwrap_or_else(|error| panic!("{path} with {name}: {error}"));
             let json = serde_json::to_value(&loaded.config).expect("JSON");
-            assert_eq!(shown(json.pointer(pointer)), *expected, "{name} in {path}");
+            let pointer = where_the_stage_stands(&json, pointer);
+            assert_eq!(shown(json.pointer(&pointer)), *expected, "{name} in {path}");
         }
         assert_eq!(named, tested, "{path}");
     }
@@ -543,6 +558,11 @@ fn the_pipelines_with_brokers_are_clean_and_say_the_defaults() {
         ),
         ("both", EventsMode::Both, &["REDIS_DSN", "RABBITMQ_DSN"]),
         ("core-rabbitmq", EventsMode::Broker, &["RABBITMQ_DSN"]),
+        (
+            "acknowledged",
+            EventsMode::Broker,
+            &["REDIS_DSN", "RABBITMQ_DSN"],
+        ),
     ] {
         let path = format!("pipelines/{file}.yaml");
         let path = Path::new(&path);

@@ -342,6 +342,18 @@ pub const TABLE: &[Code] = &[
         "Use letters, digits and `-`, as in `X-Trace-Id`.",
     ),
     code(
+        "bad_authorize_rule",
+        Error,
+        "A rule of `authorize` names no field, allows nothing, or has a pattern or a pointer that cannot be read.",
+        "Write a field, and patterns with `*`, `{user_id}` and `{claim:/path}`, or `allow_claim: /path`.",
+    ),
+    code(
+        "authorize_without_rules",
+        Warning,
+        "An `authorize` stage has no rules, so that every message passes.",
+        "Add rules, or remove the stage.",
+    ),
+    code(
         "trace_field_taken",
         Error,
         "The trace id's field has the name of another member of an event.",

@@ -15,6 +15,7 @@ use crate::stages::fan_out::EventsMode;
 use crate::stages::ordering_key::{OrderingStrategy, PartitionMode};
 
 mod addresses;
+mod authorize;
 mod brokers;
 mod secrets;
 
@@ -37,6 +38,7 @@ pub(super) fn check(
     review.stages();
     review.events();
     addresses::check(&mut review);
+    authorize::check(&mut review);
     brokers::check(&mut review);
     secrets::check(&mut review);
     review.tracing();
