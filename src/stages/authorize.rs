@@ -86,7 +86,10 @@ impl AuthorizeRule {
             }
         }
         if let Err(fault) = Pointer::parse(&self.allow_claim) {
-            return Some(("allow_claim".into(), fault.to_string()));
+            return Some((
+                "allow_claim".into(),
+                format!("names a claim by a pointer that {fault}"),
+            ));
         }
         (self.allow.is_empty() && self.allow_claim.is_empty())
             .then(|| ("allow".into(), "allows nothing".into()))

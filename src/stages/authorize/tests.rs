@@ -194,7 +194,7 @@ fn rules_that_cannot_be_are_found() {
         (
             rule("a", &[], "topics"),
             "allow_claim",
-            "does not begin with `/`",
+            "names a claim by a pointer that does not begin with `/`",
         ),
         (
             rule("a", &["{claim:b}"], ""),

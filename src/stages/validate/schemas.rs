@@ -248,11 +248,11 @@ mod tests {
         let folder = folder(&[
             (
                 "a.json",
-                r##"{"properties":{"x":{"$ref":"parts/text.json#/$defs/short"}}}"##,
+                r#"{"properties":{"x":{"$ref":"parts/text.json#/$defs/short"}}}"#,
             ),
             (
                 "parts/text.json",
-                r##"{"$defs":{"short":{"$ref":"../_shared.json"}}}"##,
+                r#"{"$defs":{"short":{"$ref":"../_shared.json"}}}"#,
             ),
             ("_shared.json", r#"{"type":"string","maxLength":3}"#),
             (
