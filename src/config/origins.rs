@@ -127,8 +127,8 @@ impl Origins {
             [_, list, index, name, rest @ ..]
                 if list == "stages" && self.repeated.contains(name) =>
             {
-                let rest: String = rest.iter().map(|key| format!(".{key}")).collect();
-                format!("stages[{index}].{name}{rest}")
+                let rest = rest.join(".");
+                format!("stages[{index}].{name}.{rest}")
             }
             _ => path.to_string(),
         }

@@ -7,7 +7,8 @@ use crate::session::Identity;
 use crate::stages::testing::{Inner, Kept, text};
 
 fn config(fields: Value) -> SetConfig {
-    serde_json::from_value(json!({ "fields": fields })).unwrap()
+    let settings = serde_json::Map::from_iter([("fields".to_owned(), fields)]);
+    serde_json::from_value(Value::Object(settings)).unwrap()
 }
 
 fn layer(fields: Value) -> SetLayer {
