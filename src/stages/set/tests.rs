@@ -111,6 +111,11 @@ fn what_is_wrong_is_said_with_its_place() {
     for (fields, path, code) in [
         (json!({"seq": {"value": 1}}), "fields.seq", "reserved_field"),
         (json!({"tid": {"value": 1}}), "fields.tid", "reserved_field"),
+        (
+            json!({"trace_id": {"value": 1}}),
+            "fields.trace_id",
+            "reserved_field",
+        ),
         (json!({"a": {}}), "fields.a", "bad_source"),
         (json!({"a": {"default": 1}}), "fields.a", "bad_source"),
         (
