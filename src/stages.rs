@@ -122,6 +122,14 @@ mod tests {
                     .any(|line| line.trim_start().starts_with(&format!("- {name}:")))
             });
             assert!(shown, "no shipped pipeline shows `{name}`");
+            let settings = serde_json::json!({ (*name): { "when": { "type": ["a"] } } });
+            let when = serde_json::from_value::<StageConfig>(settings)
+                .is_ok_and(|stage| stage.settings().when().is_some());
+            let unconditional = matches!(*name, "auth" | "fan_out");
+            assert_eq!(
+                when, !unconditional,
+                "`{name}`: a field and a method `when`"
+            );
         }
         let names: Vec<_> = item(&document).fields().iter().map(|f| &f.name).collect();
         assert_eq!(names, StageConfig::NAMES, "the schema's names");

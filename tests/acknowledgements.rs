@@ -16,6 +16,9 @@ use support::{Client, Redis, RedisSetup, Reply, Setup, Webhook, in_crate};
 
 const INBOX: &str = "ws.inbox";
 
+/// Messages that a client sends over a connection that is lost.
+const COUNT: usize = 60;
+
 /// The shipped pipeline, at a Redis, quick to notice what becomes of it.
 fn acknowledged(redis: &Redis) -> Setup {
     Setup::default()
@@ -102,7 +105,6 @@ async fn what_is_sent_again_after_a_lost_connection_takes_effect_once() {
         .env("WS_RATE_LIMIT_PER_SEC", 0)
         .start()
         .await;
-    const COUNT: usize = 60;
     let mut unacked: BTreeSet<String> = (0..COUNT).map(|n| n.to_string()).collect();
     let numbers = |unacked: &BTreeSet<String>| -> Vec<usize> {
         unacked.iter().map(|id| id.parse().unwrap()).collect()

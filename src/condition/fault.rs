@@ -144,12 +144,12 @@ impl Faults {
                 Ok(_) => {}
             }
             let lists = test.one_of.iter().flatten();
-            let texts = test
+            let only_text = test
                 .equals
                 .iter()
                 .chain(lists)
                 .all(|scalar| scalar.0.is_string());
-            if !texts || test.contains.is_some() {
+            if !only_text || test.contains.is_some() {
                 self.say(
                     &["header", name],
                     "bad_test",

@@ -198,7 +198,8 @@ pub(super) fn literal(shape: &Shape, node: &Node) -> Result<Json, Complaint> {
 fn free(kind: &Kind, node: &Node) -> Option<Json> {
     let nested = matches!(kind, Kind::Free);
     match &node.value {
-        Value::Null => Some(Json::Null),
+        // What is broken is reported already.
+        Value::Null | Value::Broken => Some(Json::Null),
         Value::Bool(value) => Some(Json::Bool(*value)),
         Value::Int(value) => u64::try_from(*value)
             .map(Number::from)
@@ -213,8 +214,6 @@ fn free(kind: &Kind, node: &Node) -> Option<Json> {
             .map(|entry| Some((entry.key.clone(), free(kind, &entry.node)?)))
             .collect::<Option<_>>()
             .map(Json::Object),
-        // Reported already.
-        Value::Broken => Some(Json::Null),
         Value::List(_) | Value::Map(_) => None,
     }
 }

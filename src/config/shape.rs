@@ -184,11 +184,10 @@ fn compile(root: &Json, schema: &Json, depth: usize) -> Shape {
         .and_then(|reference| root.pointer(reference.trim_start_matches('#')));
     if let Some(target) = target {
         shape = compile(root, target, depth + 1);
-        let reference = object.get("$ref").and_then(Json::as_str);
-        shape.name = reference
-            .and_then(|reference| reference.rsplit('/').next())
-            .unwrap_or_default()
-            .to_owned();
+        if let Some(reference) = object.get("$ref").and_then(Json::as_str) {
+            let name = reference.rsplit('/').next().unwrap_or_default();
+            name.clone_into(&mut shape.name);
+        }
     } else if let Some(variants) = object.get("anyOf").and_then(Json::as_array) {
         let is_null = |variant: &Json| variant.get("type").and_then(Json::as_str) == Some("null");
         if let Some(inner) = variants.iter().find(|variant| !is_null(variant)) {

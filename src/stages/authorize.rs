@@ -217,9 +217,12 @@ fn judge(json: Option<&str>, allowed: &[Pattern]) -> Named {
         return Named::Nothing;
     };
     let may = |name: &str| allowed.iter().any(|pattern| pattern.matches(name));
-    let verdict = |allowed| match allowed {
-        true => Named::Allowed,
-        false => Named::Forbidden,
+    let verdict = |allowed| {
+        if allowed {
+            Named::Allowed
+        } else {
+            Named::Forbidden
+        }
     };
     match json.as_bytes().first() {
         Some(b'n') | None => Named::Nothing,

@@ -69,7 +69,9 @@ impl SetConfig {
                     hint: hint.to_owned(),
                 });
             };
-            if MEMBERS.contains(&name.as_str()) || name == trace_id_field {
+            if MEMBERS.contains(&name.as_str())
+                || [trace_id_field, "trace_id"].contains(&name.as_str())
+            {
                 say(
                     &[],
                     "reserved_field",

@@ -7,7 +7,8 @@ use crate::session::Identity;
 use crate::stages::testing::{Inner, Kept, text};
 
 fn config(fields: Value) -> SetConfig {
-    serde_json::from_value(json!({ "fields": fields })).unwrap()
+    let settings = serde_json::Map::from_iter([("fields".to_owned(), fields)]);
+    serde_json::from_value(Value::Object(settings)).unwrap()
 }
 
 fn layer(fields: Value) -> SetLayer {
@@ -110,6 +111,11 @@ fn what_is_wrong_is_said_with_its_place() {
     for (fields, path, code) in [
         (json!({"seq": {"value": 1}}), "fields.seq", "reserved_field"),
         (json!({"tid": {"value": 1}}), "fields.tid", "reserved_field"),
+        (
+            json!({"trace_id": {"value": 1}}),
+            "fields.trace_id",
+            "reserved_field",
+        ),
         (json!({"a": {}}), "fields.a", "bad_source"),
         (json!({"a": {"default": 1}}), "fields.a", "bad_source"),
         (

@@ -72,9 +72,10 @@ fn the_sinks_that_are_waited_for_decide() {
                 "b" => "b",
                 _ => "archive",
             };
-            match word.starts_with('+') {
-                true => pending.delivered(sink),
-                false => pending.failed(sink, "a reason that clients never see"),
+            if word.starts_with('+') {
+                pending.delivered(sink);
+            } else {
+                pending.failed(sink, "a reason that clients never see");
             }
             heard.extend(bench.answered().into_iter().map(|text| (at, text)));
         }

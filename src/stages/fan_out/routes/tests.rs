@@ -107,11 +107,14 @@ fn what_cannot_be_compiled_is_named() {
     }
 }
 
+/// Routes, what happens, and the routes that then lead to Redis.
+type Row = (Value, EventKind, &'static [(usize, Certainty)]);
+
 #[test]
 fn both_ends_of_a_connection_as_far_as_routes_tell() {
     use Certainty::{Always, Perhaps};
     let (connected, disconnected) = (EventKind::Connected, EventKind::Disconnected);
-    let rows: [(Value, EventKind, &[(usize, Certainty)]); 7] = [
+    let rows: [Row; 7] = [
         (json!([{"to": ["redis"]}]), connected, &[(0, Always)]),
         (
             json!([{"to": ["webhook"]}, {"to": ["redis"]}]),
