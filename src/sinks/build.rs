@@ -28,6 +28,8 @@ use crate::replay::DeadLetterStore;
 
 mod letters;
 mod running;
+#[cfg(test)]
+mod tests;
 
 pub use running::Running;
 
