@@ -12,9 +12,12 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
 use crate::api::Problem;
 use crate::jwt::AuthError;
+use crate::message::MessageId;
 use crate::registry::TooManyOfUser;
+use crate::stages::authorize::Forbidden;
 use crate::stages::fan_out::Overloaded;
 use crate::stages::rate_limit::RateLimited;
+use crate::stages::validate::Invalid;
 use crate::svc::BoxError;
 
 /// Close codes (RFC 6455 section 7.4; 4000–4999 are the application's own).
@@ -29,6 +32,8 @@ pub mod code {
     pub const NONE: u16 = 1005;
     /// The connection was lost; never sent.
     pub const LOST: u16 = 1006;
+    /// The client may not do what it keeps doing.
+    pub const POLICY: u16 = 1008;
     /// A text message was not UTF-8.
     pub const BAD_UTF8: u16 = 1007;
     /// A message was over `server.max_message_bytes`.
@@ -204,19 +209,95 @@ pub enum Answer {
     Close(Close),
 }
 
-/// What an error of the message stack means for the client.
+/// What an error of the message stack means for the client, where it gets no acknowledgements.
 #[must_use]
 pub fn answer(error: &BoxError) -> Answer {
-    if error.is::<RateLimited>() {
-        return Answer::Reply(Utf8Bytes::from_static(r#"{"type":"rate_limited"}"#));
+    if let Some(nack) = Nack::of(error) {
+        let id = error.downcast_ref::<Invalid>().and_then(|e| e.id.as_ref());
+        return Answer::Reply(nack.without_ack(id));
     }
-    match error.downcast_ref::<Overloaded>() {
-        Some(Overloaded::Reject) => {
-            Answer::Reply(Utf8Bytes::from_static(r#"{"type":"overloaded"}"#))
-        }
-        Some(Overloaded::Close) => Answer::Close(Close::try_again()),
+    if let Some(Overloaded::Close) = error.downcast_ref() {
+        return Answer::Close(Close::try_again());
+    }
+    match error.downcast_ref::<Forbidden>() {
+        Some(_) => Answer::Close(Close::new(code::POLICY, "forbidden")),
         None => Answer::Close(Close::internal()),
     }
+}
+
+/// Why a message was not taken or not delivered, and what its client is told beside the reason.
+#[derive(Debug, Clone, Copy)]
+pub struct Nack<'a> {
+    reason: &'static str,
+    /// A further member, its value as JSON.
+    member: Option<(&'static str, &'a str)>,
+}
+
+impl<'a> Nack<'a> {
+    /// The sinks that had to take the message's event finally did not.
+    pub const UNDELIVERABLE: Self = Self::new("undeliverable");
+
+    /// The id was seen before, and the message that bears it is not finished.
+    pub const DUPLICATE: Self = Self::new("duplicate");
+
+    const fn new(reason: &'static str) -> Self {
+        Self {
+            reason,
+            member: None,
+        }
+    }
+
+    /// What an error of the message stack tells the client, if the connection goes on.
+    #[must_use]
+    pub fn of(error: &'a BoxError) -> Option<Self> {
+        if error.is::<RateLimited>() {
+            return Some(Self::new("rate_limited"));
+        }
+        if let Some(Overloaded::Reject) = error.downcast_ref() {
+            return Some(Self::new("overloaded"));
+        }
+        if let Some(invalid) = error.downcast_ref::<Invalid>() {
+            return Some(Self {
+                reason: "invalid",
+                member: Some(("errors", &invalid.errors)),
+            });
+        }
+        match error.downcast_ref::<Forbidden>() {
+            Some(Forbidden::Reply { field }) => Some(Self {
+                reason: "forbidden",
+                member: Some(("field", field)),
+            }),
+            _ => None,
+        }
+    }
+
+    /// The answer to a message that bears an id, where clients get acknowledgements.
+    #[must_use]
+    pub fn text(&self, id: &MessageId) -> Utf8Bytes {
+        let (id, reason, member) = (id.as_json(), self.reason, self.member());
+        format!(r#"{{"type":"nack","id":{id},"reason":"{reason}"{member}}}"#).into()
+    }
+
+    /// The answer where they get none.
+    fn without_ack(&self, id: Option<&MessageId>) -> Utf8Bytes {
+        let (reason, member) = (self.reason, self.member());
+        match id.map(MessageId::as_json) {
+            Some(id) => format!(r#"{{"type":"{reason}","id":{id}{member}}}"#).into(),
+            None => format!(r#"{{"type":"{reason}"{member}}}"#).into(),
+        }
+    }
+
+    fn member(&self) -> String {
+        self.member
+            .map(|(name, value)| format!(",\"{name}\":{value}"))
+            .unwrap_or_default()
+    }
+}
+
+/// The acknowledgement of a message.
+#[must_use]
+pub fn ack(id: &MessageId) -> Utf8Bytes {
+    format!(r#"{{"type":"ack","id":{}}}"#, id.as_json()).into()
 }
 
 /// Why an upgrade request gets an HTTP answer instead of a WebSocket.

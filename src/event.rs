@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use sha1::{Digest as _, Sha1};
 use uuid::Uuid;
 
@@ -40,7 +41,8 @@ pub const LAST_SEQ: u64 = (1 << 53) - 1;
 pub const NODE_LOST: &str = "node_lost";
 
 /// What happened to a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum EventKind {
     /// The connection was admitted.
     Connected,
@@ -212,13 +214,15 @@ fn encode(
     seq: u64,
     kind: EventKind,
 ) -> Vec<u8> {
+    let extra = message.extra.as_ref().map_or("", |extra| extra.members());
     let mut out = opening(
         kind,
         session.identity_json(),
-        message.body.len() * 9 / 4 + 320,
+        message.body.len() * 9 / 4 + extra.len() + 320,
     );
     write_body(&mut out, &message.body);
     write_annotations(&mut out, message, trace_id_field);
+    out.extend_from_slice(extra.as_bytes());
     close(&mut out, id, seq);
     out
 }

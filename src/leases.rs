@@ -112,7 +112,7 @@ impl Default for LeasesConfig {
 
 impl LeasesConfig {
     /// Where leases are kept, and the setting that says so; none where they are not.
-    fn place(config: &Config) -> Option<(&'static str, &Secret)> {
+    pub(crate) fn place(config: &Config) -> Option<(&'static str, &Secret)> {
         if !config.leases.enabled {
             return None;
         }

@@ -29,6 +29,7 @@
 //! | [`cli`] | the commands; all of `main` |
 //! | [`config`] | from the file to typed settings, and diagnostics that point at lines |
 //! | [`pipeline`], [`svc`], [`stages`] | the stacks: compiling them, their erased types, what is in them |
+//! | [`condition`] | what `when` asks of a message and its connection |
 //! | [`server`] | accepting, upgrading, the connection's task, starting and draining |
 //! | [`session`], [`message`], [`event`] | what passes through: a connection, what it said, what the backend hears |
 //! | [`brokers`] | links to Redis and `RabbitMQ`, which everything below shares, and which reconnect for ever |
@@ -51,6 +52,7 @@ pub mod brokers;
 pub mod cli;
 pub(crate) mod clock;
 pub mod close;
+pub mod condition;
 pub mod config;
 pub mod dev;
 pub mod event;

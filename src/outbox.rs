@@ -1,4 +1,4 @@
-//! The outbox: pushes that wait for one connection, bounded in number and bytes.
+//! The outbox: pushes that wait for one connection, bounded in number and bytes; and late answers.
 //!
 //! Filled by the registry from any task, emptied by the connection's own. A full outbox never waits: what it
 //! does is the backpressure strategy, so that one slow client never delays another. A source that could read faster
@@ -15,6 +15,11 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::close::Close;
 use crate::config::{BackpressureConfig, BackpressureStrategy, DropPolicy};
+
+mod replies;
+
+pub use replies::MAX_UNANSWERED;
+use replies::Replies;
 
 /// The bounds that all outboxes share, and how many pushes wait in all of them.
 #[derive(Debug)]
@@ -85,6 +90,8 @@ pub struct Outbox {
 )]
 struct Inner {
     queue: VecDeque<Utf8Bytes>,
+    /// Late answers; boxed, since few gateways give any.
+    replies: Option<Box<Replies>>,
     bytes: usize,
     close: Option<Close>,
     closed: bool,
@@ -104,7 +111,7 @@ struct Inner {
 pub enum Registered {
     /// Nothing; the waker is called when that changes.
     Nothing,
-    /// A push.
+    /// A push or an answer.
     Push,
     /// Someone asked to close.
     Close(Close),
@@ -209,9 +216,11 @@ impl Outbox {
         true
     }
 
-    /// The next push, for the connection's task.
+    /// What is to be written next, for the connection's task: answers come before pushes.
     pub fn pop(&self, limits: &OutboxLimits) -> Option<Utf8Bytes> {
-        self.inner.lock().pop(limits)
+        let mut inner = self.inner.lock();
+        let reply = inner.replies.as_mut().and_then(|replies| replies.pop());
+        reply.or_else(|| inner.pop(limits))
     }
 
     /// The close that someone asked for.
@@ -226,7 +235,7 @@ impl Outbox {
         if let Some(close) = &inner.close {
             return Registered::Close(close.clone());
         }
-        if !inner.queue.is_empty() {
+        if !inner.queue.is_empty() || inner.replies.as_ref().is_some_and(|r| !r.is_empty()) {
             return Registered::Push;
         }
         inner.listen(waker, false);
@@ -242,11 +251,12 @@ impl Outbox {
         inner.close.clone()
     }
 
-    /// Takes no more pushes and forgets those that wait; returns how many were lost.
+    /// Takes no more pushes or answers and forgets those that wait; returns how many pushes were lost.
     pub fn shut(&self, limits: &OutboxLimits) -> usize {
         let mut inner = self.inner.lock();
         inner.closed = true;
         inner.waker = None;
+        inner.replies = None;
         inner.forget_all(limits)
     }
 }
@@ -457,7 +467,7 @@ mod tests {
     }
 
     #[test]
-    fn pacing_takes_no_room_in_a_connection() {
-        assert_eq!(size_of::<Outbox>(), 104);
+    fn pacing_and_answers_take_no_room_in_a_connection() {
+        assert_eq!(size_of::<Outbox>(), 112);
     }
 }

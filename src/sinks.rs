@@ -22,6 +22,7 @@ pub mod redis_stream;
 pub mod stdout;
 pub mod webhook;
 
+pub(crate) use build::primary;
 pub use build::{Activation, Running, SinkError, Sinks, build};
 
 /// Events that a sink is to deliver in one try, in this order.

@@ -95,7 +95,8 @@ impl Inner {
         key: &VerifyKey,
         now: f64,
     ) -> Result<Claims, AuthError> {
-        self.rules.check(token.claims(key)?, now)
+        let (raw, claims) = token.claims(key)?;
+        self.rules.check(raw, claims, now)
     }
 
     fn decide_by(

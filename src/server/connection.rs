@@ -167,7 +167,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                     };
                 }
             }
-            if self.stages.busy() {
+            if self.stages.busy() || self.owes_many() {
                 return Poll::Pending;
             }
             match ready!(Pin::new(&mut self.stream).poll_next(cx)) {
@@ -190,6 +190,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Whether the client waits for so many acknowledgements that nothing more is read; the outbox wakes the task.
+    fn owes_many(&self) -> bool {
+        !self.gone && self.session.outbox().owes_many()
     }
 
     /// Lets the message in the stages go on, and does what becomes of it.
@@ -316,8 +321,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                     // The ping itself may not have left: the client does not read.
                     return Some(Close::too_slow().into());
                 }
-                if self.stages.busy() {
-                    // The pong may lie unread behind a message that waits for a full buffer.
+                if self.stages.busy() || self.owes_many() {
+                    // The pong may lie unread behind a message that waits for a full buffer, or for answers.
                     self.pong_due = Some(now + self.heartbeat.timeout);
                 } else {
                     return Some(End::Lost);

@@ -72,7 +72,7 @@ impl Stages {
         };
         self.message = None;
         let answer = match result {
-            Ok(Outcome::Published) => None,
+            Ok(Outcome::Published | Outcome::Ignored) => None,
             Ok(Outcome::Reply(text)) => Some(Answer::Reply(text)),
             Err(error) => Some(self.failed(&error)),
         };

@@ -262,7 +262,7 @@ impl<'a> Gathered<'a> {
 }
 
 /// The sink whose deliveries decide what became of a connection, of those that get events.
-fn primary(config: &Config) -> Option<&'static str> {
+pub(crate) fn primary(config: &Config) -> Option<&'static str> {
     let mode = config.events_mode();
     let events = &config.events;
     let candidates = [

@@ -240,6 +240,7 @@ where
                         user_id: claims.user_id,
                         subjects: claims.subjects,
                         expires_at: claims.expires_at,
+                        claims: Some(claims.raw),
                     });
                     inner.call(handshake).await
                 }
@@ -318,6 +319,7 @@ fn renew(settings: &AuthLayer, session: &Session, verified: Result<Claims, AuthE
     let reply = match verified {
         Ok(claims) => {
             session.set_expires_at(claims.expires_at);
+            session.set_claims(Some(claims.raw));
             r#"{"type":"auth_ok"}"#
         }
         Err(error) => {

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use crate::condition::{self, Condition};
 use crate::event::EventKind;
 use crate::message::Message;
 use crate::pipeline::{CompileError, Ingredients, MESSAGES, Stage, StageLayers};
@@ -37,6 +38,9 @@ pub struct RateLimitConfig {
     pub burst: u32,
     /// What shares one limit: a `connection`, or all connections of a `user` on this gateway.
     pub scope: RateLimitScope,
+    /// Which messages meet the stage; the others pass by it to the next. Empty: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub when: Option<Condition>,
 }
 
 impl Default for RateLimitConfig {
@@ -45,6 +49,7 @@ impl Default for RateLimitConfig {
             per_second: 10.0,
             burst: 20,
             scope: RateLimitScope::Connection,
+            when: None,
         }
     }
 }
@@ -73,14 +78,22 @@ impl Stage for RateLimitConfig {
         "refuses what comes too fast"
     }
 
+    fn when(&self) -> Option<&Condition> {
+        self.when.as_ref()
+    }
+
     fn layers(&self, with: &mut Ingredients<'_>) -> Result<StageLayers, CompileError> {
         if self.per_second <= 0.0 {
             return Ok(StageLayers::none());
         }
+        let identity = condition::identity(self.when());
         Ok(StageLayers::messages(MessageLayer::new(RateLimitLayer {
             rate: Rate::new(self.per_second, self.burst),
             scope: self.scope,
-            users: with.shared.keep(UserBuckets::default),
+            users: with
+                .shared
+                .keep_for(identity.as_ref(), UserBuckets::default),
+            identity,
             limited: with.metrics.rate_limited_total.clone(),
         })))
     }
@@ -113,6 +126,8 @@ struct RateLimitLayer {
     rate: Rate,
     scope: RateLimitScope,
     users: Arc<UserBuckets>,
+    /// Keeps the buckets apart from those of another limit in the same pipeline.
+    identity: Option<Arc<str>>,
     limited: IntCounter,
 }
 
@@ -138,12 +153,13 @@ impl<N: NewService<Arc<Session>>> NewService<Arc<Session>> for NewRateLimit<N> {
 
     fn new_service(&self, session: Arc<Session>) -> Self::Service {
         let settings = &self.settings;
+        let identity = settings.identity.as_ref();
         // Kept by the session in both cases: a user's bucket lives for as long as one of its connections.
         let bucket = match settings.scope {
-            RateLimitScope::Connection => session.keep(Bucket::new),
+            RateLimitScope::Connection => session.keep_for(identity, Bucket::new),
             RateLimitScope::User => {
                 let users = Arc::clone(&settings.users);
-                let kept = session.keep(|| UserBucket(users.of(session.user_id())));
+                let kept = session.keep_for(identity, || UserBucket(users.of(session.user_id())));
                 Arc::clone(&kept.0)
             }
         };
@@ -218,6 +234,7 @@ mod tests {
             rate: Rate::new(per_second, burst),
             scope,
             users: Arc::default(),
+            identity: None,
             limited: Metrics::new().unwrap().rate_limited_total,
         }
         .layer(Inner::publishes())
