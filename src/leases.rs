@@ -88,13 +88,13 @@ const LEAVE: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LeasesConfig {
-    /// Whether leases are kept, where Redis is configured.
+    /// Whether leases are kept, where Redis is configured. Switching them off needs a restart.
     pub enabled: bool,
-    /// Where they are kept; empty: in the Redis of `events.redis_stream`, else in that of `presence`.
+    /// Where they are kept; empty: in the Redis of `events.redis_stream`, else in that of `presence`. Once they are kept, a change needs a restart.
     pub dsn: Secret,
-    /// Put before the keys of leases.
+    /// Put before the keys of leases. While they are kept, a change needs a restart.
     pub prefix: String,
-    /// Seconds after which a gateway that says nothing counts as lost.
+    /// Seconds after which a gateway that says nothing counts as lost. While leases are kept, a change needs a restart.
     #[schemars(range(min = 1.0, max = 3600.0))]
     pub ttl_seconds: f64,
 }
@@ -112,7 +112,7 @@ impl Default for LeasesConfig {
 
 impl LeasesConfig {
     /// Where leases are kept, and the setting that says so; none where they are not.
-    fn place(config: &Config) -> Option<(&'static str, &Secret)> {
+    pub(crate) fn place(config: &Config) -> Option<(&'static str, &Secret)> {
         if !config.leases.enabled {
             return None;
         }

@@ -142,8 +142,10 @@ pub struct ServerConfig {
     /// Networks of proxies whose `X-Forwarded-For` names the client's address.
     #[schemars(with = "Vec<String>", extend("items" = {"type": "string", "format": "cidr"}))]
     pub trusted_proxies: Vec<IpNet>,
-    /// Name of this gateway in logs and leases; empty: host name and listen address.
+    /// Name of this gateway in logs and leases; empty: host name and listen address. A change needs a restart.
     pub node_id: String,
+    /// Whether a change of this file, or of a key or certificate file that it names, reloads it, as SIGHUP does.
+    pub watch: bool,
     /// Largest message a client may send, in bytes, all fragments together; more closes with 1009.
     #[schemars(range(min = 1, max = 67_108_864))]
     pub max_message_bytes: usize,
@@ -180,6 +182,7 @@ impl Default for ServerConfig {
             allowed_origins: Vec::new(),
             trusted_proxies: Vec::new(),
             node_id: String::new(),
+            watch: false,
             max_message_bytes: 65_536,
             max_body_bytes: 1_048_576,
             max_connections: 0,
@@ -467,7 +470,7 @@ pub enum TracingStrategy {
 pub struct LoggingConfig {
     /// `error`, `warn`, `info`, `debug`, `trace` or `off`, or a filter such as `info,wsgw::sinks=debug`.
     pub level: String,
-    /// One JSON object a line, or text for people.
+    /// One JSON object a line, or text for people. A change needs a restart.
     pub format: LogFormat,
 }
 
