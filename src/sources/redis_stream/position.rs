@@ -74,6 +74,13 @@ impl Position {
         }
     }
 
+    /// Goes on where another one of the same stream stopped.
+    pub(super) fn resume(&mut self, left: Self) {
+        self.last = left.last;
+        self.oldest = left.oldest;
+        self.recent = left.recent;
+    }
+
     /// The last entry that was handled.
     pub(super) fn last(&self) -> EntryId {
         self.last.unwrap_or_default()
