@@ -89,14 +89,15 @@ fn session() -> Arc<Session> {
 fn gateway(config: &Config, memory: Option<MemorySink>) -> (Generation, Metrics) {
     let metrics = Metrics::new().expect("the metrics register");
     let brokers = Brokers::new(config.brokers.clone(), Arc::default(), metrics.clone());
-    let deliveries = sinks::build(config, &brokers, None, memory)
+    let config = Arc::new(config.clone());
+    let outlets = sinks::build(&config, &brokers, None, memory, &sinks::Running::default())
         .expect("the sinks can be made")
-        .deliveries;
+        .outlets;
     let ingredients = Ingredients {
-        config: &Arc::new(config.clone()),
+        config: &config,
         shared: &Kept::default(),
         metrics: &metrics,
-        deliveries: &deliveries,
+        outlets: &outlets,
         fields: FieldSet::default(),
         tap: None,
     };

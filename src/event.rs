@@ -93,8 +93,27 @@ pub struct Event {
     pub replayed: bool,
     /// The lost gateway whose connection it is, where another gateway tells of it; see [`crate::leases`].
     pub spoken_for: Option<Arc<str>>,
+    /// Who is to be told what becomes of the event, once for each sink that took it.
+    pub receipt: Option<Arc<dyn Receipt>>,
     /// The event as UTF-8 JSON on one line.
     pub json: Bytes,
+}
+
+/// Told what became of an event, exactly once for each sink that took it, on a task of that sink's delivery.
+///
+/// Whatever it does, it does at once: it holds up the deliveries behind it.
+pub trait Receipt: Send + Sync {
+    /// The sink confirmed the event.
+    fn delivered(&self, sink: &'static str);
+
+    /// The sink never will: the event became a dead letter, or was lost or dropped; the reason holds no secret.
+    fn failed(&self, sink: &'static str, reason: &str);
+}
+
+impl std::fmt::Debug for dyn Receipt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Receipt")
+    }
 }
 
 impl Event {
@@ -118,6 +137,7 @@ impl Event {
             trace_id: message.trace.trace_id.clone(),
             replayed: false,
             spoken_for: None,
+            receipt: None,
             json: Bytes::from(json),
         }
     }
@@ -165,6 +185,7 @@ impl Event {
             trace_id: None,
             replayed: false,
             spoken_for: Some(Arc::clone(orphan.gateway)),
+            receipt: None,
             json: Bytes::from(json),
         }
     }

@@ -68,7 +68,7 @@ use crate::clock::seconds;
 use crate::config::{Config, Secret};
 use crate::presence::redis::RedisPresence;
 use crate::registry::Registry;
-use crate::sinks::delivery::Delivery;
+use crate::sinks::delivery::Outlet;
 use crate::sinks::redis_stream::Ledger;
 use crate::svc::BoxSink;
 use crate::telemetry::metrics::Metrics;
@@ -147,7 +147,7 @@ pub struct Leases {
 #[derive(Debug)]
 pub struct Charges {
     /// The sinks that hear of a lost gateway's connections.
-    pub deliveries: Vec<Arc<Delivery>>,
+    pub outlets: Vec<Outlet>,
     /// This gateway's own connections.
     pub registry: Arc<Registry>,
     /// Where presence is kept, if in Redis.
@@ -211,7 +211,7 @@ impl Leases {
         let speaker = Speaker {
             link: Arc::clone(&self.desk.link),
             book: Arc::clone(&self.desk.book),
-            deliveries: charges.deliveries,
+            outlets: charges.outlets,
             presence: charges.presence,
             metrics: charges.metrics,
         };

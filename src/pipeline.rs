@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::config::Config;
 use crate::kept::Kept;
 use crate::message::{FieldSet, TooManyFields};
-use crate::sinks::delivery::Delivery;
+use crate::sinks::delivery::Outlet;
 use crate::stages::StageConfig;
 use crate::svc::probe::{Probe, Tap};
 use crate::svc::{BoxHandshakeService, HandshakeLayer, MessageLayer, NewMessageService};
@@ -50,7 +50,7 @@ pub struct Ingredients<'a> {
     /// The gateway's metrics.
     pub metrics: &'a Metrics,
     /// The sinks that get events.
-    pub deliveries: &'a [Arc<Delivery>],
+    pub outlets: &'a [Outlet],
     /// The message fields that stages ask for.
     pub fields: FieldSet,
     /// Where each message's way through the stages is told, in `wsgw dev`.

@@ -31,7 +31,7 @@ use crate::replay::archive::{Archive, ArchiveError};
 use crate::replay::{ReplaySetupError, Replays};
 use crate::sinks::delivery::Delivery;
 use crate::sinks::memory::MemorySink;
-use crate::sinks::{self, SinkError, Sinks};
+use crate::sinks::{self, Running, SinkError, Sinks};
 use crate::sources::{SourceContext, SourceError, Sources};
 use crate::svc::BoxError;
 use crate::svc::probe::Tap;
@@ -194,19 +194,26 @@ impl Gateway {
         let node_id: Arc<str> = node_id(server, address).into();
         let leases = Leases::open(&config, &brokers, &node_id)?;
         let Sinks {
-            mut deliveries,
+            mut outlets,
             source_dead_letters,
             dead_letter_stores,
-        } = sinks::build(&config, &brokers, leases.as_deref(), extras.memory)?;
+            activation,
+        } = sinks::build(
+            &config,
+            &brokers,
+            leases.as_ref(),
+            extras.memory,
+            &Running::default(),
+        )?;
         let trace_id = &config.tracing.trace_id_field;
         let archive =
-            Archive::start(&config.replay, trace_id, &deliveries, &readiness, &metrics).await?;
-        deliveries.extend(archive.iter().map(|archive| Arc::clone(archive.delivery())));
+            Archive::start(&config.replay, trace_id, &outlets, &readiness, &metrics).await?;
+        outlets.extend(archive.iter().map(|archive| archive.outlet().clone()));
         let ingredients = Ingredients {
             config: &config,
             shared: &Kept::default(),
             metrics: &metrics,
-            deliveries: &deliveries,
+            outlets: &outlets,
             fields: FieldSet::default(),
             tap: extras.tap,
         };
@@ -214,7 +221,7 @@ impl Gateway {
         let (presence, kept_in_redis) = presence(&config, &brokers, &node_id, &registry)?;
         if let Some(leases) = &leases {
             leases.start(Charges {
-                deliveries: deliveries.clone(),
+                outlets: outlets.clone(),
                 registry: Arc::clone(&registry),
                 presence: kept_in_redis,
                 metrics: metrics.clone(),
@@ -265,6 +272,9 @@ impl Gateway {
         if let Some((socket, _)) = internal {
             serve(socket, accept::Surface::internal(&api));
         }
+        let sinks = activation.apply(Instant::now());
+        let own = archive.iter().map(|archive| archive.outlet().delivery());
+        let deliveries = sinks.deliveries().chain(own).map(Arc::clone).collect();
         readiness.set_phase(Phase::Serving);
         Ok(Self {
             state,

@@ -22,7 +22,7 @@ pub mod redis_stream;
 pub mod stdout;
 pub mod webhook;
 
-pub use build::{SinkError, Sinks, build};
+pub use build::{Activation, Running, SinkError, Sinks, build};
 
 /// Events that a sink is to deliver in one try, in this order.
 pub type Batch = Arc<[Arc<Event>]>;

@@ -218,6 +218,7 @@ impl Ledger for Counts {
 fn event(n: u128, kind: EventKind, replayed: bool) -> Arc<Event> {
     Arc::new(Event {
         spoken_for: None,
+        receipt: None,
         id: Uuid::from_u128(n),
         kind,
         connection_id: Uuid::from_u128(1),

@@ -13,7 +13,7 @@ use super::record::Record;
 use crate::brokers::redis::{Atomicity, LinkError, RedisLink};
 use crate::event::{Event, Orphan};
 use crate::presence::redis::{Lost, RedisPresence};
-use crate::sinks::delivery::Delivery;
+use crate::sinks::delivery::Outlet;
 use crate::telemetry::metrics::Metrics;
 
 /// Records taken over in one round trip.
@@ -24,7 +24,7 @@ const CHUNK: usize = 200;
 pub(super) struct Speaker {
     pub(super) link: Arc<RedisLink>,
     pub(super) book: Arc<Book>,
-    pub(super) deliveries: Vec<Arc<Delivery>>,
+    pub(super) outlets: Vec<Outlet>,
     pub(super) presence: Option<Arc<RedisPresence>>,
     pub(super) metrics: Metrics,
 }
@@ -119,9 +119,9 @@ impl Speaker {
                     gateway: lease,
                     expired_at,
                 }));
-                for delivery in &self.deliveries {
-                    let slot = delivery.reserve(event.json.len()).await;
-                    delivery.enqueue(slot, Arc::clone(&event));
+                for outlet in &self.outlets {
+                    let slot = outlet.reserve(event.json.len()).await;
+                    outlet.enqueue(slot, Arc::clone(&event));
                 }
                 self.metrics.node_lost_disconnects_total.inc();
             }

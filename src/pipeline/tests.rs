@@ -44,15 +44,15 @@ fn compiled(
 ) -> Result<Generation, CompileError> {
     let metrics = Metrics::new().unwrap();
     let brokers = Brokers::new(config.brokers.clone(), Arc::default(), metrics.clone());
-    let deliveries = sinks::build(&config, &brokers, None, memory)
-        .unwrap()
-        .deliveries;
     let config = Arc::new(config);
+    let outlets = sinks::build(&config, &brokers, None, memory, &sinks::Running::default())
+        .unwrap()
+        .outlets;
     let ingredients = Ingredients {
         config: &config,
         shared,
         metrics: &metrics,
-        deliveries: &deliveries,
+        outlets: &outlets,
         fields: FieldSet::default(),
         tap: None,
     };

@@ -12,6 +12,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
@@ -24,7 +25,7 @@ use super::{EndedEarly, ReplayConfig, ReplayStrategy, Replayed};
 use crate::api::Readiness;
 use crate::event::EventKind;
 use crate::sinks::dead_letter::NoDeadLetters;
-use crate::sinks::delivery::{Delivery, DeliverySettings, RetryPolicy, Target, WhenFull};
+use crate::sinks::delivery::{DeliverySettings, Outlet, RetryPolicy, Target, WhenFull};
 use crate::telemetry::metrics::Metrics;
 
 mod database;
@@ -51,8 +52,9 @@ pub struct ArchiveError(String);
 pub struct Archive {
     database: Arc<Database>,
     writer: Arc<Writer>,
-    delivery: Arc<Delivery>,
-    targets: Vec<Target>,
+    outlet: Outlet,
+    /// The newest generation's.
+    targets: Mutex<Vec<Target>>,
     trace_id_field: String,
     max_batch: usize,
     stop: CancellationToken,
@@ -90,7 +92,7 @@ impl Archive {
     pub async fn start(
         config: &ReplayConfig,
         trace_id_field: &str,
-        sinks: &[Arc<Delivery>],
+        sinks: &[Outlet],
         readiness: &Arc<Readiness>,
         metrics: &Metrics,
     ) -> Result<Option<Arc<Self>>, ArchiveError> {
@@ -130,8 +132,12 @@ impl Archive {
             when_full: WhenFull::Drop,
             linger: LINGER,
         };
-        let delivery =
-            Delivery::start(settings, writer.service(), Arc::new(NoDeadLetters), metrics);
+        let outlet = Outlet::start(
+            &settings,
+            writer.service(),
+            Arc::new(NoDeadLetters),
+            metrics,
+        );
         let retention = (config.retention_seconds > 0).then(|| {
             AbortOnDropHandle::new(tokio::spawn(retention::keep(
                 Arc::clone(&database),
@@ -142,12 +148,8 @@ impl Archive {
         Ok(Some(Arc::new(Self {
             database,
             writer,
-            delivery,
-            targets: sinks
-                .iter()
-                .map(|delivery| delivery.target())
-                .filter(|target| matches!(target.name, "redis" | "rabbitmq" | "webhook"))
-                .collect(),
+            outlet,
+            targets: Mutex::new(targets(sinks)),
             trace_id_field: trace_id_field.to_owned(),
             max_batch: config.archive.max_batch,
             stop: CancellationToken::new(),
@@ -157,13 +159,24 @@ impl Archive {
 
     /// What hands events to the archive.
     #[must_use]
-    pub fn delivery(&self) -> &Arc<Delivery> {
-        &self.delivery
+    pub fn outlet(&self) -> &Outlet {
+        &self.outlet
     }
 
     /// The sinks that events can be sent to again.
-    pub fn targets(&self) -> impl Iterator<Item = &'static str> {
-        self.targets.iter().map(|target| target.name)
+    #[must_use]
+    pub fn targets(&self) -> Vec<&'static str> {
+        self.targets
+            .lock()
+            .iter()
+            .map(|target| target.name)
+            .collect()
+    }
+
+    /// Events are sent again to these sinks from now on; a replay that is under way goes on as it began.
+    pub fn set_targets(&self, sinks: &[Outlet]) {
+        // The old ones are dropped after the lock.
+        let _old = std::mem::replace(&mut *self.targets.lock(), targets(sinks));
     }
 
     /// Sends events again, the oldest first, to a sink that must be one of [`Archive::targets`].
@@ -178,7 +191,13 @@ impl Archive {
         if request.limit == 0 {
             return Ok(Replayed::default());
         }
-        let Some(target) = self.targets.iter().find(|t| t.name == request.target) else {
+        let target = self
+            .targets
+            .lock()
+            .iter()
+            .find(|t| t.name == request.target)
+            .cloned();
+        let Some(target) = target else {
             return Err(EndedEarly {
                 came: Replayed::default(),
                 reason: format!("there is no sink `{}`", request.target),
@@ -190,7 +209,7 @@ impl Archive {
             .map_or(since, |cursor| republish::after(cursor).max(since));
         let mut republish = Republish {
             database: &self.database,
-            target: target.clone(),
+            target,
             trace_id_field: &self.trace_id_field,
             wanted: Wanted {
                 from,
@@ -220,4 +239,13 @@ impl Archive {
     pub async fn close(&self) {
         self.writer.close().await;
     }
+}
+
+/// The sinks among these that events can be sent to again.
+fn targets(sinks: &[Outlet]) -> Vec<Target> {
+    sinks
+        .iter()
+        .map(Outlet::target)
+        .filter(|target| matches!(target.name, "redis" | "rabbitmq" | "webhook"))
+        .collect()
 }

@@ -10,7 +10,9 @@ use super::dead_letter_file::{self, DeadLetterFileError};
 use super::dead_letter_rabbitmq::RabbitmqDeadLetters;
 use super::dead_letter_redis::RedisDeadLetters;
 use super::dead_letter_routes::{DeadLetterRoutes, DeadLetterTargets};
-use super::delivery::{Delivery, DeliverySettings, RetryPolicy, WhenFull};
+use tokio::time::Instant;
+
+use super::delivery::{Delivery, DeliverySettings, Outlet, RetryPolicy, WhenFull};
 use super::memory::MemorySink;
 use super::rabbitmq::RabbitmqSink;
 use super::redis_stream::RedisStreamSink;
@@ -54,17 +56,52 @@ pub enum SinkError {
 /// What a configuration's sinks come to.
 pub struct Sinks {
     /// One for each sink that gets events.
-    pub deliveries: Vec<Arc<Delivery>>,
+    pub outlets: Vec<Outlet>,
     /// Where sources put what they cannot parse.
     pub source_dead_letters: Arc<dyn DeadLetters>,
     /// The stores that can give dead letters back.
     pub dead_letter_stores: Vec<Arc<dyn DeadLetterStore>>,
+    /// What is to be done once the configuration is in force.
+    pub activation: Activation,
+}
+
+/// What is to be done once a configuration is in force: buffers get their bounds, versions begin and end.
+///
+/// Dropping it instead leaves everything as it was.
+#[derive(Debug)]
+#[must_use = "the sinks of the old configuration go on until it is applied"]
+pub struct Activation {
+    next: Running,
+}
+
+impl Activation {
+    /// Does it; what only the old configuration had gets until the deadline. Cannot fail.
+    pub fn apply(self, deadline: Instant) -> Running {
+        let _ = deadline;
+        self.next
+    }
+}
+
+/// The sinks that a gateway has, those among them that only finish what they have.
+///
+/// There is one value for each configuration that was in force, each made from the one before.
+#[derive(Debug, Clone, Default)]
+#[must_use = "dropping it ends the deliveries that nobody else holds"]
+pub struct Running {
+    deliveries: Vec<Arc<Delivery>>,
+}
+
+impl Running {
+    /// Every delivery that may have events.
+    pub fn deliveries(&self) -> impl Iterator<Item = &Arc<Delivery>> {
+        self.deliveries.iter()
+    }
 }
 
 impl std::fmt::Debug for Sinks {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Sinks")
-            .field("deliveries", &self.deliveries)
+            .field("outlets", &self.outlets)
             .finish_non_exhaustive()
     }
 }
@@ -74,10 +111,11 @@ impl std::fmt::Debug for Sinks {
 /// # Errors
 /// When a sink's settings cannot be used, or the dead-letter file cannot be written.
 pub fn build(
-    config: &Config,
+    config: &Arc<Config>,
     links: &Brokers,
-    leases: Option<&Leases>,
+    leases: Option<&Arc<Leases>>,
     memory: Option<MemorySink>,
+    running: &Running,
 ) -> Result<Sinks, SinkError> {
     let metrics = links.metrics();
     let mut sinks = Vec::new();
@@ -157,12 +195,21 @@ pub fn build(
         targets.file = Some(dead_letter_file::start(&config.events.dead_letters.file)?);
     }
     let dead_letters: Arc<dyn DeadLetters> = Arc::new(DeadLetterRoutes::new(&targets));
-    let deliveries = sinks
+    let _ = running;
+    let outlets: Vec<Outlet> = sinks
         .into_iter()
-        .map(|(settings, sink)| Delivery::start(settings, sink, Arc::clone(&dead_letters), metrics))
+        .map(|(settings, sink)| Outlet::start(&settings, sink, Arc::clone(&dead_letters), metrics))
         .collect();
     Ok(Sinks {
-        deliveries,
+        activation: Activation {
+            next: Running {
+                deliveries: outlets
+                    .iter()
+                    .map(|outlet| Arc::clone(outlet.delivery()))
+                    .collect(),
+            },
+        },
+        outlets,
         source_dead_letters: dead_letters,
         dead_letter_stores,
     })

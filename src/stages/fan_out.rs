@@ -16,7 +16,7 @@ use crate::event::{Event, EventKind};
 use crate::message::Message;
 use crate::pipeline::{ALL_EVENTS, CompileError, Ingredients, Stage, StageLayers};
 use crate::session::Session;
-use crate::sinks::delivery::{Delivery, Slot, WhenFull};
+use crate::sinks::delivery::{Outlet, Slot, WhenFull};
 use crate::svc::probe::Probe;
 use crate::svc::{BoxError, MessageFuture, MessageResult, NewMessageService, NewService, Outcome};
 
@@ -34,15 +34,15 @@ impl FanOutConfig {
     /// Makes the bottom of the message stack.
     pub(crate) fn bottom(&self, with: &Ingredients<'_>, probe: Probe) -> NewMessageService {
         let full = |what: &str| with.metrics.sink_full_total.with_label_values(&[what]);
-        let (deliveries, optional) = with
-            .deliveries
+        let (outlets, optional) = with
+            .outlets
             .iter()
             .cloned()
-            .partition(|delivery| delivery.when_full() == WhenFull::Wait);
+            .partition(|outlet| outlet.when_full() == WhenFull::Wait);
         NewMessageService::new(
             NewFanOut {
                 settings: Arc::new(Settings {
-                    deliveries,
+                    outlets,
                     optional,
                     trace_id_field: with.config.tracing.trace_id_field.clone(),
                     on_full: self.on_full,
@@ -125,9 +125,9 @@ pub enum Overloaded {
 
 #[derive(Debug)]
 struct Settings {
-    deliveries: Vec<Arc<Delivery>>,
+    outlets: Vec<Outlet>,
     /// Those that no message waits for.
-    optional: Vec<Arc<Delivery>>,
+    optional: Vec<Outlet>,
     trace_id_field: String,
     on_full: OnFull,
     waited: IntCounter,
@@ -175,18 +175,18 @@ impl Service<Message> for FanOut {
         ));
         let bytes = event.json.len();
         // Most gateways have one sink, and a slot for it needs no list.
-        if let [delivery] = settings.deliveries.as_slice()
-            && let Some(slot) = delivery.try_reserve(bytes)
+        if let [outlet] = settings.outlets.as_slice()
+            && let Some(slot) = outlet.try_reserve(bytes)
         {
             self.session.advance_seq();
             settings.offer(&event);
-            delivery.enqueue(slot, event);
+            outlet.enqueue(slot, event);
             return MessageFuture::ready(Ok(Outcome::Published));
         }
         let slots: Option<Vec<Slot>> = settings
-            .deliveries
+            .outlets
             .iter()
-            .map(|d| d.try_reserve(bytes))
+            .map(|outlet| outlet.try_reserve(bytes))
             .collect();
         if let Some(slots) = slots {
             publish(settings, &self.session, slots, &event);
@@ -215,9 +215,9 @@ impl Service<Message> for FanOut {
 /// that no event overtakes another on the way.
 async fn wait(settings: Arc<Settings>, session: Arc<Session>, event: Arc<Event>) -> MessageResult {
     let bytes = event.json.len();
-    let mut slots: Vec<Slot> = Vec::with_capacity(settings.deliveries.len());
-    for delivery in &settings.deliveries {
-        let mut reserve = pin!(delivery.reserve(bytes));
+    let mut slots: Vec<Slot> = Vec::with_capacity(settings.outlets.len());
+    for outlet in &settings.outlets {
+        let mut reserve = pin!(outlet.reserve(bytes));
         let at_once = poll_fn(|cx| Poll::Ready(reserve.as_mut().poll(cx))).await;
         if let Some(before) = slots.last_mut() {
             before.pass_turn();
@@ -234,8 +234,8 @@ async fn wait(settings: Arc<Settings>, session: Arc<Session>, event: Arc<Event>)
 impl Settings {
     /// Hands the event to the sinks that no message waits for.
     fn offer(&self, event: &Arc<Event>) {
-        for delivery in &self.optional {
-            delivery.enqueue_or_drop(event);
+        for outlet in &self.optional {
+            outlet.enqueue_or_drop(event);
         }
     }
 }
@@ -243,7 +243,7 @@ impl Settings {
 fn publish(settings: &Settings, session: &Session, slots: Vec<Slot>, event: &Arc<Event>) {
     session.advance_seq();
     settings.offer(event);
-    for (delivery, slot) in settings.deliveries.iter().zip(slots) {
-        delivery.enqueue(slot, Arc::clone(event));
+    for (outlet, slot) in settings.outlets.iter().zip(slots) {
+        outlet.enqueue(slot, Arc::clone(event));
     }
 }

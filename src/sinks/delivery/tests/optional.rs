@@ -25,7 +25,7 @@ async fn what_finds_an_optional_sink_full_is_dropped_and_counted() {
         sink(|_| std::future::pending()),
     );
     for seq in 2..7 {
-        rig.delivery.enqueue_or_drop(&test_event(1, seq, None));
+        rig.outlet.enqueue_or_drop(&test_event(1, seq, None));
     }
     assert_eq!(rig.metrics.archive_dropped_total.get(), 3);
     assert_eq!(rig.delivery.shared.room.taken().0, 2);
