@@ -10,7 +10,7 @@ use crate::presence::Entry;
 use crate::session::Session;
 
 /// The names of keys under one prefix.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Keys {
     prefix: Box<str>,
 }
