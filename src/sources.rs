@@ -118,32 +118,26 @@ impl PreparedSources {
 }
 
 impl Sources {
-    /// Starts the sources of a configuration, on the runtime of the caller.
+    /// Makes a gateway's sources, of which there are none yet, on the runtime of the caller.
     #[must_use]
-    pub fn start(context: &SourceContext, first: PreparedSources) -> Self {
+    pub fn start(context: &SourceContext) -> Self {
         let (redis, wanted_of_redis) = watch::channel(None);
         let (rabbitmq, wanted_of_rabbitmq) = watch::channel(None);
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         tasks.spawn(manage(wanted_of_redis, stop.clone()));
         tasks.spawn(manage(wanted_of_rabbitmq, stop.clone()));
-        let sources = Self {
+        Self {
             redis,
             rabbitmq,
             dead_letters: Arc::clone(&context.dead_letters),
             stop,
             tasks,
-        };
-        sources.change_feeds(first);
-        sources
+        }
     }
 
-    /// Changes to the sources of another configuration; what did not change goes on.
+    /// Changes to the sources of a configuration; what did not change goes on.
     pub fn change(&self, to: PreparedSources, dead_letters: Arc<dyn DeadLetters>) {
         self.dead_letters.set(dead_letters);
-        self.change_feeds(to);
-    }
-
-    fn change_feeds(&self, to: PreparedSources) {
         want(&self.redis, to.redis);
         want(&self.rabbitmq, to.rabbitmq);
     }

@@ -348,7 +348,7 @@ pub enum DropPolicy {
 }
 
 /// Who is online, and when an entry expires.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PresenceConfig {
     /// Where presence is kept; empty switches it off.
