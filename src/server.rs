@@ -44,6 +44,7 @@ mod reload;
 mod stages;
 mod upgrade;
 
+pub(crate) use self::reload::log_warning;
 pub use self::reload::{ReloadError, Reloaded};
 
 /// How long connections may take to end once they are closed, beyond what a client that ignores the close frame

@@ -72,6 +72,20 @@ impl Config {
         })
     }
 
+    /// The key and certificate files that the settings name.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        let keys = self.stages.iter().filter_map(|stage| match stage {
+            StageConfig::Auth(auth) => Some(&auth.jwt.public_key_file),
+            _ => None,
+        });
+        let tls = [&self.brokers.redis.tls, &self.brokers.rabbitmq.tls];
+        let certificates = tls
+            .into_iter()
+            .flat_map(|tls| [&tls.ca_file, &tls.cert_file, &tls.key_file]);
+        let files = keys.chain(certificates).map(String::as_str);
+        files.filter(|file| !file.is_empty())
+    }
+
     /// The Redis of the sink, else of the source; empty if neither is configured.
     #[must_use]
     pub fn redis_dsn(&self) -> &Secret {
