@@ -125,6 +125,42 @@ pub struct RabbitmqSink {
     returned: IntCounter,
 }
 
+/// What [`RabbitmqSink::new`] reads of a configuration, besides the link.
+pub(super) fn made_of(config: &Config) -> impl PartialEq {
+    let RabbitmqConfig {
+        exchange,
+        routing_key,
+        queue,
+        queue_ttl_ms,
+        format,
+        // The inbox has its own list.
+        inbox_exchange: _,
+        inbox_exchange_type: _,
+        inbox_routing_key: _,
+        inbox_queue: _,
+        inbox_queue_ttl_ms: _,
+        // The link's.
+        dsn: _,
+        // The delivery's.
+        buffer: _,
+    } = &config.events.rabbitmq;
+    (
+        (exchange, routing_key, queue, queue_ttl_ms, format),
+        inbox_made_of(config),
+    )
+}
+
+/// What declaring the inbox reads of a configuration.
+pub(super) fn inbox_made_of(config: &Config) -> impl PartialEq {
+    let rabbitmq = &config.events.rabbitmq;
+    (
+        (&rabbitmq.inbox_exchange, inbox_kind(config)),
+        (&rabbitmq.inbox_routing_key, suffix(config)),
+        (&rabbitmq.inbox_queue, rabbitmq.inbox_queue_ttl_ms),
+        &config.events.dead_letters.rabbitmq,
+    )
+}
+
 impl RabbitmqSink {
     /// Makes the sink of a configuration, on a link; declares what it needs on every connection, before any event.
     ///

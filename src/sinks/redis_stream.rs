@@ -117,6 +117,34 @@ pub trait Ledger: Send + Sync {
     fn append(&self, event: &Event, xadd: &Xadd<'_>, commands: &mut Vec<Cmd>);
 }
 
+/// What [`RedisStreamSink::new`] reads of a configuration, besides the link and the ledger.
+pub(super) fn made_of(config: &Config) -> impl PartialEq {
+    let RedisStreamConfig {
+        stream,
+        inbox_stream,
+        format,
+        // The link's.
+        dsn: _,
+        // The delivery's.
+        buffer: _,
+    } = &config.events.redis_stream;
+    (
+        (stream, inbox_stream, format),
+        partition_max_len(config),
+        trim::made_of(&config.replay),
+    )
+}
+
+/// With partitioned streams: the longest key in characters.
+fn partition_max_len(config: &Config) -> Option<usize> {
+    config.stages.iter().find_map(|stage| match stage {
+        StageConfig::OrderingKey(stage) if stage.partition_mode == PartitionMode::Suffix => {
+            Some(stage.partition_max_len)
+        }
+        _ => None,
+    })
+}
+
 /// Adds events to streams.
 pub struct RedisStreamSink {
     link: Arc<RedisLink>,
@@ -136,18 +164,12 @@ impl RedisStreamSink {
     #[must_use]
     pub fn new(link: Arc<RedisLink>, config: &Config, ledger: Option<Arc<dyn Ledger>>) -> Self {
         let sink = &config.events.redis_stream;
-        let partition_max_len = config.stages.iter().find_map(|stage| match stage {
-            StageConfig::OrderingKey(stage) if stage.partition_mode == PartitionMode::Suffix => {
-                Some(stage.partition_max_len)
-            }
-            _ => None,
-        });
         let streams = vec![sink.stream.clone(), sink.inbox_stream.clone()];
         Self {
             stream: sink.stream.clone(),
             inbox: sink.inbox_stream.clone(),
             format: sink.format,
-            partition_max_len,
+            partition_max_len: partition_max_len(config),
             maxlen: trim::maxlen(&config.replay),
             trimmer: Trimmer::start(&link, streams, &config.replay),
             ledger,

@@ -279,6 +279,12 @@ impl Schedule {
         }
     }
 
+    /// How many versions are not finished.
+    #[cfg(test)]
+    pub(super) fn versions(&self) -> usize {
+        self.queues.len()
+    }
+
     /// Whether no event, lane, connection, key or back-off is left.
     #[cfg(test)]
     pub(super) fn is_bare(&self) -> bool {

@@ -12,6 +12,8 @@ use crate::sinks::{Batch, DeliveryError, Retry};
 
 mod optional;
 mod order;
+mod receipts;
+mod versions;
 
 /// An event of a numbered connection, `seq` 1 being `connected`.
 pub(crate) fn test_event(connection: u128, seq: u64, key: Option<&str>) -> Arc<Event> {
