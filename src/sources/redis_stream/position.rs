@@ -33,7 +33,7 @@ const STOP_GRACE: Duration = Duration::from_secs(2);
 /// Batches of which the first entry is remembered.
 const REMEMBERED: usize = 64;
 
-pub(super) struct Position {
+pub(in crate::sources) struct Position {
     stream: Stream,
     /// The last entry that was handled; nothing until the stream was found.
     last: Option<EntryId>,
