@@ -79,9 +79,7 @@ impl Keys {
             .arg("last_seen_at")
             .arg(session.last_seen_at());
         commands.push(entry);
-        if let Some(life) = life.entry {
-            commands.push(expire(&self.connection(&id), life));
-        }
+        commands.push(keep(&self.connection(&id), life.entry));
         let mut join = |key: String| {
             commands.push(add("SADD", &key, &id));
             commands.push(keep(&key, life.sets));
