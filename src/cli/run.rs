@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Instant;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
@@ -80,6 +81,8 @@ pub(super) struct Pipeline {
     overrides: Overrides,
     watch: Option<Watch>,
     loading: Option<JoinHandle<Result<Loaded, LoadError>>>,
+    /// When the reload under way was asked for.
+    asked: Instant,
     /// Someone asked while the file was being read.
     again: bool,
 }
@@ -91,6 +94,7 @@ impl Pipeline {
             overrides,
             watch: None,
             loading: None,
+            asked: Instant::now(),
             again: false,
         };
         pipeline.watch_as(config);
@@ -104,6 +108,7 @@ impl Pipeline {
             self.again = true;
             return;
         }
+        self.asked = Instant::now();
         let (file, overrides) = (self.file.clone(), self.overrides.clone());
         self.loading = Some(tokio::task::spawn_blocking(move || {
             config::load(&file, &overrides)
@@ -133,7 +138,7 @@ impl Pipeline {
     fn reload(&mut self, gateway: &Gateway, loaded: Result<Loaded, LoadError>) {
         let config = loaded.as_ref().ok().map(|loaded| loaded.config.clone());
         // It is logged and counted there.
-        let reloaded = gateway.reload(loaded);
+        let reloaded = gateway.reload(loaded, self.asked);
         if let Some(config) = config {
             if reloaded.is_ok() {
                 self.watch_as(&config);

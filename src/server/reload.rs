@@ -27,6 +27,8 @@ pub struct Reloaded {
     pub prepare: Duration,
     /// How long activating took.
     pub activate: Duration,
+    /// How long it took since it was asked for, reading the file included.
+    pub total: Duration,
 }
 
 /// Why a reload changed nothing.
@@ -46,15 +48,19 @@ pub enum ReloadError {
 impl Gateway {
     /// Puts another configuration in force, or changes nothing; counts and logs what came of it.
     ///
-    /// New connections, and the next message of every open one, go through the new stack. Must be called within the
-    /// runtime that the gateway was started on.
+    /// New connections, and the next message of every open one, go through the new stack. `asked` is when the reload
+    /// was asked for. Must be called within the runtime that the gateway was started on.
     ///
     /// # Errors
     /// When the configuration cannot be used: the old one goes on.
-    pub fn reload(&self, loaded: Result<Loaded, LoadError>) -> Result<Reloaded, ReloadError> {
+    pub fn reload(
+        &self,
+        loaded: Result<Loaded, LoadError>,
+        asked: Instant,
+    ) -> Result<Reloaded, ReloadError> {
         let result = loaded
             .map_err(ReloadError::from)
-            .and_then(|loaded| self.try_reload(loaded));
+            .and_then(|loaded| self.try_reload(loaded, asked));
         let label = if result.is_ok() { "success" } else { "failure" };
         let metrics = &self.foundation.metrics;
         metrics.config_reloads_total.with_label_values(&[label]).inc();
@@ -68,7 +74,7 @@ impl Gateway {
         result
     }
 
-    fn try_reload(&self, loaded: Loaded) -> Result<Reloaded, ReloadError> {
+    fn try_reload(&self, loaded: Loaded, asked: Instant) -> Result<Reloaded, ReloadError> {
         if self.state.is_draining() {
             return Err(ReloadError::Stopping);
         }
@@ -114,6 +120,7 @@ impl Gateway {
             waiting,
             prepare: prepared.duration_since(began),
             activate: prepared.elapsed(),
+            total: asked.elapsed(),
         })
     }
 }
@@ -121,7 +128,7 @@ impl Gateway {
 impl Reloaded {
     fn log(&self) {
         let waiting: Vec<_> = self.waiting.iter().map(|restart| restart.path).collect();
-        let ms = |time: Duration| time.as_secs_f64() * 1000.0;
+        let ms = |time: Duration| (time.as_secs_f64() * 1e6).round() / 1e3;
         tracing::info!(
             event = "reloaded",
             generation = self.generation,
@@ -130,6 +137,7 @@ impl Reloaded {
             waits_for_restart = waiting.join(", "),
             prepare_ms = ms(self.prepare),
             activate_ms = ms(self.activate),
+            total_ms = ms(self.total),
         );
         for restart in &self.waiting {
             tracing::warn!(
