@@ -12,11 +12,13 @@ use crate::config::{self, LoadError, Loaded, Overrides};
 
 pub mod check;
 pub mod dev;
+pub mod diff;
 pub mod explain;
 pub mod replay;
 mod run;
 pub mod schema;
 pub mod token;
+mod watch;
 
 /// Exit code of a usage mistake or an unreadable file, as clap has it too.
 const USAGE: u8 = 2;
@@ -73,6 +75,22 @@ enum Command {
         #[command(flatten)]
         overriding: Overriding,
     },
+    /// Prints what a reload would do with each difference between two pipeline files, without doing it.
+    ///
+    /// `hot` applies at once; `drains` applies at once, and what is buffered goes to where it was meant to go first;
+    /// `restart` waits for the next start. Exits 0 if nothing waits, 3 if something does, 1 if a file has errors, 2
+    /// if a file cannot be read.
+    Diff {
+        /// The file that runs.
+        old: PathBuf,
+        /// The file that is to run.
+        new: PathBuf,
+        /// How differences are printed.
+        #[arg(long, value_enum, default_value_t)]
+        format: check::Format,
+        #[command(flatten)]
+        overriding: Overriding,
+    },
     /// Prints the JSON Schema of a pipeline file.
     Schema,
     /// Prints what a pipeline file amounts to: stages, sinks, and where each value comes from.
@@ -114,7 +132,7 @@ impl Overriding {
 #[must_use]
 pub fn main() -> ExitCode {
     match Cli::parse().command {
-        Command::Run { file, overriding } => run::run(file, &overriding.overrides()),
+        Command::Run { file, overriding } => run::run(file, overriding.overrides()),
         Command::Check {
             files,
             symfony,
@@ -135,6 +153,23 @@ pub fn main() -> ExitCode {
                     out,
                 )
             })
+        }
+        Command::Diff {
+            old,
+            new,
+            format,
+            overriding,
+        } => {
+            let overrides = overriding.overrides();
+            let load = |file: &Path| {
+                // As `check` has it; `run` knows no usage mistakes but those of the command line.
+                load(file, &overrides)
+                    .map_err(|code| if file.is_file() { code } else { USAGE.into() })
+            };
+            match (load(&old), load(&new)) {
+                (Ok(old), Ok(new)) => printed(|out| diff::run_diff(&old, &new, format, out)),
+                (Err(code), _) | (_, Err(code)) => code,
+            }
         }
         Command::Schema => printed(schema::run),
         Command::Explain { file, overriding } => {

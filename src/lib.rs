@@ -30,7 +30,7 @@
 //! | [`config`] | from the file to typed settings, and diagnostics that point at lines |
 //! | [`pipeline`], [`svc`], [`stages`] | the stacks: compiling them, their erased types, what is in them |
 //! | [`condition`] | what `when` asks of a message and its connection |
-//! | [`server`] | accepting, upgrading, the connection's task, starting and draining |
+//! | [`server`] | accepting, upgrading, the connection's task, starting, reloading and draining |
 //! | [`session`], [`message`], [`event`] | what passes through: a connection, what it said, what the backend hears |
 //! | [`brokers`] | links to Redis and `RabbitMQ`, which everything below shares, and which reconnect for ever |
 //! | [`sinks`] | webhook, Redis, `RabbitMQ`, standard output, memory; delivery; dead letters |

@@ -5,9 +5,11 @@
 //! than clients are written to paces itself by how full the outboxes are (`sources::pace`).
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Waker;
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
@@ -24,7 +26,7 @@ use replies::Replies;
 /// The bounds that all outboxes share, and how many pushes wait in all of them.
 #[derive(Debug)]
 pub struct OutboxLimits {
-    config: BackpressureConfig,
+    config: ArcSwap<BackpressureConfig>,
     waiting: AtomicUsize,
     drained: Notify,
 }
@@ -37,10 +39,15 @@ impl OutboxLimits {
     #[must_use]
     pub fn new(config: BackpressureConfig) -> Self {
         Self {
-            config,
+            config: ArcSwap::from_pointee(config),
             waiting: AtomicUsize::new(0),
             drained: Notify::new(),
         }
+    }
+
+    /// Changes the bounds from now on; what waits already stays.
+    pub fn set(&self, config: BackpressureConfig) {
+        self.config.store(Arc::new(config));
     }
 
     /// Pushes that wait in all outboxes.
@@ -56,7 +63,7 @@ impl OutboxLimits {
 
     /// Whether so much waits in all outboxes that only an empty one is sure to take a push.
     fn is_pressed(&self) -> bool {
-        self.waiting() > self.config.global_buffer / 2
+        self.waiting() > self.config.load().global_buffer / 2
     }
 }
 
@@ -120,7 +127,7 @@ pub enum Registered {
 impl Outbox {
     /// Adds a push, or does what the backpressure strategy says of a full outbox.
     pub fn push(&self, text: Utf8Bytes, limits: &OutboxLimits) -> Pushed {
-        let config = &limits.config;
+        let config = limits.config.load();
         let mut inner = self.inner.lock();
         if inner.closed || inner.close.is_some() {
             return Pushed::Closed;
@@ -216,6 +223,11 @@ impl Outbox {
         true
     }
 
+    /// Wakes the connection's task, so that it looks at what else has changed.
+    pub fn nudge(&self) {
+        self.inner.lock().wake();
+    }
+
     /// What is to be written next, for the connection's task: answers come before pushes.
     pub fn pop(&self, limits: &OutboxLimits) -> Option<Utf8Bytes> {
         let mut inner = self.inner.lock();
@@ -292,7 +304,7 @@ impl Inner {
     }
 
     fn is_crowded(&self, limits: &OutboxLimits) -> bool {
-        let config = &limits.config;
+        let config = limits.config.load();
         self.queue.len() > config.per_conn_buffer / 2
             || self.bytes > config.per_conn_bytes / 2
             || (limits.is_pressed() && !self.queue.is_empty())
@@ -300,7 +312,7 @@ impl Inner {
 
     /// Lower than where it becomes crowded, so that who waits does not wake for every single push.
     fn is_drained(&self, limits: &OutboxLimits) -> bool {
-        let config = &limits.config;
+        let config = limits.config.load();
         self.queue.is_empty()
             || (self.queue.len() <= config.per_conn_buffer / 4
                 && self.bytes <= config.per_conn_bytes / 4

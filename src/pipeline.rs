@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use http::HeaderName;
+use prometheus::IntGauge;
 
 use crate::condition::{Condition, Matcher};
 use crate::config::Config;
@@ -36,6 +37,24 @@ pub struct Generation {
     pub messages: NewMessageService,
     /// The message fields that the stages ask for.
     pub fields: Arc<FieldSet>,
+    _alive: Arc<Alive>,
+}
+
+/// Counts the generations that something still uses.
+#[derive(Debug)]
+struct Alive(IntGauge);
+
+impl Alive {
+    fn new(count: &IntGauge) -> Arc<Self> {
+        count.inc();
+        Arc::new(Self(count.clone()))
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 /// What a stage that sees every event acts on.
@@ -184,6 +203,7 @@ pub fn compile(number: u64, mut with: Ingredients<'_>) -> Result<Generation, Com
         }
     }
     Ok(Generation {
+        _alive: Alive::new(&with.metrics.config_generations),
         number,
         handshake,
         messages: acks.above(messages),

@@ -280,7 +280,7 @@ fn webhook(config: &Config, out: &mut dyn Write) -> io::Result<()> {
 }
 
 /// Shows a value as the file would write it.
-fn shown(value: &Json) -> String {
+pub(super) fn shown(value: &Json) -> String {
     match value {
         Json::Null => "(none)".into(),
         Json::String(text) if text.is_empty() => "\"\"".into(),
@@ -292,7 +292,7 @@ fn shown(value: &Json) -> String {
 }
 
 /// Hides the password of a text that is a URL; anything else stays.
-fn without_password(text: &str) -> Cow<'_, str> {
+pub(super) fn without_password(text: &str) -> Cow<'_, str> {
     let masked = || {
         let (scheme, rest) = text.split_once("://")?;
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());

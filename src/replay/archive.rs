@@ -10,6 +10,7 @@
 //! and only that knows `sqlite` and `postgres`, whose tables are in `migrations/`.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -53,12 +54,19 @@ pub struct Archive {
     database: Arc<Database>,
     writer: Arc<Writer>,
     outlet: Outlet,
-    /// The newest generation's.
-    targets: Mutex<Vec<Target>>,
+    aim: Mutex<Aim>,
+    /// In seconds; 0: for ever.
+    retention: Arc<AtomicU64>,
+    stop: CancellationToken,
+    _retention: AbortOnDropHandle<()>,
+}
+
+/// What the newest generation says of sending again.
+#[derive(Debug)]
+struct Aim {
+    targets: Vec<Target>,
     trace_id_field: String,
     max_batch: usize,
-    stop: CancellationToken,
-    _retention: Option<AbortOnDropHandle<()>>,
 }
 
 /// Which events are to be sent again, and where.
@@ -138,22 +146,24 @@ impl Archive {
             Arc::new(NoDeadLetters),
             metrics,
         );
-        let retention = (config.retention_seconds > 0).then(|| {
-            AbortOnDropHandle::new(tokio::spawn(retention::keep(
-                Arc::clone(&database),
-                Duration::from_secs(config.retention_seconds),
-                metrics.archive_deleted_total.clone(),
-            )))
-        });
+        let retention = Arc::new(AtomicU64::new(config.retention_seconds));
+        let keeping = AbortOnDropHandle::new(tokio::spawn(retention::keep(
+            Arc::clone(&database),
+            Arc::clone(&retention),
+            metrics.archive_deleted_total.clone(),
+        )));
         Ok(Some(Arc::new(Self {
             database,
             writer,
             outlet,
-            targets: Mutex::new(targets(sinks)),
-            trace_id_field: trace_id_field.to_owned(),
-            max_batch: config.archive.max_batch,
+            aim: Mutex::new(Aim {
+                targets: targets(sinks),
+                trace_id_field: trace_id_field.to_owned(),
+                max_batch: config.archive.max_batch,
+            }),
+            retention,
             stop: CancellationToken::new(),
-            _retention: retention,
+            _retention: keeping,
         })))
     }
 
@@ -166,17 +176,22 @@ impl Archive {
     /// The sinks that events can be sent to again.
     #[must_use]
     pub fn targets(&self) -> Vec<&'static str> {
-        self.targets
-            .lock()
-            .iter()
-            .map(|target| target.name)
-            .collect()
+        let aim = self.aim.lock();
+        aim.targets.iter().map(|target| target.name).collect()
     }
 
-    /// Events are sent again to these sinks from now on; a replay that is under way goes on as it began.
-    pub fn set_targets(&self, sinks: &[Outlet]) {
+    /// Goes on with other settings and sinks; a replay that is under way ends as it began.
+    pub fn change(&self, config: &ReplayConfig, trace_id_field: &str, sinks: &[Outlet]) {
+        let next = Aim {
+            targets: targets(sinks),
+            trace_id_field: trace_id_field.to_owned(),
+            max_batch: config.archive.max_batch,
+        };
         // The old ones are dropped after the lock.
-        let _old = std::mem::replace(&mut *self.targets.lock(), targets(sinks));
+        let _old = std::mem::replace(&mut *self.aim.lock(), next);
+        self.outlet.delivery().set_buffer(&config.archive.buffer);
+        self.retention
+            .store(config.retention_seconds, Ordering::Relaxed);
     }
 
     /// Sends events again, the oldest first, to a sink that must be one of [`Archive::targets`].
@@ -191,12 +206,11 @@ impl Archive {
         if request.limit == 0 {
             return Ok(Replayed::default());
         }
-        let target = self
-            .targets
-            .lock()
-            .iter()
-            .find(|t| t.name == request.target)
-            .cloned();
+        let (target, trace_id_field, max_batch) = {
+            let aim = self.aim.lock();
+            let target = aim.targets.iter().find(|t| t.name == request.target);
+            (target.cloned(), aim.trace_id_field.clone(), aim.max_batch)
+        };
         let Some(target) = target else {
             return Err(EndedEarly {
                 came: Replayed::default(),
@@ -210,7 +224,7 @@ impl Archive {
         let mut republish = Republish {
             database: &self.database,
             target,
-            trace_id_field: &self.trace_id_field,
+            trace_id_field: &trace_id_field,
             wanted: Wanted {
                 from,
                 until: first_id_at(request.until_ms),
@@ -218,7 +232,7 @@ impl Archive {
                 ordering_key: request.ordering_key.clone(),
                 kind: request.kind,
             },
-            limit: request.limit.min(self.max_batch),
+            limit: request.limit.min(max_batch),
             stop: &self.stop,
             done: Replayed::default(),
         };

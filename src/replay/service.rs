@@ -94,8 +94,8 @@ pub struct Replays {
     first_results: Idempotency,
     metrics: Metrics,
     /// For each store, and the archive, the right to act on it, as two at once would take the same.
-    turns: Mutex<HashMap<&'static str, Arc<Turn<()>>>>,
-    under_way: Mutex<JoinSet<()>>,
+    turns: Arc<Mutex<HashMap<&'static str, Arc<Turn<()>>>>>,
+    under_way: Arc<Mutex<JoinSet<()>>>,
 }
 
 impl Replays {
@@ -143,10 +143,23 @@ impl Replays {
             counted_by: rate.key,
             first_results: Idempotency::new(first, first_link),
             metrics: brokers.metrics().clone(),
-            turns: Mutex::default(),
-            under_way: Mutex::default(),
+            turns: Arc::default(),
+            under_way: Arc::default(),
             config: config.replay.clone(),
         })
+    }
+
+    /// Goes on where the replays of an earlier configuration are: what is under way, turns, and what is counted or
+    /// remembered in memory.
+    #[must_use]
+    pub fn continuing(self, earlier: &Self) -> Self {
+        Self {
+            turns: Arc::clone(&earlier.turns),
+            under_way: Arc::clone(&earlier.under_way),
+            rate_limit: self.rate_limit.continuing(&earlier.rate_limit),
+            first_results: self.first_results.continuing(&earlier.first_results),
+            ..self
+        }
     }
 
     /// Adds the archive, where there is one.

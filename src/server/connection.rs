@@ -24,6 +24,7 @@ use crate::clock::{numeric_date, seconds, unix_now};
 use crate::close::{self, Answer, Close, Ended};
 use crate::message::Message;
 use crate::outbox::Registered;
+use crate::pipeline::Generation;
 use crate::presence::Sign;
 use crate::session::Session;
 
@@ -38,6 +39,16 @@ const PUSHES_PER_FLUSH: usize = 64;
 pub(super) struct Heartbeat {
     pub(super) interval: Duration,
     pub(super) timeout: Duration,
+}
+
+impl Heartbeat {
+    fn of(generation: &Generation) -> Self {
+        let server = &generation.config.server;
+        Self {
+            interval: seconds(server.ping_interval_seconds),
+            timeout: seconds(server.pong_timeout_seconds),
+        }
+    }
 }
 
 /// An open connection.
@@ -66,11 +77,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         places: Places,
     ) -> Self {
         let stages = Stages::enter(Arc::clone(&session), Arc::clone(&state));
-        let server = &stages.generation().config.server;
-        let heartbeat = Heartbeat {
-            interval: seconds(server.ping_interval_seconds),
-            timeout: seconds(server.pong_timeout_seconds),
-        };
+        let heartbeat = Heartbeat::of(stages.generation());
         // Connections that came together must not be pinged together for ever after.
         let first = heartbeat.interval.mul_f64(rand::random_range(0.5..=1.0));
         let next_ping = Instant::now() + first;
@@ -152,6 +159,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             if let Some(end) = self.poll_stages(cx) {
                 return Poll::Ready(end);
             }
+            if self.stages.follow_reload() {
+                self.follow_heartbeat();
+            }
             if let Some(end) = self.poll_alarm(cx) {
                 return Poll::Ready(end);
             }
@@ -206,6 +216,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             }
             Answer::Close(close) => Some(close.into()),
         }
+    }
+
+    /// Takes over how often a newer generation pings.
+    fn follow_heartbeat(&mut self) {
+        let heartbeat = Heartbeat::of(self.stages.generation());
+        if heartbeat.interval < self.heartbeat.interval {
+            // Connections must not all be pinged together because a reload woke them together.
+            let soon = heartbeat.interval.mul_f64(rand::random_range(0.5..=1.0));
+            self.next_ping = self.next_ping.min(Instant::now() + soon);
+        }
+        self.heartbeat = heartbeat;
+        self.set_alarm();
     }
 
     /// Takes a frame from the client.

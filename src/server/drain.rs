@@ -175,7 +175,8 @@ impl Gateway {
 
     /// Delivers what is buffered until the deadline, makes dead letters of the rest, and waits for replays.
     async fn flush(&self, deadline: Instant) {
-        let drain_all = || join_all(self.deliveries.iter().map(|d| d.drain(deadline)));
+        let deliveries = self.deliveries();
+        let drain_all = || join_all(deliveries.iter().map(|d| d.drain(deadline)));
         let flushed = async {
             drain_all().await;
             // What waited for room has got it by now, and its events follow.
@@ -199,7 +200,7 @@ impl Gateway {
             }
         };
         let leases = async {
-            if let Some(leases) = &self.leases {
+            if let Some(leases) = self.leases() {
                 leases.leave(all_told).await;
             }
         };
@@ -214,7 +215,7 @@ impl Gateway {
     fn totals(&self) -> Stopped {
         let metrics = &self.state.metrics;
         let mut totals = Stopped::default();
-        for delivery in &self.deliveries {
+        for delivery in self.deliveries() {
             let sink = delivery.name();
             let letters = |result| {
                 let letters = &metrics.dead_letters_total;

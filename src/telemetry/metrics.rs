@@ -164,6 +164,8 @@ metrics! {
     config_last_reload_successful: IntGauge = "wsgw_config_last_reload_successful";
     /// Hash of the configuration in force.
     config_info: IntGaugeVec = "wsgw_config_info" ["hash"];
+    /// Compiled configurations that something still uses: 1, but for moments after a reload.
+    config_generations: IntGauge = "wsgw_config_generations";
     /// Version of the gateway.
     build_info: IntGaugeVec = "wsgw_build_info" ["version"];
 }
