@@ -222,27 +222,36 @@ impl Brokers {
         &self.metrics
     }
 
-    /// The link to the Redis of a DSN, which is connected in the background.
+    /// The link to the Redis of a DSN, which is connected in the background; logs name the setting that has the DSN.
     ///
     /// # Errors
     /// When the DSN is malformed or names a certificate that cannot be read; never because Redis is away.
-    pub fn redis(&self, dsn: &Secret) -> Result<Arc<RedisLink>, DsnError> {
-        Open::get_or_open(&self.links.redis, dsn, (&self.redis, self.number), || {
-            RedisLink::open(dsn, &self.redis.config, &self.readiness)
-        })
+    pub fn redis(&self, dsn: &Secret, setting: &'static str) -> Result<Arc<RedisLink>, DsnError> {
+        let link = Open::get_or_open(&self.links.redis, dsn, (&self.redis, self.number), || {
+            RedisLink::open(dsn, setting, &self.redis.config, &self.readiness)
+        })?;
+        link.used_by(setting);
+        Ok(link)
     }
 
-    /// The link to the `RabbitMQ` of a DSN, which is connected in the background.
+    /// The link to the `RabbitMQ` of a DSN, which is connected in the background; logs name the setting that has the
+    /// DSN.
     ///
     /// # Errors
     /// When the DSN is malformed or names a certificate that cannot be read; never because `RabbitMQ` is away.
-    pub fn rabbitmq(&self, dsn: &Secret) -> Result<Arc<RabbitmqLink>, DsnError> {
-        Open::get_or_open(
+    pub fn rabbitmq(
+        &self,
+        dsn: &Secret,
+        setting: &'static str,
+    ) -> Result<Arc<RabbitmqLink>, DsnError> {
+        let link = Open::get_or_open(
             &self.links.rabbitmq,
             dsn,
             (&self.rabbitmq, self.number),
-            || RabbitmqLink::open(dsn, &self.rabbitmq.config, &self.readiness),
-        )
+            || RabbitmqLink::open(dsn, setting, &self.rabbitmq.config, &self.readiness),
+        )?;
+        link.used_by(setting);
+        Ok(link)
     }
 }
 

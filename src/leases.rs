@@ -176,9 +176,8 @@ impl Leases {
             return Ok(None);
         };
         let link = brokers
-            .redis(dsn)
+            .redis(dsn, setting)
             .map_err(|reason| LeasesError { setting, reason })?;
-        link.used_by(setting);
         Ok(Some(link))
     }
 

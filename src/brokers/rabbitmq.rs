@@ -100,6 +100,7 @@ impl RabbitmqLink {
     /// Outside a tokio runtime.
     pub fn open(
         dsn: &Secret,
+        setting: &'static str,
         config: &BrokerConfig,
         readiness: &Arc<Readiness>,
     ) -> Result<Arc<Self>, DsnError> {
@@ -113,7 +114,7 @@ impl RabbitmqLink {
             owner: readiness.owner(),
             readiness: Arc::clone(readiness),
             required: AtomicBool::new(false),
-            settings: Mutex::default(),
+            settings: Mutex::new(vec![setting]),
             health: Mutex::new(Health {
                 link: Err(NOT_YET.to_owned()),
                 parts: BTreeMap::new(),
@@ -136,7 +137,7 @@ impl RabbitmqLink {
     }
 
     /// Notes the setting that a user of the link took its DSN from, for logs.
-    pub fn used_by(&self, setting: &'static str) {
+    pub(super) fn used_by(&self, setting: &'static str) {
         let mut settings = self.settings.lock();
         if !settings.contains(&setting) {
             settings.push(setting);

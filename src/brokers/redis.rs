@@ -72,6 +72,7 @@ impl RedisLink {
     /// When the DSN is malformed or names a certificate that cannot be read.
     pub fn open(
         dsn: &Secret,
+        setting: &'static str,
         config: &BrokerConfig,
         readiness: &Arc<Readiness>,
     ) -> Result<Arc<Self>, DsnError> {
@@ -85,7 +86,7 @@ impl RedisLink {
             owner: readiness.owner(),
             readiness: Arc::clone(readiness),
             required: AtomicBool::new(false),
-            settings: Mutex::default(),
+            settings: Mutex::new(vec![setting]),
             shared: watch::Sender::new(None),
             losses: watch::Sender::new(0),
             state: Mutex::new(Err("not connected yet".to_owned())),
@@ -110,7 +111,7 @@ impl RedisLink {
     }
 
     /// Notes the setting that a user of the link took its DSN from, for logs.
-    pub fn used_by(&self, setting: &'static str) {
+    pub(super) fn used_by(&self, setting: &'static str) {
         let mut settings = self.kept.settings.lock();
         if !settings.contains(&setting) {
             settings.push(setting);

@@ -123,7 +123,7 @@ impl Replays {
             if dsn.is_empty() {
                 return Err(ReplaySetupError::NoRedis(setting));
             }
-            let link = brokers.redis(dsn);
+            let link = brokers.redis(dsn, setting);
             link.map(Some)
                 .map_err(|error| ReplaySetupError::Dsn(setting, error))
         };

@@ -310,9 +310,8 @@ impl Foundation {
         }
         let setting = "presence.redis.dsn";
         let link = brokers
-            .redis(dsn)
+            .redis(dsn, setting)
             .map_err(|reason| StartError::Presence { setting, reason })?;
-        link.used_by(setting);
         if let Some(running) = running
             && let Some((_, known, settings)) = &running.presence.redis
             && Arc::ptr_eq(known, &link)

@@ -221,9 +221,8 @@ impl<'a> Gathered<'a> {
         let rabbitmq = &config.events.rabbitmq;
         if config.events_mode().has_broker() && !rabbitmq.dsn.is_empty() {
             let link = links
-                .rabbitmq(&rabbitmq.dsn)
+                .rabbitmq(&rabbitmq.dsn, "events.rabbitmq.dsn")
                 .map_err(SinkError::RabbitmqDsn)?;
-            link.used_by("events.rabbitmq.dsn");
             required.push(Link::Rabbitmq(Arc::clone(&link)));
             wanted.push(Wanted {
                 settings: RabbitmqSink::settings(rabbitmq),
@@ -289,11 +288,9 @@ fn redis_link(
     dsn: &Secret,
     setting: &'static str,
 ) -> Result<Arc<RedisLink>, SinkError> {
-    let link = brokers
-        .redis(dsn)
-        .map_err(|reason| SinkError::Dsn { setting, reason })?;
-    link.used_by(setting);
-    Ok(link)
+    brokers
+        .redis(dsn, setting)
+        .map_err(|reason| SinkError::Dsn { setting, reason })
 }
 
 /// A sink within the machine: it fails for good or not at all.

@@ -120,10 +120,11 @@ impl RabbitmqFeed {
             setting: "transport.rabbitmq",
             reason,
         };
-        let link = brokers.rabbitmq(&source.dsn).map_err(failed)?;
+        let link = brokers
+            .rabbitmq(&source.dsn, "transport.rabbitmq.dsn")
+            .map_err(failed)?;
         let (topology, queue) =
             plan(config, &context.node_id).map_err(|error| failed(DsnError(error.to_string())))?;
-        link.used_by("transport.rabbitmq.dsn");
         Ok(Some(Self {
             link,
             config: Arc::clone(config),

@@ -101,11 +101,12 @@ impl RedisFeed {
         if source.dsn.is_empty() {
             return Ok(None);
         }
-        let link = brokers.redis(&source.dsn).map_err(|reason| SourceError {
-            setting: SETTING,
-            reason,
-        })?;
-        link.used_by(SETTING);
+        let link = brokers
+            .redis(&source.dsn, SETTING)
+            .map_err(|reason| SourceError {
+                setting: SETTING,
+                reason,
+            })?;
         Ok(Some(Self {
             stream: Stream {
                 link,

@@ -58,9 +58,8 @@ impl Letters {
         }
         if !config.rabbitmq_dsn().is_empty() {
             let link = links
-                .rabbitmq(config.rabbitmq_dsn())
+                .rabbitmq(config.rabbitmq_dsn(), config.rabbitmq_dsn_setting())
                 .map_err(SinkError::RabbitmqDsn)?;
-            link.used_by(config.rabbitmq_dsn_setting());
             let origin = origin(config, &link);
             let same = |old: &Config, new: &Config| {
                 dead_letter_rabbitmq::made_of(old) == dead_letter_rabbitmq::made_of(new)
