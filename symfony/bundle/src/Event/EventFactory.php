@@ -90,11 +90,13 @@ final class EventFactory implements EventFactoryInterface
     private function make(array $fields, string $json, bool $replayed): WebsocketEvent
     {
         $type = self::text($fields, 'type');
-        if (!\in_array($type, [
+        if (
+            !\in_array($type, [
             WebsocketConnectionEstablishedEvent::TYPE,
             WebsocketConnectionClosedEvent::TYPE,
             WebsocketMessageReceivedEvent::TYPE,
-        ], true)) {
+            ], true)
+        ) {
             throw new UnknownEventTypeException(sprintf(
                 'events of type "%s" are not known to this version of the bundle',
                 self::printable($type),

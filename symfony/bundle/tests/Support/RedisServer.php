@@ -11,7 +11,7 @@ final class RedisServer
 {
     public readonly int $port;
     private readonly string $directory;
-    private Server $server;
+    private ?Server $server = null;
 
     /**
      * @param list<string> $options
@@ -25,6 +25,9 @@ final class RedisServer
 
     public function start(): void
     {
+        // The one before takes its directory with it.
+        $this->server = null;
+        is_dir($this->directory) || mkdir($this->directory, 0700);
         $this->server = new Server([
             'redis-server', '--bind', '127.0.0.1', '--port', (string) $this->port, '--daemonize', 'no', '--save', '',
             '--appendonly', 'no', '--dir', $this->directory, ...$this->options,
@@ -34,7 +37,7 @@ final class RedisServer
 
     public function stop(int $signal = \SIGTERM): void
     {
-        $this->server->stop($signal);
+        $this->server?->stop($signal);
     }
 
     public function dsn(string $login = ''): string
@@ -44,6 +47,6 @@ final class RedisServer
 
     public function remove(): void
     {
-        $this->server->remove();
+        $this->server?->remove();
     }
 }

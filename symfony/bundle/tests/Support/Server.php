@@ -110,6 +110,9 @@ final class Server
         proc_close($this->process);
     }
 
+    /**
+     * Stops it, and removes its directory.
+     */
     public function remove(): void
     {
         $this->stop();
@@ -125,5 +128,6 @@ final class Server
             }
             proc_close($this->process);
         }
+        exec('rm -rf ' . escapeshellarg($this->directory));
     }
 }
