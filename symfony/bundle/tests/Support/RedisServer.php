@@ -27,6 +27,7 @@ final class RedisServer
     {
         // The one before takes its directory with it.
         $this->server = null;
+        clearstatcache();
         is_dir($this->directory) || mkdir($this->directory, 0700);
         $this->server = new Server([
             'redis-server', '--bind', '127.0.0.1', '--port', (string) $this->port, '--daemonize', 'no', '--save', '',
