@@ -4,6 +4,8 @@ declare(strict_types=1);
 
 namespace Snoke\WsBundle;
 
+use Snoke\WsBundle\Handler\MessageHandlerPass;
+use Symfony\Component\DependencyInjection\ContainerBuilder;
 use Symfony\Component\HttpKernel\Bundle\Bundle;
 
 /**
@@ -11,6 +13,13 @@ use Symfony\Component\HttpKernel\Bundle\Bundle;
  */
 final class SnokeWsBundle extends Bundle
 {
+    public function build(ContainerBuilder $container): void
+    {
+        parent::build($container);
+        MessageHandlerPass::registerAttribute($container);
+        $container->addCompilerPass(new MessageHandlerPass());
+    }
+
     public function getPath(): string
     {
         return \dirname(__DIR__);

@@ -14,6 +14,7 @@ use Snoke\WsBundle\Exception\UnknownEventTypeException;
 use Snoke\WsBundle\Exception\UnprocessableEventException;
 use Snoke\WsBundle\Handler\EventReceiver;
 use Snoke\WsBundle\Handler\EventReceiverInterface;
+use Snoke\WsBundle\Tracing\TracerFactory;
 use Symfony\Component\Messenger\Exception\UnrecoverableExceptionInterface;
 use Symfony\Contracts\Service\ResetInterface;
 
@@ -32,15 +33,15 @@ final class Worker
     private bool $shouldStop = false;
 
     /**
-     * @param ResetInterface|null            $services    brings services back to how they were, after each event
-     * @param (\Closure(): void)|null        $onIdle      called between events
+     * @param ResetInterface|null $services brings services back to how they were, after each event
+     * @param TracerFactory|null  $tracers  exports spans now and then
      */
     public function __construct(
         private readonly EventFactoryInterface $events,
         private readonly EventReceiverInterface $receiver,
         private readonly LoggerInterface $logger = new NullLogger(),
         private readonly ?ResetInterface $services = null,
-        private readonly ?\Closure $onIdle = null,
+        private readonly ?TracerFactory $tracers = null,
     ) {
     }
 
@@ -88,9 +89,7 @@ final class Worker
                     $source->close();
                     $this->sleep($pause);
                 }
-                if (null !== $this->onIdle) {
-                    ($this->onIdle)();
-                }
+                $this->tracers?->tick();
                 $reason = $this->limitReached($options, $count, $started);
                 if (null !== $reason) {
                     $this->logger->info('The worker ends: {reason}.', ['reason' => $reason]);

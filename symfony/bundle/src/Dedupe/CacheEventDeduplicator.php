@@ -14,28 +14,45 @@ use Psr\Log\NullLogger;
 final class CacheEventDeduplicator implements EventDeduplicatorInterface
 {
     public function __construct(
-        private readonly CacheItemPoolInterface $cache,
+        private readonly ?CacheItemPoolInterface $cache,
         private readonly int $ttlSeconds = 86400,
+        private readonly bool $enabled = true,
         private readonly LoggerInterface $logger = new NullLogger(),
     ) {
     }
 
     public function isHandled(string $eventId): bool
     {
-        return $this->cache->hasItem(self::key($eventId));
+        return $this->pool()?->hasItem(self::key($eventId)) ?? false;
     }
 
     public function markHandled(string $eventId): void
     {
-        $item = $this->cache->getItem(self::key($eventId));
+        $pool = $this->pool();
+        if (null === $pool) {
+            return;
+        }
+        $item = $pool->getItem(self::key($eventId));
         $item->set(1)->expiresAfter($this->ttlSeconds);
-        if (!$this->cache->save($item)) {
+        if (!$pool->save($item)) {
             // The event was handled all the same, so this is no failure of it.
             $this->logger->warning(
                 'The cache did not keep the id of a handled event: should it come again, it is handled again.',
                 ['event_id' => $eventId],
             );
         }
+    }
+
+    private function pool(): ?CacheItemPoolInterface
+    {
+        if ($this->enabled && null === $this->cache) {
+            $this->logger->warning(
+                'Events that come twice are handled twice: there is no cache pool "cache.app". Name another by '
+                . '"snoke_ws.dedupe.cache", or switch off "snoke_ws.dedupe.enabled".',
+            );
+        }
+
+        return $this->enabled ? $this->cache : null;
     }
 
     /**

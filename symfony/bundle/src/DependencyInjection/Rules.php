@@ -48,6 +48,7 @@ final class Rules
         'mode' => Setting::MODES,
         'presence.interpretation.strategy' => Setting::STRATEGIES,
         'presence.writer.type' => Setting::WRITERS,
+        'events.webhook.signature' => Setting::SIGNATURES,
         'events.rabbitmq.inbox_exchange_type' => ['direct', 'topic', 'fanout'],
         'events.consumer.log_level' => Setting::LOG_LEVELS,
         'token.algorithm' => Setting::ALGORITHMS,

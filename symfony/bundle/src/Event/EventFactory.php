@@ -14,6 +14,12 @@ use Snoke\WsBundle\Exception\UnknownEventTypeException;
  */
 final class EventFactory implements EventFactoryInterface
 {
+    private const TYPES = [
+        WebsocketConnectionEstablishedEvent::TYPE,
+        WebsocketConnectionClosedEvent::TYPE,
+        WebsocketMessageReceivedEvent::TYPE,
+    ];
+
     public function __construct(
         private readonly string $traceIdField = 'trace_id',
         private readonly string $traceparentField = 'traceparent',
@@ -90,13 +96,7 @@ final class EventFactory implements EventFactoryInterface
     private function make(array $fields, string $json, bool $replayed): WebsocketEvent
     {
         $type = self::text($fields, 'type');
-        if (
-            !\in_array($type, [
-            WebsocketConnectionEstablishedEvent::TYPE,
-            WebsocketConnectionClosedEvent::TYPE,
-            WebsocketMessageReceivedEvent::TYPE,
-            ], true)
-        ) {
+        if (!\in_array($type, self::TYPES, true)) {
             throw new UnknownEventTypeException(sprintf(
                 'events of type "%s" are not known to this version of the bundle',
                 self::printable($type),

@@ -23,6 +23,7 @@ final class EventReceiver implements EventReceiverInterface
 {
     /** Seconds after which the lock of a process that died is free again. */
     private const LOCK_TTL = 300.0;
+    private const LOCKS = 1024;
 
     public function __construct(
         private readonly EventDispatcherInterface $dispatcher,
@@ -36,7 +37,8 @@ final class EventReceiver implements EventReceiverInterface
     public function receive(WebsocketEvent $event, string $via, ?string $traceparent = null): bool
     {
         // A retry of a request that timed out may come while the first one is still worked on: it has to wait for that.
-        $lock = $this->locks?->createLock('snoke_ws.event.' . $event->eventId, self::LOCK_TTL);
+        // Its name is one of few, since some stores keep a file for each name for ever.
+        $lock = $this->locks?->createLock('snoke_ws.event.' . crc32($event->eventId) % self::LOCKS, self::LOCK_TTL);
         $lock?->acquire(true);
         try {
             if ($this->deduplicator->isHandled($event->eventId)) {

@@ -22,7 +22,8 @@ final class Setting
     public const MODES = ['terminator', 'core'];
     public const STRATEGIES = ['none', 'ttl', 'heartbeat', 'session'];
     public const WRITERS = ['none', 'redis'];
-    public const EXPORTERS = ['stdout', 'otlp', 'none'];
+    public const SIGNATURES = ['any', 'standard', 'symfony', 'body'];
+    public const EXPORTERS = ['stdout', 'otlp', 'sdk', 'none'];
     public const ALGORITHMS = ['RS256', 'ES256', 'HS256'];
     public const SAME_SITES = ['strict', 'lax', 'none'];
     public const LOG_LEVELS = ['debug', 'info', 'notice', 'warning', 'error', 'critical', 'alert', 'emergency'];

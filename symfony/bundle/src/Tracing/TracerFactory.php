@@ -19,13 +19,16 @@ final class TracerFactory
 {
     private ?SpanBuffer $buffer = null;
 
+    /**
+     * @param (\Closure(): ?HttpClientInterface)|null $client the application's, if it has one
+     */
     public function __construct(
         private readonly bool $enabled,
         private readonly string $exporter,
         private readonly ?string $endpoint,
         private readonly string $serviceName,
         private readonly float $sampleRate,
-        private readonly ?HttpClientInterface $client = null,
+        private readonly ?\Closure $client = null,
         private readonly LoggerInterface $logger = new NullLogger(),
     ) {
     }
@@ -79,8 +82,9 @@ final class TracerFactory
 
     private function client(): HttpClientInterface
     {
-        if (null !== $this->client) {
-            return $this->client;
+        $client = null === $this->client ? null : ($this->client)();
+        if (null !== $client) {
+            return $client;
         }
         if (!class_exists(HttpClient::class)) {
             throw MissingPackageException::for('"snoke_ws.tracing.exporter: otlp"', '"composer require symfony/http-client"');

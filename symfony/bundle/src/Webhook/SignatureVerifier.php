@@ -21,8 +21,6 @@ use Symfony\Component\HttpFoundation\HeaderBag;
  */
 final class SignatureVerifier implements SignatureVerifierInterface
 {
-    public const FORMS = ['any', 'standard', 'symfony', 'body'];
-
     /** @var \Closure(): int */
     private readonly \Closure $now;
 
@@ -48,7 +46,7 @@ final class SignatureVerifier implements SignatureVerifierInterface
             }
             throw Setting::invalid('events.webhook.secret', 'is empty, so that no webhook can be verified');
         }
-        $form = Setting::choice('events.webhook.signature', $this->form, self::FORMS);
+        $form = Setting::choice('events.webhook.signature', $this->form, Setting::SIGNATURES);
         match ('any' === $form ? self::strongest($headers) : $form) {
             'standard' => $this->standard($headers, $body, $secret),
             'symfony' => $this->symfony($headers, $body, $secret),

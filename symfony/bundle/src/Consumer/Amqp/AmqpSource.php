@@ -14,8 +14,8 @@ use Snoke\WsBundle\Exception\AmqpException;
  * Reads queues of RabbitMQ.
  *
  * A message stays where it is in its queue until it is handled: one that failed is held here until it is due again, and
- * those behind it wait. RabbitMQ itself counts deliveries in quorum queues only (`x-delivery-count`). For classic ones
- * the next message of a worker that died is noted in a cache, if there is one.
+ * those behind it wait. RabbitMQ itself counts deliveries in quorum queues only (`x-delivery-count`), and there those of
+ * messages that a worker only held. So a message whose worker died is counted in a cache, if there is one.
  */
 final class AmqpSource implements EventSourceInterface
 {
@@ -202,12 +202,12 @@ final class AmqpSource implements EventSourceInterface
      */
     private function triesOfOthers(Delivery $delivery): int
     {
-        $count = $delivery->headers['x-delivery-count'] ?? null;
-        if (is_numeric($count)) {
-            return (int) $count;
+        if (!$delivery->redelivered) {
+            return 0;
         }
-        if (!$delivery->redelivered || null === $delivery->messageId || null === $this->counts) {
-            return $delivery->redelivered ? 1 : 0;
+        if (null === $delivery->messageId || null === $this->counts) {
+            // Counts those too that a worker took and did not begin with.
+            return (int) ($delivery->headers['x-delivery-count'] ?? 1);
         }
         $item = $this->counts->getItem('snoke_ws.tries.' . substr(hash('sha256', $delivery->messageId), 0, 40));
         $tries = 1 + (int) $item->get();

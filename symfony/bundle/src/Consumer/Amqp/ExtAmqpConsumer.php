@@ -35,28 +35,7 @@ final class ExtAmqpConsumer implements AmqpConsumerInterface
     public function connect(): void
     {
         $this->close();
-        $this->guarded(function (): void {
-            $connection = new \AMQPConnection(array_filter([
-                'host' => $this->dsn->host,
-                'port' => $this->dsn->port,
-                'vhost' => $this->dsn->vhost,
-                'login' => $this->dsn->user,
-                'password' => $this->dsn->password,
-                'connect_timeout' => self::TIMEOUT_SECONDS,
-                'rpc_timeout' => 2 * self::TIMEOUT_SECONDS,
-                'read_timeout' => self::TIMEOUT_SECONDS,
-                'write_timeout' => self::TIMEOUT_SECONDS,
-                // Sent only within its own calls, so that a long handler would cost the connection.
-                'heartbeat' => 0,
-                'connection_name' => 'snoke/ws-bundle ws:consume',
-                'cacert' => $this->dsn->tls ? $this->dsn->caFile ?? '/etc/ssl/certs/ca-certificates.crt' : null,
-                'cert' => $this->dsn->certFile,
-                'key' => $this->dsn->keyFile,
-                'verify' => $this->dsn->tls ? $this->dsn->verify : null,
-            ], static fn (mixed $value): bool => null !== $value));
-            $connection->connect();
-            $this->connection = $connection;
-        });
+        $this->guarded(fn () => $this->connection = $this->newConnection());
     }
 
     public function hasQueue(string $name): bool
@@ -180,6 +159,7 @@ final class ExtAmqpConsumer implements AmqpConsumerInterface
     public function close(): void
     {
         try {
+            $this->publishing?->getConnection()->disconnect();
             $this->connection?->disconnect();
         } catch (\Throwable) {
             // It was lost already.
@@ -203,6 +183,32 @@ final class ExtAmqpConsumer implements AmqpConsumerInterface
         );
     }
 
+    private function newConnection(): \AMQPConnection
+    {
+        $connection = new \AMQPConnection(array_filter([
+            'host' => $this->dsn->host,
+            'port' => $this->dsn->port,
+            'vhost' => $this->dsn->vhost,
+            'login' => $this->dsn->user,
+            'password' => $this->dsn->password,
+            'connect_timeout' => self::TIMEOUT_SECONDS,
+            'rpc_timeout' => 2 * self::TIMEOUT_SECONDS,
+            'read_timeout' => self::TIMEOUT_SECONDS,
+            'write_timeout' => self::TIMEOUT_SECONDS,
+            // Sent only within its own calls, so that a long handler would cost the connection.
+            'heartbeat' => 0,
+            'connection_name' => 'snoke/ws-bundle ws:consume',
+            // Without a file of authorities ext-amqp does not speak TLS at all.
+            'cacert' => $this->dsn->tls ? $this->dsn->caFile ?? '/etc/ssl/certs/ca-certificates.crt' : null,
+            'cert' => $this->dsn->certFile,
+            'key' => $this->dsn->keyFile,
+            'verify' => $this->dsn->tls ? $this->dsn->verify : null,
+        ], static fn (mixed $value): bool => null !== $value));
+        $connection->connect();
+
+        return $connection;
+    }
+
     private function channel(): \AMQPChannel
     {
         return $this->consuming ??= $this->open();
@@ -215,7 +221,8 @@ final class ExtAmqpConsumer implements AmqpConsumerInterface
 
     private function publishing(): \AMQPExchange
     {
-        $channel = $this->open();
+        // A connection of its own: while it waits for a confirm, ext-amqp takes a message that comes for a mistake.
+        $channel = new \AMQPChannel($this->newConnection());
         $channel->setReturnCallback(function (): bool {
             $this->isRouted = false;
 

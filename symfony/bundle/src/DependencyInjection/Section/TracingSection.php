@@ -26,7 +26,7 @@ final class TracingSection
                         ->defaultFalse()
                     ->end()
                     ->scalarNode('exporter')
-                        ->info('Where spans go: "stdout", "otlp" (needs symfony/http-client), or "none" = trace context is passed on only.')
+                        ->info('Where spans go: "stdout", "otlp" (needs symfony/http-client), "sdk" (the OpenTelemetry SDK that the application has), or "none" = trace context is passed on only.')
                         ->example('%env(WS_TRACING_EXPORTER)%')
                         ->defaultValue('none')
                     ->end()
