@@ -52,6 +52,7 @@ final class SnokeWsExtension extends Extension
                 $container->setParameter('snoke_ws.' . $path, $container->getParameter('snoke_ws.' . $from));
             }
         }
+        RequiredPackages::check($config);
         $loader = new PhpFileLoader($container, new FileLocator(\dirname(__DIR__, 2) . '/config'));
         foreach (self::FILES as $file) {
             if (is_file(\dirname(__DIR__, 2) . '/config/' . $file . '.php')) {

@@ -53,10 +53,10 @@ final class Failure
      */
     public static function broken(?ResponseInterface $response, ExceptionInterface $exception): self
     {
-        $message = $exception->getMessage();
-        $message = false === ($at = strpos($message, ' for "')) ? $message : substr($message, 0, $at);
+        // A URL may hold a password, and says nothing that the setting does not.
+        $message = (string) preg_replace(['~(?: for )?"?https?://[^\s")]*"?~', '~^fopen\(\): ~'], '', $exception->getMessage());
 
-        return new self(rtrim($message, '.') . '.', null, null, self::wasSent($response), $exception);
+        return new self(rtrim($message, ' .') . '.', null, null, self::wasSent($response), $exception);
     }
 
     private static function retryAfter(int $status, ?string $header): ?float
@@ -86,6 +86,7 @@ final class Failure
             return 0 < $info['request_size'] || 0 < ($info['size_upload'] ?? 0);
         }
 
-        return !isset($info['connect_time'], $info['pretransfer_time']) || 0.0 < $info['connect_time'] || 0.0 < $info['pretransfer_time'];
+        // The others' times are zero, too, where a connection was kept; that none was made is only sure where they say so.
+        return 0.0 !== ($info['connect_time'] ?? null) || !str_contains((string) ($info['error'] ?? ''), 'Connection refused');
     }
 }

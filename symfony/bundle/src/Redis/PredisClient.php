@@ -104,7 +104,7 @@ final class PredisClient implements RedisClientInterface
                 // After a time-out the command may well be under way; and a server that hangs would hang again.
                 $isTimeout = microtime(true) - $start >= $this->readSeconds * 0.9;
                 if ($isSecond || !$wasUsed || $isTimeout) {
-                    throw new RedisException(sprintf('Redis at %s %s.', $this->address, $isTimeout ? 'does not answer in time' : 'cannot be reached'), true, $exception);
+                    throw new RedisException(sprintf('Redis at %s %s: %s', $this->address, $isTimeout ? 'does not answer in time' : 'cannot be reached', self::text($exception->getMessage())), true, $exception);
                 }
                 $isSecond = true;
             }

@@ -71,11 +71,12 @@ final class TokenFactory implements TokenFactoryInterface
         if ([] !== $subjects) {
             $own['subjects'] = self::subjects($subjects);
         }
-        // Whatever else is given, who somebody is and for how long is not overridden by it. Nor are subjects: without
-        // the parameter there are none.
-        $claims = array_diff_key($claims + $this->claims, ['subjects' => 1, 'iss' => 1, 'aud' => 1]);
+        $taken = array_intersect_key($claims, $own + ['subjects' => 1]);
+        if ([] !== $taken) {
+            throw new TokenException(sprintf('The claim "%s" is set by the factory: use its parameters, or the settings.', implode('", "', array_keys($taken))));
+        }
 
-        return new Token($this->signed($own + $claims), (new \DateTimeImmutable())->setTimestamp($end));
+        return new Token($this->signed($own + $claims + $this->claims), new \DateTimeImmutable('@' . $end));
     }
 
     /**

@@ -4,8 +4,8 @@ declare(strict_types=1);
 
 namespace Snoke\WsBundle\Publisher\Transport;
 
-use Snoke\WsBundle\Exception\MissingPackageException;
 use Snoke\WsBundle\Exception\PublishException;
+use Snoke\WsBundle\Http\ClientFactory;
 use Snoke\WsBundle\Http\Failure;
 use Snoke\WsBundle\Publisher\PublishResult;
 use Snoke\WsBundle\Publisher\Push;
@@ -45,7 +45,7 @@ final class HttpTransport implements TransportInterface
         private readonly float $retryMaxSeconds = 2.0,
         ?\Closure $sleep = null,
     ) {
-        $this->client = $client ?? throw MissingPackageException::for('"snoke_ws.transport.type: http"', '"composer require symfony/http-client"');
+        $this->client = $client ?? ClientFactory::create('"snoke_ws.transport.type: http"');
         $this->url = Setting::url('transport.http.base_url', $baseUrl, ['http', 'https'], 'http://gateway:8000')
             . Setting::path('transport.http.publish_path', $publishPath);
         $this->apiKey = Setting::filled('transport.http.api_key', $apiKey, 'the gateway refuses calls without its server.api_key');
