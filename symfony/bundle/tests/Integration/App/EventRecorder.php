@@ -41,7 +41,7 @@ final class EventRecorder implements EventSubscriberInterface
         $type = $event instanceof WebsocketMessageReceivedEvent ? $event->messageType() : null;
         $number = $event instanceof WebsocketMessageReceivedEvent ? $event->message['n'] ?? '' : '';
         @mkdir(\dirname($this->file), 0o777, true);
-        file_put_contents($this->file, sprintf("%s %s %s\n", $event->type(), $type ?? '-', $number), \FILE_APPEND);
+        file_put_contents($this->file, sprintf("%s %s %s%s\n", $event->type(), $type ?? "-", $number, $event->replayed ? " replayed" : ""), \FILE_APPEND);
         match ($type) {
             'fail' => throw new \RuntimeException('as the message asks'),
             'die' => posix_kill(getmypid(), \SIGKILL),
