@@ -10,9 +10,6 @@ use Snoke\WsBundle\Consumer\Worker;
 use Symfony\Component\Console\Command\Command;
 
 return static function (ContainerConfigurator $container): void {
-    if (!class_exists(Command::class)) {
-        return;
-    }
     $section = static fn (string $name, array $keys): array => array_combine(
         $keys,
         array_map(static fn (string $key) => param('snoke_ws.events.' . $name . '.' . $key), $keys),
@@ -43,7 +40,11 @@ return static function (ContainerConfigurator $container): void {
                 service('snoke_ws.tracer_factory'),
             ])
             ->tag('monolog.logger', ['channel' => 'snoke_ws'])
-
+    ;
+    if (!class_exists(Command::class)) {
+        return;
+    }
+    $container->services()
         ->set('snoke_ws.command.consume', ConsumeCommand::class)
             ->args([
                 service('snoke_ws.source_factory'),

@@ -29,7 +29,8 @@ final class EventFactory implements EventFactoryInterface
     public function fromJson(string $json, bool $replayed = false): WebsocketEvent
     {
         try {
-            $fields = self::decode($json);
+            // Numbers that PHP cannot hold stay exact, as strings.
+            $fields = json_decode($json, true, 512, \JSON_THROW_ON_ERROR | \JSON_BIGINT_AS_STRING);
         } catch (\JsonException $exception) {
             throw new MalformedEventException(
                 '' === $json ? 'the event is empty' : 'the event is not JSON: ' . $exception->getMessage(),
@@ -57,32 +58,6 @@ final class EventFactory implements EventFactoryInterface
         }
 
         return $this->make($fields, $json, $replayed);
-    }
-
-    /**
-     * @throws \JsonException
-     */
-    private static function decode(string $json): mixed
-    {
-        // Numbers that PHP cannot hold stay exact, as strings.
-        $flags = \JSON_THROW_ON_ERROR | \JSON_BIGINT_AS_STRING;
-        try {
-            return json_decode($json, true, 512, $flags);
-        } catch (\JsonException $exception) {
-            if (\JSON_ERROR_UTF16 !== $exception->getCode()) {
-                throw $exception;
-            }
-        }
-        // JSON allows half of a surrogate pair to be escaped alone, and a client may send it; PHP refuses all of it.
-        $pair = '\\\\u[dD][89abAB][0-9a-fA-F]{2}\\\\u[dD][c-fC-F][0-9a-fA-F]{2}';
-        $half = '\\\\u[dD][89a-fA-F][0-9a-fA-F]{2}';
-
-        return json_decode(
-            (string) preg_replace("/(?:$pair|\\\\\\\\)(*SKIP)(*FAIL)|$half/", '\\\\ufffd', $json),
-            true,
-            512,
-            $flags,
-        );
     }
 
     private static function isObject(string $json): bool

@@ -65,8 +65,8 @@ final class MessageRouter
         try {
             return $this->denormalizer?->denormalize($event->message, $class, 'json')
                 ?? throw new \LogicException('Messages become objects by symfony/serializer, which is not configured.');
-        } catch (SerializerException $exception) {
-            // The client's doing: trying again would not help. The serializer's own words may hold the message.
+        } catch (SerializerException | \TypeError $exception) {
+            // The client's doing: trying again would not help. The words of the exception may hold the message.
             throw new UnprocessableEventException(
                 sprintf('the message is no %s (%s)', $class, (new \ReflectionClass($exception))->getShortName()),
             );

@@ -1,0 +1,95 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Snoke\WsBundle\Tests\Unit\Handler;
+
+use PHPUnit\Framework\TestCase;
+use Snoke\WsBundle\Dedupe\CacheEventDeduplicator;
+use Snoke\WsBundle\Event\EventFactory;
+use Snoke\WsBundle\Event\WebsocketConnectionEstablishedEvent;
+use Snoke\WsBundle\Event\WebsocketEvent;
+use Snoke\WsBundle\Handler\EventReceiver;
+use Snoke\WsBundle\Tests\Integration\App\RecordingLogger;
+use Snoke\WsBundle\Tests\Unit\Event\EventFactoryTest;
+use Symfony\Component\Cache\Adapter\ArrayAdapter;
+use Symfony\Component\EventDispatcher\EventDispatcher;
+
+final class EventReceiverTest extends TestCase
+{
+    /** @var list<string> */
+    private array $handled = [];
+    private ?\Throwable $failure = null;
+    private EventDispatcher $dispatcher;
+
+    protected function setUp(): void
+    {
+        $this->dispatcher = new EventDispatcher();
+        $this->dispatcher->addListener(WebsocketConnectionEstablishedEvent::class, function (WebsocketEvent $event): void {
+            if (null !== $this->failure) {
+                throw $this->failure;
+            }
+            $this->handled[] = $event->eventId;
+        });
+    }
+
+    public function testAHandledEventIsNotHandledAgain(): void
+    {
+        $receiver = new EventReceiver($this->dispatcher, new CacheEventDeduplicator(new ArrayAdapter()));
+
+        self::assertTrue($receiver->receive(self::event('a'), 'webhook'));
+        self::assertFalse($receiver->receive(self::event('a'), 'webhook'));
+        self::assertTrue($receiver->receive(self::event('b'), 'webhook'));
+        self::assertSame(['a', 'b'], $this->handled);
+    }
+
+    public function testAFailedEventIsHandledWhenItComesAgain(): void
+    {
+        $receiver = new EventReceiver($this->dispatcher, new CacheEventDeduplicator(new ArrayAdapter()));
+        $this->failure = new \RuntimeException('no');
+        try {
+            $receiver->receive(self::event('a'), 'webhook');
+            self::fail('the failure must be known');
+        } catch (\RuntimeException $exception) {
+            self::assertSame($this->failure, $exception);
+        }
+        $this->failure = null;
+
+        self::assertTrue($receiver->receive(self::event('a'), 'webhook'));
+    }
+
+    public function testIdsMayHoldAnything(): void
+    {
+        $receiver = new EventReceiver($this->dispatcher, new CacheEventDeduplicator(new ArrayAdapter()));
+        $id = '{}()/\\@: ' . str_repeat('x', 1000);
+
+        self::assertTrue($receiver->receive(self::event($id), 'webhook'));
+        self::assertFalse($receiver->receive(self::event($id), 'webhook'));
+    }
+
+    public function testWithoutACacheItSaysHowToGetOne(): void
+    {
+        $logger = new RecordingLogger();
+        $receiver = new EventReceiver($this->dispatcher, new CacheEventDeduplicator(null, logger: $logger));
+        $receiver->receive(self::event('a'), 'webhook');
+        $receiver->receive(self::event('a'), 'webhook');
+
+        self::assertSame(['a', 'a'], $this->handled);
+        self::assertStringContainsString('"snoke_ws.dedupe.cache"', $logger->text());
+    }
+
+    public function testSwitchedOffItRemembersNothingAndIsSilent(): void
+    {
+        $logger = new RecordingLogger();
+        $receiver = new EventReceiver($this->dispatcher, new CacheEventDeduplicator(new ArrayAdapter(), 60, false, $logger));
+        $receiver->receive(self::event('a'), 'webhook');
+
+        self::assertTrue($receiver->receive(self::event('a'), 'webhook'));
+        self::assertSame('', $logger->text());
+    }
+
+    private static function event(string $id): WebsocketEvent
+    {
+        return (new EventFactory())->fromArray(['event_id' => $id] + EventFactoryTest::CONNECTED);
+    }
+}
