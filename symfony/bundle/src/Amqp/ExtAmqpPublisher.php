@@ -32,7 +32,7 @@ final class ExtAmqpPublisher implements AmqpPublisherInterface
             } catch (\AMQPException $exception) {
                 $this->disconnect();
                 // Only a kept connection may have been lost meanwhile; a new one that fails says how it is.
-                if ($isSecond || !$wasUsed || $exception instanceof \AMQPQueueException) {
+                if ($isSecond || !$wasUsed) {
                     throw new AmqpException(sprintf('RabbitMQ at %s: %s', $this->dsn->address(), $exception->getMessage()), 0, $exception);
                 }
                 $isSecond = true;

@@ -32,11 +32,25 @@ final class PhpRedisClient implements RedisClientInterface
         $host = ($dsn->tls ? 'tls://' : '') . $dsn->host;
         // Its warnings say no more than its exceptions.
         @$redis->connect($host, $dsn->port, $timeoutSeconds, null, 0, $readSeconds);
+        self::withoutRetries($redis);
         if (null !== $dsn->password) {
             $redis->auth(null === $dsn->user ? $dsn->password : [$dsn->user, $dsn->password]);
         }
         if (0 !== $dsn->database) {
             $redis->select($dsn->database);
+        }
+
+        return $redis;
+    }
+
+    /**
+     * By itself ext-redis connects again in the middle of a command, and then waits for an answer to what it has not
+     * sent on the new connection.
+     */
+    public static function withoutRetries(\Redis $redis): \Redis
+    {
+        if (\defined('Redis::OPT_MAX_RETRIES')) {
+            $redis->setOption(\Redis::OPT_MAX_RETRIES, 0);
         }
 
         return $redis;

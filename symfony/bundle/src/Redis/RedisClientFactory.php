@@ -56,7 +56,9 @@ final class RedisClientFactory
             throw MissingPackageException::for('"snoke_ws.' . $setting . '" with several hosts', '"composer require symfony/cache"');
         }
         try {
-            return RedisAdapter::createConnection($dsn, ['timeout' => $timeoutSeconds, 'read_timeout' => $readSeconds, 'lazy' => false]);
+            $redis = RedisAdapter::createConnection($dsn, ['timeout' => $timeoutSeconds, 'read_timeout' => $readSeconds, 'lazy' => false]);
+
+            return $redis instanceof \Redis ? PhpRedisClient::withoutRetries($redis) : $redis;
         } catch (\Throwable $exception) {
             // The message may hold the DSN.
             throw new RedisException(sprintf('Redis of "snoke_ws.%s" cannot be reached (%s).', $setting, $exception::class), true);

@@ -16,9 +16,9 @@ trait WsAssertions
     /**
      * Asserts that something was pushed to a subject.
      *
-     * @param mixed $payload what exactly, or a callable that is given each payload and returns whether it is the one;
-     *                       left out: anything
-     * @param int|null $times how often exactly; null = at least once
+     * @param mixed    $payload what exactly, or a closure that is given each payload and returns whether it is the one;
+     *                          left out: anything
+     * @param int|null $times   how often exactly; null = at least once
      */
     public static function assertWsPublished(string $subject, mixed $payload = new AnyPayload(), ?int $times = null, string $message = ''): void
     {

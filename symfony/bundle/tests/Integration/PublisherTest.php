@@ -195,6 +195,45 @@ final class PublisherTest extends TestCase
      * @param \Closure(string): RedisClientInterface $client
      */
     #[DataProvider('redisClients')]
+    public function testWhenACommandIsRepeated(\Closure $client): void
+    {
+        foreach (
+            [
+                // A kept connection that breaks: once more, by a new one.
+                [['answer', 'close', 'answer'], false],
+                // Once, not for ever.
+                [['answer', 'close', 'close', 'answer'], true],
+                // A connection that never worked is not made again.
+                [['close', 'answer'], true],
+                // What hangs would hang again, and the command may be under way.
+                [['answer', 'hang', 'answer'], true],
+            ] as [$words, $fails]
+        ) {
+            $port = Server::port();
+            $server = new Server([\PHP_BINARY, __DIR__ . '/../Support/unreliable-redis.php', (string) $port, ...$words], Server::directory());
+            Server::wait('it', static fn (): bool => Server::accepts($port));
+            $redis = $client("redis://127.0.0.1:$port", 0.5);
+            $lost = false;
+            try {
+                $redis->call('PING');
+                $redis->call('PING');
+            } catch (\Snoke\WsBundle\Exception\RedisException $exception) {
+                $lost = $exception->isLost;
+            }
+            self::assertSame($fails, $lost, implode(' ', $words));
+            $used = array_search('answer', \array_slice($words, 1), true);
+            self::assertSame($fails ? \array_slice($words, 0, $used + 1) : $words, explode("\n", trim($server->output())), implode(' ', $words));
+            $redis->disconnect();
+            $server->remove();
+        }
+    }
+
+    /**
+     * @dataProvider redisClients
+     *
+     * @param \Closure(string): RedisClientInterface $client
+     */
+    #[DataProvider('redisClients')]
     public function testRedisAnswersAreTheSameByEveryLibrary(\Closure $client): void
     {
         $redis = $client(self::$redis->dsn());
@@ -247,15 +286,15 @@ final class PublisherTest extends TestCase
     public static function redisClients(): array
     {
         return [
-            'ext-redis' => [static function (string $dsn): RedisClientInterface {
+            'ext-redis' => [static function (string $dsn, float $seconds = 5.0): RedisClientInterface {
                 $parsed = RedisDsn::parse($dsn, 'x');
 
-                return new PhpRedisClient(static fn () => PhpRedisClient::connect($parsed, 5, 5), $parsed->address(), 5);
+                return new PhpRedisClient(static fn () => PhpRedisClient::connect($parsed, 5, $seconds), $parsed->address(), $seconds);
             }],
-            'Predis' => [static function (string $dsn): RedisClientInterface {
+            'Predis' => [static function (string $dsn, float $seconds = 5.0): RedisClientInterface {
                 $parsed = RedisDsn::parse($dsn, 'x');
 
-                return new PredisClient(static fn () => PredisClient::connect($parsed, 5, 5), $parsed->address(), 5);
+                return new PredisClient(static fn () => PredisClient::connect($parsed, 5, $seconds), $parsed->address(), $seconds);
             }],
         ];
     }

@@ -71,8 +71,8 @@ final class Gateway
     private function status(string $path): int
     {
         $context = stream_context_create(['http' => ['ignore_errors' => true, 'timeout' => 2]]);
-        @file_get_contents($this->url() . $path, false, $context);
+        $answer = @fopen($this->url() . $path, 'r', false, $context);
 
-        return (int) explode(' ', $http_response_header[0] ?? 'HTTP/1.1 0')[1];
+        return false === $answer ? 0 : (int) explode(' ', stream_get_meta_data($answer)['wrapper_data'][0] . ' 0')[1];
     }
 }

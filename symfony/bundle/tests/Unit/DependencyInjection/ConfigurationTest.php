@@ -92,6 +92,21 @@ final class ConfigurationTest extends TestCase
         self::assertTrue($config['events']['webhook']['allow_unsigned']);
     }
 
+    public function testItHasTheKeysThatTheGatewayCompares(): void
+    {
+        $rows = (string) file_get_contents(__DIR__ . '/../../../../../src/config/symfony/rows.rs');
+        preg_match_all('/symfony: "([a-z_.]+)"/', $rows, $keys);
+        self::assertGreaterThan(10, \count($keys[1]));
+        foreach ([...$keys[1], 'transport.type', 'presence.type', 'events.type', 'events.webhook.enabled', 'tracing.enabled', 'transport.http.base_url'] as $key) {
+            $node = (new Configuration())->getConfigTreeBuilder()->buildTree();
+            foreach (explode('.', $key) as $name) {
+                self::assertInstanceOf(ArrayNode::class, $node, $key);
+                self::assertArrayHasKey($name, $node->getChildren(), $key);
+                $node = $node->getChildren()[$name];
+            }
+        }
+    }
+
     public function testEveryNodeIsExplained(): void
     {
         $tree = (new Configuration())->getConfigTreeBuilder()->buildTree();
