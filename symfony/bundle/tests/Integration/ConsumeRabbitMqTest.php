@@ -237,7 +237,7 @@ final class ConsumeRabbitMqTest extends TestCase
         $process->waitFor('connected again', 60);
         $this->connect();
         $this->add(12);
-        self::assertContains('message_received chat 12', $this->app->waitForEvents(13, 30));
+        self::assertContains('message_received chat 12', $this->app->waitForEvents(13, 30), $process->output());
         $process->signal(\SIGTERM);
 
         self::assertSame(0, $process->wait(), $process->output());

@@ -30,7 +30,10 @@ final class AmqpSource implements EventSourceInterface
     /** @var array<string, float> until when a failed message holds its queue back */
     private array $pausedUntil = [];
 
-    /** @var array<string, true> ids of messages that are handled, but that RabbitMQ may not know of yet */
+    /**
+     * @var array<string, true> the last messages that are handled. RabbitMQ does not confirm that it knows of it, so if
+     *                          the connection breaks it may deliver them again.
+     */
     private array $handled = [];
     private bool $isConnected = false;
 
@@ -62,7 +65,7 @@ final class AmqpSource implements EventSourceInterface
             $this->connect();
             do {
                 while (null !== $delivery = $this->first()) {
-                    if (!isset($this->handled[self::key($delivery)])) {
+                    if (!$delivery->redelivered || !isset($this->handled[self::key($delivery)])) {
                         return $this->entry($delivery);
                     }
                     $this->acknowledge($delivery);
@@ -220,11 +223,10 @@ final class AmqpSource implements EventSourceInterface
     {
         $this->amqp->ack($delivery);
         array_shift($this->waiting[$delivery->queue]);
-        unset(
-            $this->handled[self::key($delivery)],
-            $this->tries[$delivery->queue],
-            $this->pausedUntil[$delivery->queue],
-        );
+        unset($this->tries[$delivery->queue], $this->pausedUntil[$delivery->queue]);
+        while (\count($this->handled) > 2 * $this->settings->prefetch) {
+            unset($this->handled[array_key_first($this->handled)]);
+        }
     }
 
     private static function key(Delivery $delivery): string

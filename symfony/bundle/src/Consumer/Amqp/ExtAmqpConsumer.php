@@ -124,7 +124,7 @@ final class ExtAmqpConsumer implements AmqpConsumerInterface
 
     public function ack(Delivery $delivery): void
     {
-        $this->guarded(fn () => $this->queues[array_key_first($this->queues)]->ack((string) $delivery->tag));
+        $this->guarded(fn () => $this->queues[array_key_first($this->queues)]->ack($delivery->tag));
     }
 
     public function publish(string $exchange, string $routingKey, string $body, ?string $messageId, array $headers): void

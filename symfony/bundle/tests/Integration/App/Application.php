@@ -55,7 +55,7 @@ final class Application
         $this->web = new Server(
             [\PHP_BINARY, '-S', '127.0.0.1:' . $port, __DIR__ . '/front.php'],
             Server::directory(),
-            $this->environment() + ['PHP_CLI_SERVER_WORKERS' => '1'],
+            $this->environment(),
         );
         Server::wait('the application', static fn (): bool => Server::accepts($port));
 

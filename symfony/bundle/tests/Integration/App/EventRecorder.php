@@ -8,6 +8,7 @@ use Snoke\WsBundle\Event\WebsocketConnectionClosedEvent;
 use Snoke\WsBundle\Event\WebsocketConnectionEstablishedEvent;
 use Snoke\WsBundle\Event\WebsocketEvent;
 use Snoke\WsBundle\Event\WebsocketMessageReceivedEvent;
+use Snoke\WsBundle\Publisher\WebsocketPublisherInterface;
 use Symfony\Component\EventDispatcher\EventSubscriberInterface;
 
 /**
@@ -19,8 +20,10 @@ final class EventRecorder implements EventSubscriberInterface
     public array $events = [];
     public ?\Throwable $failure = null;
 
-    public function __construct(private readonly string $file)
-    {
+    public function __construct(
+        private readonly string $file,
+        private readonly WebsocketPublisherInterface $publisher,
+    ) {
     }
 
     public static function getSubscribedEvents(): array
@@ -45,6 +48,7 @@ final class EventRecorder implements EventSubscriberInterface
         match ($type) {
             'fail' => throw new \RuntimeException('as the message asks'),
             'die' => posix_kill(getmypid(), \SIGKILL),
+            'push' => $this->publisher->toUser($event->userId, ['text' => 'hello']),
             'slow' => usleep(300_000),
             default => null,
         };

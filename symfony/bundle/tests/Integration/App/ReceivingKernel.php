@@ -4,12 +4,13 @@ declare(strict_types=1);
 
 namespace Snoke\WsBundle\Tests\Integration\App;
 
-use Psr\Log\AbstractLogger;
+use Snoke\WsBundle\Publisher\WebsocketPublisherInterface;
 use Snoke\WsBundle\SnokeWsBundle;
 use Symfony\Bundle\FrameworkBundle\FrameworkBundle;
 use Symfony\Bundle\FrameworkBundle\Kernel\MicroKernelTrait;
 use Symfony\Component\Config\Loader\LoaderInterface;
 use Symfony\Component\DependencyInjection\ContainerBuilder;
+use Symfony\Component\DependencyInjection\Reference;
 use Symfony\Component\HttpKernel\Kernel;
 use Symfony\Component\Routing\Loader\Configurator\RoutingConfigurator;
 
@@ -72,7 +73,7 @@ final class ReceivingKernel extends Kernel
                 ->addTag('routing.route_loader');
             $container->register('logger', RecordingLogger::class)->setPublic(true);
             $container->register(EventRecorder::class)->setPublic(true)->setAutoconfigured(true)
-                ->setArguments([$this->directory() . '/events']);
+                ->setArguments([$this->directory() . '/events', new Reference(WebsocketPublisherInterface::class)]);
             foreach ($this->services as $class => $isPublic) {
                 $container->register($class)->setPublic($isPublic)->setAutoconfigured(true)->setAutowired(true);
             }
