@@ -92,11 +92,9 @@ final class ConsumeCommand extends Command
         $count = $this->worker->run(
             $source,
             new WorkerOptions(...$options),
-            static function (string $line) use ($output): void {
-                $output->writeln(
-                    sprintf('%s  %s', date('H:i:s'), $line),
-                    OutputInterface::OUTPUT_RAW | OutputInterface::VERBOSITY_VERBOSE,
-                );
+            static function (string $line, bool $isTrouble) use ($output): void {
+                $verbosity = $isTrouble ? OutputInterface::VERBOSITY_NORMAL : OutputInterface::VERBOSITY_VERBOSE;
+                $output->writeln(sprintf('%s  %s', date('H:i:s'), $line), OutputInterface::OUTPUT_RAW | $verbosity);
             },
         );
         $style->writeln(sprintf('Stopped after %d %s.', $count, 1 === $count ? 'entry' : 'entries'));
