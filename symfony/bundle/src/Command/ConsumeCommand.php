@@ -89,6 +89,9 @@ final class ConsumeCommand extends Command
         }
         $style->writeln(sprintf('Reading %s.', $source->describe()));
         $style->writeln('Quit with CONTROL-C.' . ($output->isVerbose() ? '' : ' Run it with -v to see each event.'));
+        if (!\function_exists('pcntl_signal')) {
+            $style->writeln('Without ext-pcntl it ends in the middle of an event, which then comes again.');
+        }
         $count = $this->worker->run(
             $source,
             new WorkerOptions(...$options),
