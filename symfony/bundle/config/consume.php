@@ -1,0 +1,56 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Symfony\Component\DependencyInjection\Loader\Configurator;
+
+use Snoke\WsBundle\Command\ConsumeCommand;
+use Snoke\WsBundle\Consumer\SourceFactory;
+use Snoke\WsBundle\Consumer\Worker;
+use Symfony\Component\Console\Command\Command;
+
+return static function (ContainerConfigurator $container): void {
+    $section = static fn (string $name, array $keys): array => array_combine(
+        $keys,
+        array_map(static fn (string $key) => param('snoke_ws.events.' . $name . '.' . $key), $keys),
+    );
+    $container->services()
+        ->set('snoke_ws.source_factory', SourceFactory::class)
+            ->args([
+                param('snoke_ws.mode'),
+                param('snoke_ws.events.type'),
+                $section('redis_stream', [
+                    'dsn', 'stream', 'inbox_stream', 'partitions', 'group', 'consumer', 'batch', 'claim_idle_seconds',
+                    'max_deliveries', 'dead_letter_stream', 'delete_after_ack',
+                ]),
+                $section('rabbitmq', [
+                    'dsn', 'exchange', 'routing_key', 'queue', 'inbox_exchange', 'inbox_exchange_type',
+                    'inbox_routing_key', 'inbox_queue', 'declare', 'prefetch', 'max_deliveries',
+                    'dead_letter_exchange', 'dead_letter_queue',
+                ]),
+                service('cache.app')->nullOnInvalid(),
+            ])
+
+        ->set('snoke_ws.worker', Worker::class)
+            ->args([
+                service('snoke_ws.event_factory'),
+                service('snoke_ws.event_receiver.consumer'),
+                service('logger'),
+                service('services_resetter')->nullOnInvalid(),
+                service('snoke_ws.tracer_factory'),
+            ])
+            ->tag('monolog.logger', ['channel' => 'snoke_ws'])
+    ;
+    if (!class_exists(Command::class)) {
+        return;
+    }
+    $container->services()
+        ->set('snoke_ws.command.consume', ConsumeCommand::class)
+            ->args([
+                service('snoke_ws.source_factory'),
+                service('snoke_ws.worker'),
+                param('snoke_ws.events.consumer.log_level'),
+            ])
+            ->tag('console.command')
+    ;
+};

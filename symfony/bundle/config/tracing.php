@@ -1,0 +1,38 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Symfony\Component\DependencyInjection\Loader\Configurator;
+
+use Snoke\WsBundle\Tracing\TraceContextInterface;
+use Snoke\WsBundle\Tracing\TracerFactory;
+use Snoke\WsBundle\Tracing\TracerInterface;
+use Symfony\Component\Messenger\Event\WorkerRunningEvent;
+
+return static function (ContainerConfigurator $container): void {
+    $factory = $container->services()
+        ->set('snoke_ws.tracer_factory', TracerFactory::class)
+            ->args([
+                param('snoke_ws.tracing.enabled'),
+                param('snoke_ws.tracing.exporter'),
+                param('snoke_ws.tracing.endpoint'),
+                param('snoke_ws.tracing.service_name'),
+                param('snoke_ws.tracing.sample_rate'),
+                service_closure('http_client')->nullOnInvalid(),
+                service('logger'),
+            ])
+            ->tag('monolog.logger', ['channel' => 'snoke_ws'])
+            // After everything else, so that nobody waits for the collector.
+            ->tag('kernel.event_listener', ['event' => 'kernel.terminate', 'method' => 'flush', 'priority' => -2048])
+            ->tag('kernel.event_listener', ['event' => 'console.terminate', 'method' => 'flush', 'priority' => -2048])
+    ;
+    if (class_exists(WorkerRunningEvent::class)) {
+        $factory->tag('kernel.event_listener', ['event' => WorkerRunningEvent::class, 'method' => 'tick']);
+    }
+    $container->services()
+        ->set('snoke_ws.tracer', TracerInterface::class)
+            ->factory([service('snoke_ws.tracer_factory'), 'create'])
+        ->alias(TracerInterface::class, 'snoke_ws.tracer')
+        ->alias(TraceContextInterface::class, 'snoke_ws.tracer')
+    ;
+};

@@ -1,0 +1,67 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Snoke\WsBundle\Consumer\Redis;
+
+use Snoke\WsBundle\Consumer\Entry;
+
+/**
+ * Reads an entry's fields, in both formats of the gateway (`events.redis_stream.format`): `json` has the event in
+ * `data`, `messenger` has it in the `body` within `message`.
+ *
+ * @internal
+ */
+final class EntryReader
+{
+    /**
+     * @param list<mixed>|null $fields names and values in turn
+     */
+    public static function read(string $stream, string $id, ?array $fields, int $deliveries): Entry
+    {
+        $values = [];
+        for ($at = 0; $at + 1 < \count($fields ?? []); $at += 2) {
+            $values[(string) $fields[$at]] = (string) $fields[$at + 1];
+        }
+        if (isset($values['data'])) {
+            $replayed = \in_array($values['replayed'] ?? '', ['1', 'true'], true);
+
+            return new Entry($stream, $id, $values['data'], $values['data'], $deliveries, $replayed);
+        }
+        if (!isset($values['message'])) {
+            $raw = json_encode($values, \JSON_INVALID_UTF8_SUBSTITUTE | \JSON_UNESCAPED_SLASHES | \JSON_FORCE_OBJECT);
+
+            return new Entry(
+                $stream,
+                $id,
+                null,
+                (string) $raw,
+                $deliveries,
+                problem: 'the entry has neither a field `data` nor `message`',
+            );
+        }
+        $message = json_decode($values['message'], true);
+        if (!\is_array($message) || !\is_string($message['body'] ?? null)) {
+            return new Entry(
+                $stream,
+                $id,
+                null,
+                $values['message'],
+                $deliveries,
+                problem: 'the field `message` is no JSON object with a text `body`',
+            );
+        }
+        $headers = \is_array($message['headers'] ?? null) ? $message['headers'] : [];
+        $traceparent = $headers['traceparent'] ?? null;
+
+        return new Entry(
+            $stream,
+            $id,
+            $message['body'],
+            $message['body'],
+            $deliveries,
+            \in_array($headers['replayed'] ?? null, ['1', 'true', true], true),
+            traceparent: \is_string($traceparent) ? $traceparent : null,
+        );
+    }
+}

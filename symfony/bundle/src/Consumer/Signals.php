@@ -1,0 +1,82 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Snoke\WsBundle\Consumer;
+
+/**
+ * Signals to a worker, where ext-pcntl is there: SIGTERM and SIGINT stop it, SIGALRM paces its signs of life.
+ *
+ * @internal
+ */
+final class Signals
+{
+    private const STOPPING = ['SIGTERM', 'SIGINT', 'SIGQUIT'];
+
+    /** @var array<int, mixed> */
+    private array $before = [];
+    private readonly bool $wasAsync;
+    private readonly bool $isAvailable;
+
+    /**
+     * @param \Closure(): void $stop
+     */
+    public function __construct(\Closure $stop)
+    {
+        $this->isAvailable = \function_exists('pcntl_signal') && \function_exists('pcntl_async_signals');
+        $this->wasAsync = $this->isAvailable && pcntl_async_signals(true);
+        if (!$this->isAvailable) {
+            return;
+        }
+        foreach (self::STOPPING as $name) {
+            $signal = \constant($name);
+            $this->before[$signal] = pcntl_signal_get_handler($signal);
+            pcntl_signal($signal, static function () use ($stop): void {
+                $stop();
+            });
+        }
+    }
+
+    /**
+     * Runs an operation, and something else every so often meanwhile.
+     *
+     * @param \Closure(): void $often
+     * @param \Closure(): void $operation
+     */
+    public function during(float $seconds, \Closure $often, \Closure $operation): void
+    {
+        if (!$this->isAvailable || $seconds <= 0.0) {
+            $operation();
+
+            return;
+        }
+        $interval = max(1, (int) $seconds);
+        $before = pcntl_signal_get_handler(\SIGALRM);
+        pcntl_signal(\SIGALRM, static function () use ($often, $interval): void {
+            try {
+                $often();
+            } catch (\Throwable) {
+                // A sign of life that does not get through must not end the handler; the source finds out by itself.
+            }
+            pcntl_alarm($interval);
+        });
+        pcntl_alarm($interval);
+        try {
+            $operation();
+        } finally {
+            pcntl_alarm(0);
+            pcntl_signal(\SIGALRM, $before);
+        }
+    }
+
+    public function restore(): void
+    {
+        if (!$this->isAvailable) {
+            return;
+        }
+        foreach ($this->before as $signal => $handler) {
+            pcntl_signal($signal, $handler);
+        }
+        pcntl_async_signals($this->wasAsync);
+    }
+}

@@ -1,0 +1,147 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Snoke\WsBundle\Consumer;
+
+use PhpAmqpLib\Connection\AMQPConnectionFactory;
+use Psr\Cache\CacheItemPoolInterface;
+use Snoke\WsBundle\Amqp\AmqpDsn;
+use Snoke\WsBundle\Consumer\Amqp\AmqpBinding;
+use Snoke\WsBundle\Consumer\Amqp\AmqpConsumerInterface;
+use Snoke\WsBundle\Consumer\Amqp\AmqpSettings;
+use Snoke\WsBundle\Consumer\Amqp\AmqpSource;
+use Snoke\WsBundle\Consumer\Amqp\ExtAmqpConsumer;
+use Snoke\WsBundle\Consumer\Amqp\PhpAmqpLibConsumer;
+use Snoke\WsBundle\Consumer\Redis\RedisStreamSettings;
+use Snoke\WsBundle\Consumer\Redis\RedisStreamSource;
+use Snoke\WsBundle\Exception\MissingPackageException;
+use Snoke\WsBundle\Redis\RedisClientFactory;
+use Snoke\WsBundle\Setting\Setting;
+
+/**
+ * Makes sources of what is below `snoke_ws.events`.
+ */
+final class SourceFactory
+{
+    public const TYPES = ['redis_stream', 'rabbitmq'];
+
+    /** For connecting to Redis, and for each of its answers. */
+    private const TIMEOUT_SECONDS = 5.0;
+    /** For those of commands that wait for entries, at most a second. */
+    private const READ_SECONDS = 8.0;
+
+    /**
+     * @param array<string, mixed> $redis    `events.redis_stream`
+     * @param array<string, mixed> $rabbitmq `events.rabbitmq`
+     */
+    public function __construct(
+        private readonly ?string $mode,
+        private readonly ?string $type,
+        #[\SensitiveParameter] private readonly array $redis,
+        #[\SensitiveParameter] private readonly array $rabbitmq,
+        private readonly ?CacheItemPoolInterface $counts = null,
+    ) {
+    }
+
+    /**
+     * Gives the configured type, which need not be one that a worker reads.
+     */
+    public function configuredType(): string
+    {
+        return Setting::type('events', $this->mode, $this->type);
+    }
+
+    /**
+     * @param list<string> $only     streams or queues to read instead of the configured ones
+     * @param string|null  $consumer name of the worker instead of the configured one
+     */
+    public function create(string $type, array $only = [], ?string $consumer = null): EventSourceInterface
+    {
+        return 'rabbitmq' === Setting::choice('events.type', $type, self::TYPES)
+            ? $this->rabbitmq($only)
+            : $this->redis($only, $consumer);
+    }
+
+    public function maxDeliveries(string $type): int
+    {
+        return (int) ('rabbitmq' === $type ? $this->rabbitmq : $this->redis)['max_deliveries'];
+    }
+
+    /**
+     * Seconds within which a worker has to show that it lives.
+     */
+    public function keepAliveSeconds(string $type): float
+    {
+        return 'rabbitmq' === $type ? 15.0 : max(1.0, min(15.0, (float) $this->redis['claim_idle_seconds'] / 3));
+    }
+
+    /**
+     * @param list<string> $only
+     */
+    private function redis(array $only, ?string $consumer): RedisStreamSource
+    {
+        $streams = [] !== $only ? $only : array_values(array_unique([
+            Setting::filled('events.redis_stream.stream', $this->redis['stream'], 'name a stream, such as "ws.events"'),
+            Setting::filled('events.redis_stream.inbox_stream', $this->redis['inbox_stream'], 'name a stream, such as "ws.inbox"'),
+            ...$this->redis['partitions'],
+        ]));
+        $consumer = '' !== (string) $consumer ? $consumer : $this->redis['consumer'];
+
+        return new RedisStreamSource(
+            RedisClientFactory::create($this->redis['dsn'], 'events.redis_stream.dsn', self::TIMEOUT_SECONDS, self::READ_SECONDS),
+            new RedisStreamSettings(
+                $streams,
+                Setting::filled('events.redis_stream.group', $this->redis['group'], 'name a consumer group, such as "symfony"'),
+                '' !== (string) $consumer ? $consumer : ConsumerName::own(),
+                (int) $this->redis['batch'],
+                (float) $this->redis['claim_idle_seconds'],
+                Setting::filled('events.redis_stream.dead_letter_stream', $this->redis['dead_letter_stream'], 'name a stream, such as "ws.dlq"'),
+                (bool) $this->redis['delete_after_ack'],
+            ),
+        );
+    }
+
+    /**
+     * @param list<string> $only
+     */
+    private function rabbitmq(array $only): AmqpSource
+    {
+        $settings = $this->rabbitmq;
+        $inboxType = Setting::choice('events.rabbitmq.inbox_exchange_type', $settings['inbox_exchange_type'], ['direct', 'topic', 'fanout']);
+        $bindings = [
+            new AmqpBinding($settings['queue'], $settings['exchange'], $settings['routing_key']),
+            new AmqpBinding($settings['inbox_queue'], $settings['inbox_exchange'], $settings['inbox_routing_key'], $inboxType),
+        ];
+        if ([] !== $only) {
+            $known = array_combine(array_column($bindings, 'queue'), $bindings);
+            $bindings = array_map(static fn (string $queue): AmqpBinding => $known[$queue] ?? new AmqpBinding($queue), $only);
+        }
+        foreach ($bindings as $binding) {
+            Setting::filled('events.rabbitmq.queue', $binding->queue, 'name a queue, such as "ws.events"');
+        }
+
+        return new AmqpSource($this->amqp(AmqpDsn::parse($settings['dsn'], 'events.rabbitmq.dsn')), new AmqpSettings(
+            $bindings,
+            (bool) $settings['declare'],
+            (int) $settings['prefetch'],
+            Setting::filled('events.rabbitmq.dead_letter_exchange', $settings['dead_letter_exchange'], 'name an exchange, such as "ws.dlq"'),
+            Setting::filled('events.rabbitmq.dead_letter_queue', $settings['dead_letter_queue'], 'name a queue, such as "ws.dlq"'),
+        ), $this->counts);
+    }
+
+    /**
+     * Prefers php-amqplib, which unlike ext-amqp sends heartbeats while a handler runs, and hears of a deleted queue.
+     */
+    private function amqp(AmqpDsn $dsn): AmqpConsumerInterface
+    {
+        return match (true) {
+            class_exists(AMQPConnectionFactory::class) => new PhpAmqpLibConsumer($dsn),
+            \extension_loaded('amqp') => new ExtAmqpConsumer($dsn),
+            default => throw MissingPackageException::for(
+                '"snoke_ws.events.rabbitmq"',
+                '"composer require php-amqplib/php-amqplib", or installing ext-amqp',
+            ),
+        };
+    }
+}

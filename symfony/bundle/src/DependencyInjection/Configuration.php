@@ -1,0 +1,55 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Snoke\WsBundle\DependencyInjection;
+
+use Symfony\Component\Config\Definition\Builder\TreeBuilder;
+use Symfony\Component\Config\Definition\ConfigurationInterface;
+
+/**
+ * The tree below `snoke_ws`. Names that the gateway's pipeline file has too mean the same there.
+ *
+ * Choices are scalars, not enums: those refuse `%env(…)%`. What {@see Rules} checks when the container is built, the
+ * services check again for values that come from the environment.
+ */
+final class Configuration implements ConfigurationInterface
+{
+    public function getConfigTreeBuilder(): TreeBuilder
+    {
+        $tree = new TreeBuilder('snoke_ws');
+        $root = $tree->getRootNode();
+        $nodes = $root->addDefaultsIfNotSet()->children();
+        $nodes
+            ->scalarNode('mode')
+                ->info('How the gateway and the application talk: "terminator" = HTTP and webhooks, "core" = brokers. It decides the defaults of transport.type, presence.type and events.type.')
+                ->example('%env(WS_MODE)%')
+                ->defaultValue('terminator')
+            ->end()
+            ->scalarNode('public_url')
+                ->info('Where clients connect: what ws_url() gives.')
+                ->example('wss://app.example/ws')
+                ->defaultNull()
+            ->end();
+        Section\SubjectsSection::add($nodes);
+        Section\TransportSection::add($nodes);
+        Section\PresenceSection::add($nodes);
+        Section\EventsSection::add($nodes);
+        Section\TokenSection::add($nodes);
+        Section\TracingSection::add($nodes);
+        Section\DedupeSection::add($nodes);
+        $root
+            ->validate()
+                ->always(static function (array $config): array {
+                    $problems = (new Rules($config))->problems();
+                    if ([] !== $problems) {
+                        throw new \InvalidArgumentException(implode(' ', $problems));
+                    }
+
+                    return Defaults::complete($config);
+                })
+            ->end();
+
+        return $tree;
+    }
+}

@@ -1,0 +1,237 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Snoke\WsBundle\DependencyInjection\Section;
+
+use Symfony\Component\Config\Definition\Builder\NodeBuilder;
+
+/**
+ * `snoke_ws.events`: how the application hears of what clients do.
+ *
+ * @internal
+ */
+final class EventsSection
+{
+    public static function add(NodeBuilder $root): void
+    {
+        $nodes = $root
+            ->arrayNode('events')
+                ->info('How the application hears of what clients do.')
+                ->addDefaultsIfNotSet()
+                ->children()
+                    ->scalarNode('type')
+                        ->info('One of "webhook", "redis_stream", "rabbitmq", "none". Default: "webhook" in terminator mode, "redis_stream" in core mode.')
+                        ->example('%env(WS_EVENTS_TYPE)%')
+                        ->defaultNull()
+                    ->end();
+        self::webhook($nodes);
+        self::redis($nodes);
+        self::rabbitmq($nodes);
+        self::consumer($nodes);
+    }
+
+    private static function webhook(NodeBuilder $nodes): void
+    {
+        $nodes
+            ->arrayNode('webhook')
+                ->info('The gateway posts events to the application.')
+                ->addDefaultsIfNotSet()
+                ->children()
+                    ->booleanNode('enabled')
+                        ->info('Whether events are taken at all.')
+                        ->example(true)
+                        ->defaultTrue()
+                    ->end()
+                    ->scalarNode('path')
+                        ->info('Path that the bundle\'s routes give the webhook: that of the gateway\'s events.webhook.url.')
+                        ->example('/internal/ws/events')
+                        ->defaultValue('/internal/ws/events')
+                    ->end()
+                    ->scalarNode('secret')
+                        ->info('The gateway\'s events.webhook.secret, by which events are signed.')
+                        ->example('%env(SYMFONY_WEBHOOK_SECRET)%')
+                        ->defaultNull()
+                    ->end()
+                    ->scalarNode('signature')
+                        ->info('Form of signature that is asked for: "standard", "symfony" (the gateway\'s events.webhook.signature), "body" (X-Webhook-Signature), or "any" = the strongest that a request bears. Only "standard" signs a time: with it alone nothing old is taken.')
+                        ->example('standard')
+                        ->defaultValue('any')
+                    ->end()
+                    ->booleanNode('allow_unsigned')
+                        ->info('Take events without a signature where no secret is set. Anybody who can reach the path can then make up events.')
+                        ->example(false)
+                        ->defaultFalse()
+                    ->end()
+                    ->integerNode('tolerance_seconds')
+                        ->info('Seconds by which the time of a signature may differ from this machine\'s, from 1 to 86400.')
+                        ->example(300)
+                        ->defaultValue(300)
+                    ->end()
+                    ->integerNode('max_body_bytes')
+                        ->info('Largest body that is read, from 1024 to 1073741824.')
+                        ->example(1048576)
+                        ->defaultValue(1048576)
+                    ->end()
+                ->end()
+            ->end();
+    }
+
+    private static function redis(NodeBuilder $nodes): void
+    {
+        $nodes
+            ->arrayNode('redis_stream')
+                ->info('ws:consume reads streams with a consumer group. Needs ext-redis or predis/predis.')
+                ->addDefaultsIfNotSet()
+                ->children()
+                    ->scalarNode('dsn')
+                        ->info('Where Redis is. Default: transport.redis_stream.dsn.')
+                        ->example('%env(WS_REDIS_DSN)%')
+                        ->defaultNull()
+                    ->end()
+                    ->scalarNode('stream')
+                        ->info('The stream of connects and disconnects; the gateway\'s events.redis_stream.stream.')
+                        ->example('%env(WS_REDIS_EVENTS_STREAM)%')
+                        ->defaultValue('ws.events')
+                    ->end()
+                    ->scalarNode('inbox_stream')
+                        ->info('The stream of messages; the gateway\'s events.redis_stream.inbox_stream.')
+                        ->example('ws.inbox')
+                        ->defaultValue('ws.inbox')
+                    ->end()
+                    ->arrayNode('partitions')
+                        ->info('Further streams to read where the gateway partitions messages by ordering key: names, or patterns with "*".')
+                        ->example(['ws.inbox.room:*'])
+                        ->scalarPrototype()->end()
+                    ->end()
+                    ->scalarNode('group')
+                        ->info('The consumer group. All workers of one application share it.')
+                        ->example('symfony')
+                        ->defaultValue('symfony')
+                    ->end()
+                    ->scalarNode('consumer')
+                        ->info('Name of a worker within the group. Default: host name and process id.')
+                        ->example('%env(WORKER_NAME)%')
+                        ->defaultNull()
+                    ->end()
+                    ->integerNode('batch')
+                        ->info('Entries read at once, from 1 to 1000.')
+                        ->example(20)
+                        ->defaultValue(20)
+                    ->end()
+                    ->integerNode('claim_idle_seconds')
+                        ->info('Seconds after which an entry that a worker took and did not finish is given to another, from 1 to 86400. Longer than any event takes to handle.')
+                        ->example(60)
+                        ->defaultValue(60)
+                    ->end()
+                    ->integerNode('max_deliveries')
+                        ->info('Tries after which an entry goes to the dead letters, from 1 to 1000.')
+                        ->example(5)
+                        ->defaultValue(5)
+                    ->end()
+                    ->scalarNode('dead_letter_stream')
+                        ->info('Where entries go that cannot be handled.')
+                        ->example('ws.dlq')
+                        ->defaultValue('ws.dlq')
+                    ->end()
+                    ->booleanNode('delete_after_ack')
+                        ->info('Whether handled entries are removed. Switch it off if others read the stream too, and let the gateway trim it (replay.strategy: bounded).')
+                        ->example(true)
+                        ->defaultTrue()
+                    ->end()
+                ->end()
+            ->end();
+    }
+
+    private static function rabbitmq(NodeBuilder $nodes): void
+    {
+        $nodes
+            ->arrayNode('rabbitmq')
+                ->info('ws:consume reads queues. Needs ext-amqp or php-amqplib/php-amqplib.')
+                ->addDefaultsIfNotSet()
+                ->children()
+                    ->scalarNode('dsn')
+                        ->info('Where RabbitMQ is. Default: transport.rabbitmq.dsn.')
+                        ->example('%env(WS_RABBITMQ_DSN)%')
+                        ->defaultNull()
+                    ->end()
+                    ->scalarNode('exchange')
+                        ->info('The exchange of connects and disconnects; the gateway\'s events.rabbitmq.exchange.')
+                        ->example('ws.events')
+                        ->defaultValue('ws.events')
+                    ->end()
+                    ->scalarNode('routing_key')
+                        ->info('Their routing key; the gateway\'s events.rabbitmq.routing_key.')
+                        ->example('ws.events')
+                        ->defaultValue('ws.events')
+                    ->end()
+                    ->scalarNode('queue')
+                        ->info('The durable queue that is bound to it. If the gateway declares one (RABBITMQ_EVENTS_QUEUE), the same.')
+                        ->example('ws.events')
+                        ->defaultValue('ws.events')
+                    ->end()
+                    ->scalarNode('inbox_exchange')
+                        ->info('The exchange of messages; the gateway\'s events.rabbitmq.inbox_exchange.')
+                        ->example('ws.inbox')
+                        ->defaultValue('ws.inbox')
+                    ->end()
+                    ->scalarNode('inbox_exchange_type')
+                        ->info('Its type: "direct", or "topic" where the gateway partitions messages.')
+                        ->example('topic')
+                        ->defaultValue('direct')
+                    ->end()
+                    ->scalarNode('inbox_routing_key')
+                        ->info('Their routing key, or a pattern such as "ws.inbox.#" where the gateway partitions messages.')
+                        ->example('ws.inbox')
+                        ->defaultValue('ws.inbox')
+                    ->end()
+                    ->scalarNode('inbox_queue')
+                        ->info('The durable queue that is bound to it. If the gateway declares one (RABBITMQ_INBOX_QUEUE), the same.')
+                        ->example('ws.inbox')
+                        ->defaultValue('ws.inbox')
+                    ->end()
+                    ->booleanNode('declare')
+                        ->info('Whether to declare and bind the queues. Switch it off where the gateway declares them with arguments of its own.')
+                        ->example(true)
+                        ->defaultTrue()
+                    ->end()
+                    ->integerNode('prefetch')
+                        ->info('Messages that a worker takes at once, from 1 to 65535.')
+                        ->example(20)
+                        ->defaultValue(20)
+                    ->end()
+                    ->integerNode('max_deliveries')
+                        ->info('Tries after which a message goes to the dead letters, from 1 to 1000.')
+                        ->example(5)
+                        ->defaultValue(5)
+                    ->end()
+                    ->scalarNode('dead_letter_exchange')
+                        ->info('The exchange that messages go to that cannot be handled.')
+                        ->example('ws.dlq')
+                        ->defaultValue('ws.dlq')
+                    ->end()
+                    ->scalarNode('dead_letter_queue')
+                        ->info('The durable queue that is bound to it.')
+                        ->example('ws.dlq')
+                        ->defaultValue('ws.dlq')
+                    ->end()
+                ->end()
+            ->end();
+    }
+
+    private static function consumer(NodeBuilder $nodes): void
+    {
+        $nodes
+            ->arrayNode('consumer')
+                ->info('ws:consume, whatever it reads from.')
+                ->addDefaultsIfNotSet()
+                ->children()
+                    ->scalarNode('log_level')
+                        ->info('Level that it logs each handled event with: "debug", "info", "notice", …')
+                        ->example('%env(WS_CONSUMER_LOG_LEVEL)%')
+                        ->defaultValue('debug')
+                    ->end()
+                ->end()
+            ->end();
+    }
+}

@@ -1,0 +1,21 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Snoke\WsBundle\Tracing;
+
+/**
+ * Traces nothing.
+ */
+final class NullTraceContext implements TraceContextInterface
+{
+    public function traceparent(): ?string
+    {
+        return null;
+    }
+
+    public function produce(string $name, array $attributes, callable $operation): mixed
+    {
+        return $operation(null);
+    }
+}

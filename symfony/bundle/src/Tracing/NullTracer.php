@@ -1,0 +1,31 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Snoke\WsBundle\Tracing;
+
+/**
+ * Traces nothing.
+ */
+final class NullTracer implements TracerInterface
+{
+    public function traceparent(): ?string
+    {
+        return null;
+    }
+
+    public function produce(string $name, array $attributes, callable $operation): mixed
+    {
+        return $operation(null);
+    }
+
+    public function receive(
+        string $name,
+        ?string $traceparent,
+        array $attributes,
+        callable $operation,
+        SpanKind $kind = SpanKind::Consumer,
+    ): mixed {
+        return $operation();
+    }
+}

@@ -1,0 +1,29 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Snoke\WsBundle\Tracing;
+
+/**
+ * One finished span.
+ */
+final class Span
+{
+    /**
+     * @param array<string, string|int|float|bool> $attributes
+     * @param int                                  $start      Unix nanoseconds
+     * @param int                                  $end        Unix nanoseconds
+     * @param string|null                          $error      class of the exception that ended it
+     */
+    public function __construct(
+        public readonly string $name,
+        public readonly SpanKind $kind,
+        public readonly TraceContext $context,
+        public readonly ?string $parentSpanId,
+        public readonly array $attributes,
+        public readonly int $start,
+        public readonly int $end,
+        public readonly ?string $error = null,
+    ) {
+    }
+}

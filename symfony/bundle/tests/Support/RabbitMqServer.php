@@ -1,0 +1,67 @@
+<?php
+
+declare(strict_types=1);
+
+namespace Snoke\WsBundle\Tests\Support;
+
+/**
+ * A real RabbitMQ, by the script that the gateway's own tests use. It takes 10 to 20 seconds to start.
+ */
+final class RabbitMqServer
+{
+    public readonly int $port;
+    private readonly Server $server;
+    private static ?self $shared = null;
+
+    /**
+     * One for all tests of a run: it ends with the process.
+     */
+    public static function shared(): self
+    {
+        return self::$shared ??= new self();
+    }
+
+    public function __construct()
+    {
+        $this->port = Server::port();
+        $directory = Server::directory();
+        file_put_contents($directory . '/enabled_plugins', "[].\n");
+        file_put_contents($directory . '/rabbitmq.conf', sprintf("listeners.tcp.1 = 127.0.0.1:%d\ndisk_free_limit.absolute = 50MB\n", $this->port));
+        $script = \dirname(__DIR__, 4) . '/tests/support/rabbitmq.sh';
+        $this->server = new Server(['sh', $script, $directory, (string) $this->port, (string) Server::port(), (string) Server::port()], $directory, [], true);
+        $this->waitUntilReady();
+    }
+
+    /** Kills it; what it kept on disk stays. */
+    public function kill(): void
+    {
+        $this->server->say('kill');
+        Server::wait('RabbitMQ\'s end', fn (): bool => !Server::accepts($this->port));
+    }
+
+    public function start(): void
+    {
+        $this->server->say('start');
+        $this->waitUntilReady();
+    }
+
+    public function dsn(): string
+    {
+        return sprintf('amqp://guest:guest@127.0.0.1:%d/%%2f', $this->port);
+    }
+
+    private function waitUntilReady(): void
+    {
+        Server::wait('RabbitMQ', function (): bool {
+            try {
+                $connection = new \AMQPConnection(['host' => '127.0.0.1', 'port' => $this->port, 'connect_timeout' => 2, 'read_timeout' => 5]);
+                $connection->connect();
+                $connection->disconnect();
+
+                return true;
+            } catch (\AMQPException) {
+                return false;
+            }
+        }, 90);
+    }
+}
