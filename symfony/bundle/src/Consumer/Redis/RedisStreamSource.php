@@ -189,6 +189,7 @@ final class RedisStreamSource implements EventSourceInterface
         if ([] === $this->patterns || microtime(true) < $this->discoverAt) {
             return;
         }
+        $started = microtime(true);
         foreach ($this->patterns as $pattern) {
             $cursor = '0';
             do {
@@ -202,7 +203,9 @@ final class RedisStreamSource implements EventSourceInterface
                 }
             } while ('0' !== (string) $cursor);
         }
-        $this->discoverAt = microtime(true) + self::DISCOVER_SECONDS;
+        // Looking through very many keys must not become what Redis mostly does.
+        $now = microtime(true);
+        $this->discoverAt = $now + max(self::DISCOVER_SECONDS, 50 * ($now - $started));
     }
 
     private function prepare(StreamQueue $queue): void
