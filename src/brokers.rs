@@ -237,9 +237,12 @@ impl Brokers {
     /// # Errors
     /// When the DSN is malformed or names a certificate that cannot be read; never because `RabbitMQ` is away.
     pub fn rabbitmq(&self, dsn: &Secret) -> Result<Arc<RabbitmqLink>, DsnError> {
-        Open::get_or_open(&self.links.rabbitmq, dsn, (&self.rabbitmq, self.number), || {
-            RabbitmqLink::open(dsn, &self.rabbitmq.config, &self.readiness)
-        })
+        Open::get_or_open(
+            &self.links.rabbitmq,
+            dsn,
+            (&self.rabbitmq, self.number),
+            || RabbitmqLink::open(dsn, &self.rabbitmq.config, &self.readiness),
+        )
     }
 }
 

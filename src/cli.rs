@@ -11,8 +11,8 @@ use clap::{Parser, Subcommand};
 use crate::config::{self, LoadError, Loaded, Overrides};
 
 pub mod check;
-pub mod diff;
 pub mod dev;
+pub mod diff;
 pub mod explain;
 pub mod replay;
 mod run;
@@ -163,7 +163,8 @@ pub fn main() -> ExitCode {
             let overrides = overriding.overrides();
             let load = |file: &Path| {
                 // As `check` has it; `run` knows no usage mistakes but those of the command line.
-                load(file, &overrides).map_err(|code| if file.is_file() { code } else { USAGE.into() })
+                load(file, &overrides)
+                    .map_err(|code| if file.is_file() { code } else { USAGE.into() })
             };
             match (load(&old), load(&new)) {
                 (Ok(old), Ok(new)) => printed(|out| diff::run_diff(&old, &new, format, out)),

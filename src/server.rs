@@ -210,8 +210,7 @@ impl Gateway {
         let readiness = Arc::new(Readiness::default());
         let (public, address) = bind("server.listen", &server.listen).await?;
         let trace_id = &config.tracing.trace_id_field;
-        let archive =
-            Archive::start(&config.replay, trace_id, &[], &readiness, &metrics).await?;
+        let archive = Archive::start(&config.replay, trace_id, &[], &readiness, &metrics).await?;
         let foundation = Foundation::new(
             &config,
             node_id(server, address).into(),
@@ -289,7 +288,8 @@ impl Gateway {
         let deadline = Instant::now() + drain;
         let mut stopped = Stopped::default();
         for drained in
-            futures_util::future::join_all(self.deliveries().iter().map(|d| d.drain(deadline))).await
+            futures_util::future::join_all(self.deliveries().iter().map(|d| d.drain(deadline)))
+                .await
         {
             stopped.delivered += drained.delivered;
             stopped.dead_lettered += drained.dead_lettered;
@@ -312,7 +312,10 @@ impl Gateway {
 
     /// Every delivery that may have events, those of sinks that a reload removed among them.
     fn deliveries(&self) -> Vec<Arc<Delivery>> {
-        let archive = self.archive.iter().map(|archive| archive.outlet().delivery());
+        let archive = self
+            .archive
+            .iter()
+            .map(|archive| archive.outlet().delivery());
         let running = self.running.lock();
         running.sinks.deliveries().chain(archive).cloned().collect()
     }

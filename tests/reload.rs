@@ -97,16 +97,31 @@ async fn a_file_that_cannot_be_used_changes_nothing() {
     gateway.write_pipeline(&good.replace("ping_filter", "pong_filter"));
     gateway.hang_up("reload_failed").await;
     let error = gateway.lines("config_error").pop().unwrap();
-    assert!(error["place"].as_str().unwrap().ends_with("pipeline.yaml:5:7"), "{error}");
-    assert!(error["code"].is_string() && error["hint"].to_string().contains("ping_filter"), "{error}");
+    assert!(
+        error["place"]
+            .as_str()
+            .unwrap()
+            .ends_with("pipeline.yaml:5:7"),
+        "{error}"
+    );
+    assert!(
+        error["code"].is_string() && error["hint"].to_string().contains("ping_filter"),
+        "{error}"
+    );
 
     gateway.write_pipeline("");
     gateway.hang_up("reload_failed").await;
-    assert_eq!(gateway.lines("config_error").pop().unwrap()["code"], "empty_file");
+    assert_eq!(
+        gateway.lines("config_error").pop().unwrap()["code"],
+        "empty_file"
+    );
 
     std::fs::remove_file(&file).unwrap();
     let line = gateway.hang_up("reload_failed").await;
-    assert!(line["reason"].to_string().contains("no such file"), "{line}");
+    assert!(
+        line["reason"].to_string().contains("no such file"),
+        "{line}"
+    );
 
     std::fs::create_dir(&file).unwrap();
     let line = gateway.hang_up("reload_failed").await;
@@ -146,7 +161,10 @@ async fn what_needs_a_restart_is_named_and_the_rest_applies() {
     let gateway = start(&simple(&webhook)).await;
     let changed = simple(&webhook)
         .replace("127.0.0.1:0", "127.0.0.1:1")
-        .replace("drain_seconds: 2", "drain_seconds: 2, node_id: other, path: /socket")
+        .replace(
+            "drain_seconds: 2",
+            "drain_seconds: 2, node_id: other, path: /socket",
+        )
         + "  logging: { format: text }\n";
     let line = gateway.reload(&changed).await;
     assert_eq!(
@@ -163,7 +181,11 @@ async fn what_needs_a_restart_is_named_and_the_rest_applies() {
     // What waits still waits, though the file did not change again.
     let line = gateway.hang_up("reloaded").await;
     assert_eq!(line["changed"], "");
-    assert!(line["waits_for_restart"].to_string().contains("server.listen"));
+    assert!(
+        line["waits_for_restart"]
+            .to_string()
+            .contains("server.listen")
+    );
 }
 
 #[tokio::test]
@@ -171,12 +193,21 @@ async fn the_api_key_and_the_limits_change_at_once() {
     let webhook = Webhook::start().await;
     let gateway = start(&simple(&webhook)).await;
     let _held = Client::connect(&gateway, "1").await;
-    assert_eq!(gateway.get_with_key("/internal/connections").await.status, 200);
+    assert_eq!(
+        gateway.get_with_key("/internal/connections").await.status,
+        200
+    );
     let changed = simple(&webhook)
         .replace("itest-api-key", "another-api-key-of-length")
-        .replace("drain_seconds: 2", "drain_seconds: 2, max_connections_per_address: 1");
+        .replace(
+            "drain_seconds: 2",
+            "drain_seconds: 2, max_connections_per_address: 1",
+        );
     gateway.reload(&changed).await;
-    assert_eq!(gateway.get_with_key("/internal/connections").await.status, 401);
+    assert_eq!(
+        gateway.get_with_key("/internal/connections").await.status,
+        401
+    );
     // The connection from before counts.
     let refused = Upgrade::to(&gateway).bearer(&token("2")).refused().await;
     assert_eq!(refused.status(), 429);
@@ -185,12 +216,13 @@ async fn the_api_key_and_the_limits_change_at_once() {
 #[tokio::test]
 async fn an_idle_connection_takes_over_how_often_it_is_pinged() {
     let webhook = Webhook::start().await;
-    let quiet = simple(&webhook).replace("drain_seconds: 2", "drain_seconds: 2, ping_interval_seconds: 3600");
+    let quiet = simple(&webhook).replace(
+        "drain_seconds: 2",
+        "drain_seconds: 2, ping_interval_seconds: 3600",
+    );
     let gateway = start(&quiet).await;
     let mut client = Client::connect(&gateway, "1").await;
-    gateway
-        .reload(&quiet.replace("3600", "0.2"))
-        .await;
+    gateway.reload(&quiet.replace("3600", "0.2")).await;
     let ping = within("a ping", async {
         loop {
             if let Frame::Ping(_) = client.next().await.unwrap().unwrap() {
@@ -208,7 +240,10 @@ async fn the_level_of_the_log_changes() {
     let gateway = start(&simple(&webhook)).await;
     gateway.reload(&simple(&webhook)).await;
     assert!(gateway.lines("reload_followed").is_empty());
-    let debug = format!("{}  logging: {{ level: \"info,wsgw=debug\" }}\n", simple(&webhook));
+    let debug = format!(
+        "{}  logging: {{ level: \"info,wsgw=debug\" }}\n",
+        simple(&webhook)
+    );
     gateway.reload(&debug).await;
     gateway.wait_for_log("reload_followed", "").await;
     let quiet = format!("{}  logging: {{ level: error }}\n", simple(&webhook));
@@ -225,9 +260,14 @@ async fn the_level_of_the_log_changes() {
 #[tokio::test]
 async fn what_is_buffered_for_the_old_url_goes_there_first_and_in_order() {
     const BUFFERED: usize = 1000;
-    let (old, new) = (Webhook::scripted(|_| Reply::Hold).await, Webhook::start().await);
-    let slow = |webhook: &Webhook| pipeline("", STAGES, &webhook_at(&webhook.url(), ", concurrency: 1"))
-        .replace("drain_seconds: 2", "drain_seconds: 60");
+    let (old, new) = (
+        Webhook::scripted(|_| Reply::Hold).await,
+        Webhook::start().await,
+    );
+    let slow = |webhook: &Webhook| {
+        pipeline("", STAGES, &webhook_at(&webhook.url(), ", concurrency: 1"))
+            .replace("drain_seconds: 2", "drain_seconds: 60")
+    };
     let gateway = start(&slow(&old)).await;
     let mut client = Client::connect(&gateway, "1").await;
     for n in 1..BUFFERED {
@@ -246,16 +286,25 @@ async fn what_is_buffered_for_the_old_url_goes_there_first_and_in_order() {
     new.wait_for_type("2", "connected").await;
     old.release();
     let event = new
-        .wait_for_event("the message after the reload", |event| event["user_id"] == "1")
+        .wait_for_event("the message after the reload", |event| {
+            event["user_id"] == "1"
+        })
         .await;
     assert_eq!(event["message"]["n"], BUFFERED);
-    let seqs: Vec<_> = old.events().iter().map(|event| event["seq"].clone()).collect();
+    let seqs: Vec<_> = old
+        .events()
+        .iter()
+        .map(|event| event["seq"].clone())
+        .collect();
     assert_eq!(seqs, (1..=BUFFERED).map(Value::from).collect::<Vec<_>>());
 }
 
 #[tokio::test]
 async fn what_a_dead_old_url_does_not_take_becomes_dead_letters() {
-    let (old, new) = (Webhook::scripted(|_| Reply::Status(503)).await, Webhook::start().await);
+    let (old, new) = (
+        Webhook::scripted(|_| Reply::Status(503)).await,
+        Webhook::start().await,
+    );
     let more = ", retry_attempts: 100000";
     let at = |webhook: &Webhook| pipeline("", STAGES, &webhook_at(&webhook.url(), more));
     let gateway = start(&at(&old)).await;
@@ -264,7 +313,9 @@ async fn what_a_dead_old_url_does_not_take_becomes_dead_letters() {
     client.round_trip().await;
     gateway.reload(&at(&new)).await;
     client.send(r#"{"n":2}"#).await;
-    let event = new.wait_for_event("the message after the reload", |_| true).await;
+    let event = new
+        .wait_for_event("the message after the reload", |_| true)
+        .await;
     assert_eq!(event["message"]["n"], 2);
     let letters = gateway.dead_letters();
     assert_eq!(letters.len(), 2, "{letters:?}");
@@ -330,7 +381,10 @@ async fn a_key_set_is_kept_and_fetched_again_in_the_background() {
     let webhook = Webhook::start().await;
     let server = jwks::Server::start().await;
     let yaml = simple(&webhook).replace(
-        &format!("public_key_file: \"{}\"", in_crate("tests/keys/rsa.pub.pem").display()),
+        &format!(
+            "public_key_file: \"{}\"",
+            in_crate("tests/keys/rsa.pub.pem").display()
+        ),
         &format!("jwks_url: \"{}\"", server.url),
     );
     let gateway = start(&yaml).await;
@@ -341,7 +395,9 @@ async fn a_key_set_is_kept_and_fetched_again_in_the_background() {
     gateway.hang_up("reloaded").await;
     eventually("a second fetch", || (server.fetches() == 2).then_some(())).await;
     let connecting = Client::connect(&gateway, "2");
-    let mut client = tokio::time::timeout(Duration::from_secs(4), connecting).await.unwrap();
+    let mut client = tokio::time::timeout(Duration::from_secs(4), connecting)
+        .await
+        .unwrap();
     client.round_trip().await;
 }
 
@@ -373,7 +429,10 @@ async fn signals_that_come_together_are_one_or_two_reloads() {
     assert!(line["generation"].as_u64().unwrap() <= 52, "{line}");
     eventually("the last file to be in force", || {
         let lines = gateway.lines("reloaded");
-        lines.iter().any(|line| line["changed"].to_string().contains("stages.trace")).then_some(())
+        lines
+            .iter()
+            .any(|line| line["changed"].to_string().contains("stages.trace"))
+            .then_some(())
     })
     .await;
 }
@@ -399,7 +458,10 @@ mod jwks {
         pub(crate) async fn start() -> Self {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let url = format!("http://{}/jwks.json", listener.local_addr().unwrap());
-            let (fetches, hangs) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+            let (fetches, hangs) = (
+                Arc::new(AtomicUsize::new(0)),
+                Arc::new(AtomicBool::new(false)),
+            );
             let (counted, hanging) = (Arc::clone(&fetches), Arc::clone(&hangs));
             let task = tokio::spawn(async move {
                 let set = String::from_utf8(key_file("rsa.jwks.json")).unwrap();

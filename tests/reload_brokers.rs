@@ -52,7 +52,10 @@ fn terminator(webhook: &Webhook) -> String {
 }
 
 async fn keys(redis: &Redis, pattern: &str) -> Vec<String> {
-    let mut keys: Vec<String> = redis.try_command("KEYS", &[pattern]).await.unwrap_or_default();
+    let mut keys: Vec<String> = redis
+        .try_command("KEYS", &[pattern])
+        .await
+        .unwrap_or_default();
     keys.sort();
     keys
 }
@@ -74,7 +77,10 @@ async fn modes_are_switched_both_ways_under_open_connections() {
     gateway.ready().await;
     client.send(r#"{"n":2}"#).await;
     let events = redis.wait_for_events("ws.inbox", 1).await;
-    assert_eq!((&events[0]["seq"], &events[0]["message"]["n"]), (&json!(3), &json!(2)));
+    assert_eq!(
+        (&events[0]["seq"], &events[0]["message"]["n"]),
+        (&json!(3), &json!(2))
+    );
     redis.push("ws.outbox", &["user:42"], json!(1)).await;
     assert_eq!(client.json().await, push_of(1));
     // The connection from before is adopted by presence and leases.
@@ -95,7 +101,10 @@ async fn modes_are_switched_both_ways_under_open_connections() {
         .wait_for_event("the third message", |event| event["message"]["n"] == 3)
         .await;
     assert_eq!(event["seq"], 4);
-    until("no presence in Redis", async || keys(&redis, "presence:*").await.is_empty()).await;
+    until("no presence in Redis", async || {
+        keys(&redis, "presence:*").await.is_empty()
+    })
+    .await;
     assert_eq!(gateway.connections().await.len(), 1);
     assert!(!gateway.get("/ready").await.text.contains("redis"));
     let answer = gateway.publish(&["user:42"], json!(2)).await;
@@ -103,7 +112,10 @@ async fn modes_are_switched_both_ways_under_open_connections() {
     assert_eq!(client.json().await, push_of(2));
     client.close(Some((1000, ""))).await;
     webhook.wait_for_type("42", "disconnected").await;
-    until("no record", async || keys(&redis, "wsgw:conns:*").await.is_empty()).await;
+    until("no record", async || {
+        keys(&redis, "wsgw:conns:*").await.is_empty()
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -145,7 +157,10 @@ async fn a_renamed_stream_gets_what_comes_after_and_the_old_one_what_came_before
     client.send(r#"{"n":2}"#).await;
     let before = redis.wait_for_events("ws.inbox", 1).await;
     let after = redis.wait_for_events("other.inbox", 1).await;
-    assert_eq!((&before[0]["message"]["n"], &after[0]["message"]["n"]), (&json!(1), &json!(2)));
+    assert_eq!(
+        (&before[0]["message"]["n"], &after[0]["message"]["n"]),
+        (&json!(1), &json!(2))
+    );
     eventually("the new source to read", || {
         (gateway.lines("source_subscribed").len() == 2).then_some(())
     })
@@ -158,7 +173,11 @@ async fn a_renamed_stream_gets_what_comes_after_and_the_old_one_what_came_before
     .await;
     redis.push("ws.outbox", &["user:42"], json!(3)).await;
     redis.push("other.outbox", &["user:42"], json!(4)).await;
-    assert_eq!(client.json().await, push_of(4), "the old stream is not read any more");
+    assert_eq!(
+        client.json().await,
+        push_of(4),
+        "the old stream is not read any more"
+    );
     gateway.ready().await;
 }
 
@@ -166,7 +185,9 @@ async fn a_renamed_stream_gets_what_comes_after_and_the_old_one_what_came_before
 async fn clients(redis: &Redis) -> Vec<String> {
     let list: String = redis.command("CLIENT", &["LIST"]).await;
     let lines = list.lines().filter(|line| !line.contains("cmd=client"));
-    lines.map(|line| line.split(' ').next().unwrap().to_owned()).collect()
+    lines
+        .map(|line| line.split(' ').next().unwrap().to_owned())
+        .collect()
 }
 
 #[tokio::test]
@@ -177,7 +198,8 @@ async fn what_did_not_change_keeps_its_connections() {
     client.round_trip().await;
     let before = clients(&redis).await;
     for n in 0..5 {
-        let changed = core(&redis.dsn()).replace("drain_seconds: 2", &format!("drain_seconds: {n}.5"));
+        let changed =
+            core(&redis.dsn()).replace("drain_seconds: 2", &format!("drain_seconds: {n}.5"));
         gateway.reload(&changed).await;
     }
     client.send("{}").await;
@@ -193,7 +215,12 @@ async fn a_changed_way_to_connect_makes_new_connections_and_loses_nothing() {
     let mut client = Client::connect(&gateway, "42").await;
     client.round_trip().await;
     let before = clients(&redis).await;
-    let changed = |ms: usize| core(&redis.dsn()).replace("response_timeout_seconds: 1", &format!("response_timeout_seconds: 1.{ms}"));
+    let changed = |ms: usize| {
+        core(&redis.dsn()).replace(
+            "response_timeout_seconds: 1",
+            &format!("response_timeout_seconds: 1.{ms}"),
+        )
+    };
     for n in 0..MESSAGES {
         if n % 40 == 0 {
             gateway.reload(&changed(n + 1)).await;
@@ -205,12 +232,18 @@ async fn a_changed_way_to_connect_makes_new_connections_and_loses_nothing() {
         assert_eq!(client.json().await, push_of(n));
     }
     let events = redis.wait_for_events("ws.inbox", MESSAGES).await;
-    let numbers: Vec<_> = events.iter().map(|event| event["message"]["n"].clone()).collect();
+    let numbers: Vec<_> = events
+        .iter()
+        .map(|event| event["message"]["n"].clone())
+        .collect();
     assert_eq!(numbers, (0..MESSAGES).map(Value::from).collect::<Vec<_>>());
-    until("as many connections as before, and other ones", async || {
-        let now = clients(&redis).await;
-        now.len() == before.len() && now.iter().all(|id| !before.contains(id))
-    })
+    until(
+        "as many connections as before, and other ones",
+        async || {
+            let now = clients(&redis).await;
+            now.len() == before.len() && now.iter().all(|id| !before.contains(id))
+        },
+    )
     .await;
 }
 
@@ -232,7 +265,10 @@ async fn presence_is_changed_in_place_and_moved() {
     gateway.reload(&session).await;
     until("no end", async || ttl(&key).await == -1).await;
     gateway.reload(&core(&redis.dsn())).await;
-    until("an end again", async || (1..=100).contains(&ttl(&key).await)).await;
+    until("an end again", async || {
+        (1..=100).contains(&ttl(&key).await)
+    })
+    .await;
 
     let moved = core(&redis.dsn()).replace("presence:\"", "elsewhere:\"");
     gateway.reload(&moved).await;
@@ -240,10 +276,16 @@ async fn presence_is_changed_in_place_and_moved() {
         keys(&redis, "elsewhere:conn:*").await.len() == 1
     })
     .await;
-    until("the old ones to go", async || keys(&redis, "presence:*").await.is_empty()).await;
+    until("the old ones to go", async || {
+        keys(&redis, "presence:*").await.is_empty()
+    })
+    .await;
     gateway.wait_for_connections(1).await;
     client.close(Some((1000, ""))).await;
-    until("nothing left", async || keys(&redis, "elsewhere:*").await.is_empty()).await;
+    until("nothing left", async || {
+        keys(&redis, "elsewhere:*").await.is_empty()
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -270,7 +312,10 @@ async fn a_broker_that_is_away_holds_up_no_reload() {
     // What the Redis that is gone did not take in time is in the dead letters.
     eventually("the first message's dead letter", || {
         let letters = gateway.dead_letters();
-        letters.iter().any(|letter| letter["raw"].to_string().contains("\\\"n\\\":1")).then_some(())
+        letters
+            .iter()
+            .any(|letter| letter["raw"].to_string().contains("\\\"n\\\":1"))
+            .then_some(())
     })
     .await;
 }

@@ -121,14 +121,22 @@ async fn two_hundred_reloads_under_traffic_lose_close_and_leak_nothing() {
     let mut seqs: BTreeMap<String, Vec<u64>> = BTreeMap::new();
     for event in received.iter().map(support::Received::event) {
         let user = event["user_id"].as_str().unwrap().to_owned();
-        seqs.entry(user).or_default().push(event["seq"].as_u64().unwrap());
+        seqs.entry(user)
+            .or_default()
+            .push(event["seq"].as_u64().unwrap());
     }
     assert_eq!(seqs.len(), CONNECTIONS);
     assert_eq!(received.len(), all, "each event once");
     for (user, seqs) in &seqs {
-        assert!(seqs.iter().copied().eq(1..=seqs.len() as u64), "user {user}: {seqs:?}");
+        assert!(
+            seqs.iter().copied().eq(1..=seqs.len() as u64),
+            "user {user}: {seqs:?}"
+        );
     }
-    assert!(webhooks.iter().all(|webhook| webhook.count() > 0), "both files had their turn");
+    assert!(
+        webhooks.iter().all(|webhook| webhook.count() > 0),
+        "both files had their turn"
+    );
     assert!(gateway.dead_letters().is_empty());
     assert!(gateway.lines("reload_failed").is_empty());
     assert_eq!(gateway.metric("ws_disconnects_total", &[]).await, 0.0);
@@ -142,7 +150,10 @@ async fn two_hundred_reloads_under_traffic_lose_close_and_leak_nothing() {
     })
     .await;
     let grown = gateway.resident_bytes().saturating_sub(memory);
-    assert!(grown < 8 << 20, "{grown} bytes more after {RELOADS} reloads");
+    assert!(
+        grown < 8 << 20,
+        "{grown} bytes more after {RELOADS} reloads"
+    );
     assert!(count(&gateway, "task") <= threads + 2, "threads");
     within("no more file descriptors than before", async {
         while count(&gateway, "fd") > handles + 4 {
@@ -150,7 +161,10 @@ async fn two_hundred_reloads_under_traffic_lose_close_and_leak_nothing() {
         }
     })
     .await;
-    assert!(redis_connections(&redis).await <= links, "connections to Redis");
+    assert!(
+        redis_connections(&redis).await <= links,
+        "connections to Redis"
+    );
     assert_eq!(gateway.connections().await.len(), CONNECTIONS);
     drop(clients);
 }

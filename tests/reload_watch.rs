@@ -31,7 +31,10 @@ async fn answers_at(gateway: &Gateway, path: &str) {
 #[tokio::test]
 async fn a_file_that_is_replaced_or_written_is_reloaded_once_for_each_content() {
     let webhook = Webhook::start().await;
-    let gateway = Setup::default().yaml(watching(&webhook, "/one")).start().await;
+    let gateway = Setup::default()
+        .yaml(watching(&webhook, "/one"))
+        .start()
+        .await;
     answers_at(&gateway, "/one").await;
     // As an editor does: a new file over the old one.
     gateway.write_pipeline(&watching(&webhook, "/two"));
@@ -59,12 +62,19 @@ async fn a_file_that_is_replaced_or_written_is_reloaded_once_for_each_content() 
 #[tokio::test]
 async fn swapped_directories_of_a_config_map_are_followed() {
     let webhook = Webhook::start().await;
-    let gateway = Setup::default().yaml(watching(&webhook, "/0")).start().await;
+    let gateway = Setup::default()
+        .yaml(watching(&webhook, "/0"))
+        .start()
+        .await;
     let at = |name: &str| gateway.directory().join(name);
     let mount = |n: usize| {
         let name = format!("..2026_{n}");
         fs::create_dir(at(&name)).unwrap();
-        fs::write(at(&name).join("pipeline.yaml"), watching(&webhook, &format!("/{n}"))).unwrap();
+        fs::write(
+            at(&name).join("pipeline.yaml"),
+            watching(&webhook, &format!("/{n}")),
+        )
+        .unwrap();
         symlink(&name, at("..data_tmp")).unwrap();
         fs::rename(at("..data_tmp"), at("..data")).unwrap();
     };
@@ -85,7 +95,10 @@ async fn swapped_directories_of_a_config_map_are_followed() {
 async fn a_key_file_is_watched_too_and_one_that_is_missing_is_waited_for() {
     let webhook = Webhook::start().await;
     let folder = tempfile::tempdir().unwrap();
-    let (shipped, key) = (in_crate("tests/keys/rsa.pub.pem"), folder.path().join("key.pem"));
+    let (shipped, key) = (
+        in_crate("tests/keys/rsa.pub.pem"),
+        folder.path().join("key.pem"),
+    );
     fs::write(&key, key_file("rsa.pub.pem")).unwrap();
     let named = |file: &std::path::Path| {
         watching(&webhook, "/ws").replace(shipped.to_str().unwrap(), file.to_str().unwrap())

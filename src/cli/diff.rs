@@ -126,7 +126,11 @@ mod tests {
         assert_eq!(code, NEEDS_RESTART);
         assert!(!text.contains("-of-some-length"), "{text}");
         let list: serde_json::Value = serde_json::from_str(&text).unwrap();
-        let listen = list.as_array().unwrap().iter().find(|c| c["path"] == "server.listen");
+        let listen = list
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|c| c["path"] == "server.listen");
         let listen = listen.unwrap();
         assert_eq!(listen["effect"], "restart");
         assert_eq!(listen["change"], "changed");
@@ -136,9 +140,13 @@ mod tests {
     #[test]
     fn what_is_hot_exits_0_and_passwords_in_addresses_are_not_shown() {
         let with = |url: &str| {
-            BEFORE.replace("path: /ws }", "path: /ws }\n  tracing: { header_name: X }")
+            BEFORE
+                .replace("path: /ws }", "path: /ws }\n  tracing: { header_name: X }")
                 .replace("events_mode: none", "on_full: wait")
-                .replace("  server:", &format!("  transport: {{ redis_stream: {{ stream: \"{url}\" }} }}\n  server:"))
+                .replace(
+                    "  server:",
+                    &format!("  transport: {{ redis_stream: {{ stream: \"{url}\" }} }}\n  server:"),
+                )
         };
         let (code, text) = diff(
             &with("http://u:hunter2@a/"),

@@ -197,7 +197,10 @@ pub(super) async fn serve(
     signals: Signals,
     mut pipeline: Option<Pipeline>,
 ) -> ExitCode {
-    let Signals { mut stop, mut hangup } = signals;
+    let Signals {
+        mut stop,
+        mut hangup,
+    } = signals;
     let name = loop {
         let loaded = async {
             match &mut pipeline {

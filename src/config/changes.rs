@@ -336,13 +336,7 @@ fn listed(list: &Json) -> Vec<(&str, &Json)> {
 
 type Listed<'a> = [(&'a str, &'a Json)];
 
-fn stages(
-    item: &Shape,
-    path: &str,
-    old: &Listed<'_>,
-    new: &Listed<'_>,
-    changes: &mut Vec<Change>,
-) {
+fn stages(item: &Shape, path: &str, old: &Listed<'_>, new: &Listed<'_>, changes: &mut Vec<Change>) {
     let place = |list: &Listed<'_>, name: &str| list.iter().position(|(found, _)| *found == name);
     let mut note = |name: &str, change, old: Option<usize>, new: Option<usize>| {
         let path = below(path, name);
@@ -361,7 +355,10 @@ fn stages(
         }
     }
     // Where stages that both have stand in the new list, in the order of the old one.
-    let places: Vec<usize> = old.iter().filter_map(|(name, _)| place(new, name)).collect();
+    let places: Vec<usize> = old
+        .iter()
+        .filter_map(|(name, _)| place(new, name))
+        .collect();
     let staying = longest_ascent(&places);
     for (at, (name, _)) in new.iter().enumerate() {
         match place(old, name) {

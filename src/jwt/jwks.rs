@@ -89,8 +89,8 @@ impl KeySets {
     fn known(&self, config: &JwtConfig) -> Option<(Arc<KeySet>, f64)> {
         let sets = self.0.lock();
         sets.iter().rev().filter_map(Weak::upgrade).find_map(|set| {
-            let same = set.config.jwks_url == config.jwks_url
-                && set.config.algorithm == config.algorithm;
+            let same =
+                set.config.jwks_url == config.jwks_url && set.config.algorithm == config.algorithm;
             let state = set.state.lock();
             let keys = state.keys.clone().filter(|_| same)?;
             Some((keys, state.fetched_at))

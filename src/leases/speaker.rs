@@ -200,7 +200,12 @@ impl Speaker {
     }
 
     pub(super) async fn ask<T: FromRedisValue>(&self, command: Cmd) -> Result<T, Interrupted> {
-        let mut answers = self.desk.link.load_full().run(&[command], Atomicity::Each).await?;
+        let mut answers = self
+            .desk
+            .link
+            .load_full()
+            .run(&[command], Atomicity::Each)
+            .await?;
         let answer = answers.pop().unwrap_or(Ok(Value::Nil));
         let value = answer.map_err(|error| Interrupted::Refused(error.0))?;
         redis::from_redis_value(value)

@@ -72,9 +72,7 @@ impl RateLimit {
                 link,
                 prefix: config.prefix.clone(),
             },
-            (CountStrategy::InMemory | CountStrategy::Redis, _) => {
-                Counts::InMemory(Arc::default())
-            }
+            (CountStrategy::InMemory | CountStrategy::Redis, _) => Counts::InMemory(Arc::default()),
         };
         Self {
             limit: usize::try_from(config.per_minute).unwrap_or(usize::MAX),

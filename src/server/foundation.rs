@@ -88,8 +88,8 @@ pub(super) struct Running {
 impl Running {
     pub(super) fn named(self, hash: String, effective: Effective) -> Self {
         Self {
-            hash,
             effective,
+            hash,
             ..self
         }
     }
@@ -162,8 +162,7 @@ impl Foundation {
         config: &Arc<Config>,
         running: Option<&Running>,
     ) -> Result<Prepared, StartError> {
-        let log_level =
-            LogLevel::prepare(&config.logging.level).map_err(StartError::LogLevel)?;
+        let log_level = LogLevel::prepare(&config.logging.level).map_err(StartError::LogLevel)?;
         let brokers = self.brokers.with_config(config.brokers.clone());
         let leases = Leases::link(config, &brokers)?.map(|link| {
             let running = running.and_then(|running| running.leases.clone());

@@ -63,7 +63,10 @@ impl Gateway {
             .and_then(|loaded| self.try_reload(loaded, asked));
         let label = if result.is_ok() { "success" } else { "failure" };
         let metrics = &self.foundation.metrics;
-        metrics.config_reloads_total.with_label_values(&[label]).inc();
+        metrics
+            .config_reloads_total
+            .with_label_values(&[label])
+            .inc();
         metrics
             .config_last_reload_successful
             .set(i64::from(result.is_ok()));
@@ -94,9 +97,7 @@ impl Gateway {
             generation,
             in_force,
             parts,
-        } = self
-            .foundation
-            .prepare(&Arc::new(config), Some(&running))?;
+        } = self.foundation.prepare(&Arc::new(config), Some(&running))?;
         let prepared = Instant::now();
         let number = generation.number;
         self.state.current.store(Arc::new(generation));

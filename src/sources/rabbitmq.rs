@@ -30,10 +30,10 @@ use tokio_util::sync::CancellationToken;
 use super::manage::{Feed, Relation, Run, RunFuture};
 use super::pace::Pace;
 use super::{SourceContext, SourceError};
-use crate::brokers::{Brokers, DsnError};
 use crate::brokers::rabbitmq::{
     LinkChannel, LinkError, NAME, Queue, RabbitmqLink, Topology, short,
 };
+use crate::brokers::{Brokers, DsnError};
 use crate::config::{Config, Secret};
 use crate::push::Push;
 use crate::replay::ReplayStrategy;
@@ -121,8 +121,8 @@ impl RabbitmqFeed {
             reason,
         };
         let link = brokers.rabbitmq(&source.dsn).map_err(failed)?;
-        let (topology, queue) = plan(config, &context.node_id)
-            .map_err(|error| failed(DsnError(error.to_string())))?;
+        let (topology, queue) =
+            plan(config, &context.node_id).map_err(|error| failed(DsnError(error.to_string())))?;
         link.used_by("transport.rabbitmq.dsn");
         Ok(Some(Self {
             link,
@@ -266,7 +266,9 @@ impl Source {
             }
             let started = Instant::now();
             let ended = self.subscribe().await;
-            self.feed.link.report("source", Some(NOT_SUBSCRIBED.to_owned()));
+            self.feed
+                .link
+                .report("source", Some(NOT_SUBSCRIBED.to_owned()));
             let reason = match ended {
                 Ok(End::Stopped) => return,
                 Ok(End::Cancelled) => {
@@ -293,7 +295,8 @@ impl Source {
     fn interrupted(&self, reason: &str) {
         // What concerns the connection the link says itself.
         if self.feed.link.is_connected() {
-            self.feed.link
+            self.feed
+                .link
                 .report("source", Some(format!("{NOT_SUBSCRIBED}: {reason}")));
         }
         if let Some(suppressed) = self.lines.pass() {

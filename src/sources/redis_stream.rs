@@ -319,8 +319,7 @@ impl Source {
         let Stream { link, name } = &self.feed.stream;
         // What concerns the connection the link says itself.
         if link.is_connected() {
-            self.feed
-                .report(Some(format!("{NOT_SUBSCRIBED}: {error}")));
+            self.feed.report(Some(format!("{NOT_SUBSCRIBED}: {error}")));
         }
         if let Some(suppressed) = self.lines.pass() {
             tracing::warn!(

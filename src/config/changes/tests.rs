@@ -87,7 +87,10 @@ fn leases_begin_by_a_reload_and_stay_where_they_are() {
         let waiting = keep_running(&a, &mut new);
         assert_eq!(waiting.len(), 1);
         assert_eq!(waiting[0].path, "leases.dsn");
-        assert_eq!(LeasesConfig::place(&new), Some(("leases.dsn", &a.events.redis_stream.dsn)));
+        assert_eq!(
+            LeasesConfig::place(&new),
+            Some(("leases.dsn", &a.events.redis_stream.dsn))
+        );
     }
     let mut off = a.clone();
     off.leases.enabled = false;
@@ -145,7 +148,10 @@ fn changes_are_named_with_their_effect_and_without_secrets() {
 
 #[test]
 fn stages_are_added_removed_and_moved() {
-    let old = file("", &format!("ping_filter: {{}}, rate_limit: {{}}, trace: {{}}, {FAN_OUT}"));
+    let old = file(
+        "",
+        &format!("ping_filter: {{}}, rate_limit: {{}}, trace: {{}}, {FAN_OUT}"),
+    );
     let new = file(
         "",
         &format!("trace: {{}}, rate_limit: {{ burst: 3 }}, ordering_key: {{}}, {FAN_OUT}"),
