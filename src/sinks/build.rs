@@ -98,7 +98,8 @@ enum Link {
 }
 
 impl Activation {
-    /// Does it; what only the old configuration had is tried until the deadline, and then becomes dead letters.
+    /// Does it. What was accepted for a target that this configuration no longer has is tried until the deadline, and then
+    /// becomes dead letters; where only the way of reaching the same target changed, it is tried on in the old way.
     ///
     /// Cannot fail, and waits for nothing.
     pub fn apply(self, deadline: Instant) -> Running {
@@ -189,6 +190,7 @@ impl<'a> Gathered<'a> {
                 settings: webhook.delivery(),
                 ties: ties("webhook"),
                 same: |old, new| webhook::made_of(old) == webhook::made_of(new),
+                leads: |old, new| webhook::leads_to(old) == webhook::leads_to(new),
                 make: Box::new(move || {
                     let sink = Webhook::new(webhook, &config.tracing.header_name)?;
                     Ok(with_records("webhook", sink.into_service()))
@@ -203,6 +205,7 @@ impl<'a> Gathered<'a> {
                 settings: stream.delivery(&link),
                 ties: ties(brokers::redis::NAME).with(&link),
                 same: |old, new| redis_stream::made_of(old) == redis_stream::made_of(new),
+                leads: |old, new| redis_stream::leads_to(old) == redis_stream::leads_to(new),
                 make: Box::new(move || {
                     let ledger = leases.and_then(|leases| leases.ledger(&link));
                     let has_ledger = ledger.is_some();
@@ -226,6 +229,7 @@ impl<'a> Gathered<'a> {
                 settings: RabbitmqSink::settings(rabbitmq),
                 ties: ties(brokers::rabbitmq::NAME).with(&link),
                 same: |old, new| rabbitmq::made_of(old) == rabbitmq::made_of(new),
+                leads: |old, new| rabbitmq::leads_to(old) == rabbitmq::leads_to(new),
                 make: Box::new(move || {
                     let sink = RabbitmqSink::new(config, link, links.metrics())?.into_service();
                     Ok(with_records(brokers::rabbitmq::NAME, sink))
@@ -237,6 +241,7 @@ impl<'a> Gathered<'a> {
                 settings: local("stdout"),
                 ties: Ties::default(),
                 same: |_, _| true,
+                leads: |_, _| true,
                 make: Box::new(|| {
                     let sink = StdoutSink::start().map_err(SinkError::Stdout)?;
                     Ok(sink.into_service())
@@ -248,6 +253,7 @@ impl<'a> Gathered<'a> {
                 settings: local("memory"),
                 ties: Ties::default(),
                 same: |_, _| true,
+                leads: |_, _| true,
                 make: Box::new(|| Ok(memory.into_service())),
             });
         }

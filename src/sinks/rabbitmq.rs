@@ -150,6 +150,15 @@ pub(super) fn made_of(config: &Config) -> impl PartialEq {
     )
 }
 
+/// Where the events go, as a configuration says, besides the link.
+pub(super) fn leads_to(config: &Config) -> impl PartialEq {
+    let sink = &config.events.rabbitmq;
+    (
+        (&sink.exchange, &sink.routing_key),
+        (&sink.inbox_exchange, &sink.inbox_routing_key),
+    )
+}
+
 /// What declaring the inbox reads of a configuration.
 pub(super) fn inbox_made_of(config: &Config) -> impl PartialEq {
     let rabbitmq = &config.events.rabbitmq;

@@ -135,6 +135,12 @@ pub(super) fn made_of(config: &Config) -> impl PartialEq {
     )
 }
 
+/// Where the events go, as a configuration says, besides the link.
+pub(super) fn leads_to(config: &Config) -> impl PartialEq {
+    let sink = &config.events.redis_stream;
+    (&sink.stream, &sink.inbox_stream)
+}
+
 /// With partitioned streams: the longest key in characters.
 fn partition_max_len(config: &Config) -> Option<usize> {
     config.stages.iter().find_map(|stage| match stage {

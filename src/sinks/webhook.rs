@@ -186,6 +186,11 @@ pub(super) fn made_of(config: &Config) -> impl PartialEq {
     )
 }
 
+/// Where the events go, as a configuration says.
+pub(super) fn leads_to(config: &Config) -> impl PartialEq {
+    &config.events.webhook.url
+}
+
 impl Webhook {
     /// Makes the client; connects to nothing yet.
     ///

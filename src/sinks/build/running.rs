@@ -25,12 +25,17 @@ pub struct Running {
     letters: Letters,
 }
 
+/// Compares two configurations in what one sink reads of them.
+type Compare = fn(&Config, &Config) -> bool;
+
 /// A sink that a configuration asks for.
 pub(super) struct Wanted<'a> {
     pub(super) settings: DeliverySettings,
     pub(super) ties: Ties,
     /// Whether two configurations make the same sink, apart from its ties.
-    pub(super) same: fn(&Config, &Config) -> bool,
+    pub(super) same: Compare,
+    /// Whether they lead to the same place, apart from the link.
+    pub(super) leads: Compare,
     pub(super) make: Box<dyn FnOnce() -> Result<BoxSink, SinkError> + 'a>,
 }
 
@@ -60,19 +65,24 @@ impl Ties {
     }
 }
 
-impl PartialEq for Ties {
-    fn eq(&self, other: &Self) -> bool {
-        let links = match (&self.link, &other.link) {
+impl Ties {
+    fn has_link_of(&self, other: &Self) -> bool {
+        match (&self.link, &other.link) {
             (Some(own), Some(other)) => own.ptr_eq(other),
             (own, other) => own.is_none() && other.is_none(),
-        };
+        }
+    }
+}
+
+impl PartialEq for Ties {
+    fn eq(&self, other: &Self) -> bool {
         let leases = match (&self.leases, &other.leases) {
             (Some((own, role)), Some((other, other_role))) => {
                 own.ptr_eq(other) && role == other_role
             }
             (own, other) => own.is_none() && other.is_none(),
         };
-        links && leases
+        self.has_link_of(other) && leases
     }
 }
 
@@ -91,6 +101,7 @@ struct Current {
     outlet: Outlet,
     settings: DeliverySettings,
     origin: Arc<Origin>,
+    leads: Compare,
 }
 
 /// Of what a version was made.
@@ -193,6 +204,7 @@ impl Sink {
             settings,
             ties,
             same,
+            leads,
             make,
         } = wanted;
         let delivery = &self.delivery;
@@ -210,6 +222,7 @@ impl Sink {
                     outlet: Outlet::new(Arc::clone(delivery), version),
                     settings,
                     origin: Arc::clone(&made.origin),
+                    leads,
                 });
             }
             shares.get_or_insert((version.target().sink, Arc::clone(&made.origin)));
@@ -234,6 +247,7 @@ impl Sink {
             outlet: Outlet::new(Arc::clone(delivery), version),
             settings,
             origin,
+            leads,
         })
     }
 
@@ -243,8 +257,8 @@ impl Sink {
             let Some(version) = self.delivery.find(&made.version) else {
                 continue;
             };
-            if current.is_some_and(|current| Arc::ptr_eq(&current.origin, &made.origin)) {
-                // Its sink is not given up, only the way of trying.
+            if current.is_some_and(|current| current.leads_where(&made.origin)) {
+                // Its target is not given up, only the way of reaching it.
                 self.delivery.activate(&version);
             } else {
                 self.delivery.retire(&version, deadline);
@@ -257,6 +271,14 @@ impl Sink {
             self.delivery.set_buffer(&settings.buffer);
             self.delivery.activate(outlet.version());
         }
+    }
+}
+
+impl Current {
+    /// Whether something made of this leads to the same place.
+    fn leads_where(&self, origin: &Origin) -> bool {
+        self.origin.ties.has_link_of(&origin.ties)
+            && (self.leads)(&self.origin.config, &origin.config)
     }
 }
 

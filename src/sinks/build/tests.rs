@@ -364,12 +364,19 @@ async fn another_way_of_trying_keeps_the_sink_and_its_events() {
     sleep(Duration::from_millis(50)).await;
     assert_eq!(letters(&config), 0, "the target was not given up");
     assert!(!trace.is_cold());
-    // The target is given up now, and with it both versions that it has.
+    // Another sink, and still the same target.
     enqueue(&sinks.outlets[0], 2);
+    config.events.webhook.timeout_seconds = 30.0;
+    let sinks = rig.prepare(&config, None);
+    rig.running = sinks.activation.apply(Instant::now());
+    sleep(Duration::from_millis(50)).await;
+    assert_eq!(letters(&config), 0, "nor is it now");
+    // The target is given up now, and with it all versions that it has.
+    enqueue(&sinks.outlets[0], 3);
     config.events.webhook.url += "other";
     let sinks = rig.prepare(&config, None);
     rig.running = sinks.activation.apply(Instant::now());
-    while letters(&config) < 2 {
+    while letters(&config) < 3 {
         sleep(Duration::from_millis(5)).await;
     }
 }

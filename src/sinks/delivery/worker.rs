@@ -153,7 +153,7 @@ impl Shared {
         line: &Line,
         drawn: &mut Drawn,
     ) -> Step {
-        let phase = state.phase;
+        let (phase, concurrency) = (state.phase, state.concurrency);
         let schedule = &mut state.schedule;
         let ends = match phase {
             Phase::Running | Phase::Draining(_) => {
@@ -165,7 +165,10 @@ impl Shared {
                 return Step::Leave;
             }
         };
-        schedule.draw(line.index, line.max_batch, drawn);
+        // One worker too many, since the newest version wants fewer.
+        let spare = schedule.queue(line.index).workers > concurrency;
+        let max = if spare { 0 } else { line.max_batch };
+        schedule.draw(line.index, max, drawn);
         let step = match ends {
             _ if drawn.events.is_empty() => {
                 schedule.leave(line.index);

@@ -288,6 +288,37 @@ async fn the_newest_version_says_how_many_try_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn workers_beyond_the_newest_number_go_away() {
+    let under_way = Arc::new(AtomicUsize::new(0));
+    let most = Arc::new(AtomicUsize::new(0));
+    let answer = {
+        let (under_way, most) = (under_way.clone(), most.clone());
+        move |_| {
+            let (under_way, most) = (under_way.clone(), most.clone());
+            async move {
+                let now = under_way.fetch_add(1, Ordering::SeqCst) + 1;
+                most.fetch_max(now, Ordering::SeqCst);
+                sleep(Duration::from_secs(1)).await;
+                under_way.fetch_sub(1, Ordering::SeqCst);
+                Ok(())
+            }
+        }
+    };
+    let rig = rig(settings(), sink(answer));
+    for connection in 0..20 {
+        rig.enqueue(&test_event(connection, 1, None));
+    }
+    sleep(Duration::from_millis(500)).await;
+    assert_eq!(most.load(Ordering::SeqCst), 4);
+    let _newest = rig.reload(&single(), hangs());
+    sleep(Duration::from_millis(600)).await;
+    most.store(0, Ordering::SeqCst);
+    rig.emptied().await;
+    assert_eq!(most.load(Ordering::SeqCst), 1);
+    assert_eq!(rig.metrics.webhook_publish_total.get(), 20);
+}
+
+#[tokio::test(start_paused = true)]
 async fn bounds_change_under_those_who_wait() {
     let bounds = |max_events, max_bytes| BufferConfig {
         max_events,
