@@ -40,7 +40,6 @@ fn text(changes: &[Change], out: &mut dyn Write) -> io::Result<()> {
         let (old, new) = (change.old.as_ref(), change.new.as_ref());
         let value = |value: Option<_>| value.map(shown).unwrap_or_default();
         let what = match change.change {
-            How::Changed if old == new && old.is_some() => "changed".to_owned(),
             How::Changed if old.is_none() => "follows from the above".to_owned(),
             How::Changed => format!("{} -> {}", value(old), value(new)),
             How::Added => format!("added, as number {}", value(new)),
@@ -106,7 +105,15 @@ mod tests {
     fn differences_are_listed_with_what_becomes_of_them() {
         let (code, text) = diff(BEFORE, AFTER, Format::Text);
         assert_eq!(code, NEEDS_RESTART);
-        insta::assert_snapshot!(text, @"");
+        insta::assert_snapshot!(text, @r"
+        restart  server.listen       0.0.0.0:8000 -> 127.0.0.1:1  (the socket is bound when the gateway starts)
+        hot      server.path         /ws -> /socket
+        hot      server.api_key      *** -> ***
+        hot      stages.ping_filter  removed, was number 1
+        hot      stages.rate_limit   added, as number 1
+
+        4 hot, 0 drains, 1 restart
+        ");
         assert_eq!(
             diff(BEFORE, BEFORE, Format::Text),
             (0, "no difference\n".to_owned())

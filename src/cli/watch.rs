@@ -36,7 +36,7 @@ pub(super) struct Watch {
 }
 
 /// Digests of files; none for one that cannot be read.
-type Content = Vec<Option<digest::Digest>>;
+type Content = Vec<Option<Vec<u8>>>;
 
 impl Watch {
     /// Begins to watch files, taking their present content for known.
@@ -137,7 +137,7 @@ impl Watch {
             };
             self.due = None;
             self.follow();
-            if content.iter().map(bytes).ne(self.content.iter().map(bytes)) {
+            if content != self.content {
                 self.content = content;
                 return;
             }
@@ -145,14 +145,11 @@ impl Watch {
     }
 }
 
-fn bytes(digest: &Option<digest::Digest>) -> Option<&[u8]> {
-    digest.as_ref().map(AsRef::as_ref)
-}
-
 fn content(files: &[PathBuf]) -> Content {
     let digest = |file: &PathBuf| {
         let bytes = std::fs::read(file).ok()?;
-        Some(digest::digest(&digest::SHA256, &bytes))
+        let digest = digest::digest(&digest::SHA256, &bytes);
+        Some(digest.as_ref().to_vec())
     };
     files.iter().map(digest).collect()
 }

@@ -83,6 +83,8 @@ pub struct Listed {
     pub unavailable: Vec<&'static str>,
 }
 
+type Turns = Arc<Mutex<HashMap<&'static str, Arc<Turn<()>>>>>;
+
 /// The replays of one gateway; those under way end when it is dropped.
 pub struct Replays {
     config: ReplayConfig,
@@ -94,7 +96,7 @@ pub struct Replays {
     first_results: Idempotency,
     metrics: Metrics,
     /// For each store, and the archive, the right to act on it, as two at once would take the same.
-    turns: Arc<Mutex<HashMap<&'static str, Arc<Turn<()>>>>>,
+    turns: Turns,
     under_way: Arc<Mutex<JoinSet<()>>>,
 }
 

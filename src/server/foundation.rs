@@ -88,8 +88,8 @@ pub(super) struct Running {
 impl Running {
     pub(super) fn named(self, hash: String, effective: Effective) -> Self {
         Self {
-            hash,
             effective,
+            hash,
             ..self
         }
     }

@@ -270,7 +270,10 @@ async fn the_role_in_the_records_of_connections_counts() {
     let mut config = full(folder.path());
     config.events.redis_stream.dsn = String::new().into();
     config.leases.dsn = format!("redis://{NOWHERE}/0").into();
-    let open = || Leases::open(&config, &rig.links, "a").unwrap().unwrap();
+    let open = || {
+        let link = Leases::link(&config, &rig.links).unwrap().unwrap();
+        Leases::open(&config, link, "a")
+    };
     let (leases, others) = (open(), open());
     let sinks = rig.prepare(&config, Some(&leases));
     rig.running = sinks.activation.apply(Instant::now());
