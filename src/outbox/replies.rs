@@ -157,7 +157,7 @@ mod tests {
         outbox.promise_reply();
         outbox.reply("1".into());
         assert_eq!(woken.0.load(Ordering::Relaxed), 0);
-        outbox.close(Close::stopping());
+        outbox.close(Close::stopping(None));
         assert_eq!(woken.0.load(Ordering::Relaxed), 1);
     }
 
