@@ -42,6 +42,8 @@
 //! | [`close`] | the one table from errors to close codes and HTTP statuses |
 //! | [`kept`], `clock` | what outlives a reload; the wall clock and configured seconds |
 //! | [`telemetry`] | logs and metrics |
+//! | [`trial`] | `wsgw test`: the compiled pipeline against the tests in its file, without a socket and without waiting |
+//! | [`graph`] | `wsgw graph`: the compiled pipeline as a picture |
 //! | [`dev`] | `wsgw dev`: the gateway that needs nothing, and its page |
 //!
 //! `docs/architecture.md` says why it is built like this, and how to add a stage.
@@ -54,6 +56,7 @@ pub mod close;
 pub mod config;
 pub mod dev;
 pub mod event;
+pub mod graph;
 pub mod jwt;
 pub mod kept;
 pub mod leases;
@@ -71,6 +74,7 @@ pub mod sources;
 pub mod stages;
 pub mod svc;
 pub mod telemetry;
+pub mod trial;
 
 /// The examples of `docs/architecture.md`, compiled by `cargo test --doc`.
 #[cfg(doctest)]

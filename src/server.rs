@@ -40,6 +40,7 @@ use crate::telemetry::metrics::Metrics;
 mod accept;
 mod connection;
 mod ending;
+pub(crate) mod rehearsal;
 mod stages;
 mod upgrade;
 

@@ -372,6 +372,12 @@ pub const TABLE: &[Code] = &[
         "Name the queue beside it, or remove the TTL.",
     ),
     code(
+        "bad_test",
+        Warning,
+        "A test below `tests` is malformed. The gateway does not mind; `wsgw test` refuses the file.",
+        "Take the key the hint suggests, or look it up in docs/testing.md.",
+    ),
+    code(
         "symfony_no_root",
         Error,
         "The file given by `--symfony` has no settings of the bundle at its top level.",
