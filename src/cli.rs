@@ -16,6 +16,7 @@ pub mod explain;
 pub mod replay;
 mod run;
 pub mod schema;
+pub mod test;
 pub mod token;
 
 /// Exit code of a usage mistake or an unreadable file, as clap has it too.
@@ -33,6 +34,7 @@ const USAGE: u8 = 2;
                   wsgw dev                                      try it: no broker, no keys, no PHP\n  \
                   wsgw check pipelines/terminator.yaml          validate a pipeline file\n  \
                   wsgw explain pipelines/terminator.yaml        see what it amounts to\n  \
+                  wsgw test pipelines/terminator.yaml           run the tests in it\n  \
                   wsgw run pipelines/terminator.yaml            serve it\n  \
                   wsgw run --set server.listen=127.0.0.1:9000   serve it with one value changed"
 )]
@@ -82,6 +84,11 @@ enum Command {
         #[command(flatten)]
         overriding: Overriding,
     },
+    /// Runs the tests that stand in pipeline files, or beside them.
+    ///
+    /// Exits 0 if all pass, 1 if one fails or is malformed, 2 if a file cannot be read.
+    #[command(after_help = test::EXAMPLES)]
+    Test(test::TestArgs),
     /// Serves a gateway that needs no set-up, with a page that shows what it does.
     ///
     /// No broker, no PHP and no keys are needed: events stay in memory, and keys are made up at each start.
@@ -140,6 +147,10 @@ pub fn main() -> ExitCode {
         Command::Explain { file, overriding } => {
             let (overrides, color) = (overriding.overrides(), std::io::stdout().is_terminal());
             printed(|out| explain::run_explain(&file, &overrides, color, out))
+        }
+        Command::Test(args) => {
+            let color = std::io::stdout().is_terminal();
+            printed(|out| test::run_test(args, color, out))
         }
         Command::Dev(args) => dev::run(&args),
         Command::Replay(args) => replay::run(&args),

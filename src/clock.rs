@@ -202,7 +202,10 @@ mod tests {
     async fn a_virtual_clock_follows_the_paused_one() {
         let real = unix_now();
         let clock = VirtualClock::start(1_767_225_600_500);
-        assert_eq!((unix_now(), unix_millis()), (1_767_225_600, 1_767_225_600_500));
+        assert_eq!(
+            (unix_now(), unix_millis()),
+            (1_767_225_600, 1_767_225_600_500)
+        );
         tokio::time::advance(Duration::from_secs(90)).await;
         assert_eq!(unix_millis(), 1_767_225_690_500);
         drop(clock);

@@ -147,8 +147,7 @@ impl Rehearsal {
             _of_all: place,
             _of_address: address_place,
         };
-        let connection =
-            Connection::new(stream, Arc::clone(&session), Arc::clone(state), places);
+        let connection = Connection::new(stream, Arc::clone(&session), Arc::clone(state), places);
         state.tasks.spawn(Box::new(connection).serve());
         Ok(Admitted { session, wire })
     }

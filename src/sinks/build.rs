@@ -90,16 +90,7 @@ pub fn build(
     let webhook = &config.events.webhook;
     if config.events_mode().has_webhook() && !webhook.url.is_empty() {
         let sink = Webhook::new(webhook, &config.tracing.header_name)?.into_service();
-        let settings = DeliverySettings {
-            name: "webhook",
-            buffer: webhook.buffer.clone(),
-            concurrency: webhook.concurrency,
-            max_batch: 1,
-            retry: webhook.retry(),
-            when_full: WhenFull::Wait,
-            linger: Duration::ZERO,
-        };
-        sinks.push((settings, with_records("webhook", sink)));
+        sinks.push((webhook.delivery(), with_records("webhook", sink)));
     }
     let stream = &config.events.redis_stream;
     if config.events_mode().has_broker() && !stream.dsn.is_empty() {
@@ -222,7 +213,7 @@ fn redis_link(
 }
 
 /// A sink within the machine: it fails for good or not at all.
-fn local(name: &'static str) -> DeliverySettings {
+pub(super) fn local(name: &'static str) -> DeliverySettings {
     DeliverySettings {
         name,
         buffer: BufferConfig::default(),

@@ -32,7 +32,7 @@ use tokio::time::Instant;
 use url::Url;
 
 use self::signature::Signer;
-use super::delivery::RetryPolicy;
+use super::delivery::{DeliverySettings, RetryPolicy, WhenFull};
 use super::{Batch, DeliveryError, Retry};
 use crate::clock::{seconds, unix_now};
 use crate::config::{BufferConfig, Secret};
@@ -101,6 +101,19 @@ impl Default for WebhookConfig {
 }
 
 impl WebhookConfig {
+    /// How the webhook is delivered to.
+    pub(crate) fn delivery(&self) -> DeliverySettings {
+        DeliverySettings {
+            name: "webhook",
+            buffer: self.buffer.clone(),
+            concurrency: self.concurrency,
+            max_batch: 1,
+            retry: self.retry(),
+            when_full: WhenFull::Wait,
+            linger: Duration::ZERO,
+        }
+    }
+
     /// How often and when a failed POST is repeated.
     #[must_use]
     pub fn retry(&self) -> RetryPolicy {

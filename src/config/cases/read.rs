@@ -133,7 +133,9 @@ impl Reader<'_> {
                 "env" => case.env = self.texts(entry).into_iter().collect(),
                 "set" => {
                     let sets = self.texts(entry).into_iter();
-                    case.sets = sets.map(|(path, value)| format!("{path}={value}")).collect();
+                    case.sets = sets
+                        .map(|(path, value)| format!("{path}={value}"))
+                        .collect();
                 }
                 "headers" => case.headers = self.headers(entry),
                 "query" => case.query = self.texts(entry),
@@ -188,7 +190,11 @@ impl Reader<'_> {
         let forged = find("forged").is_some_and(|entry| self.truth(entry));
         if forged && find("claims").is_none() {
             let at = find("forged").map_or(Mark::START, |entry| entry.key_start);
-            self.bad(at, "`forged` needs `claims`", "say what the forged token claims");
+            self.bad(
+                at,
+                "`forged` needs `claims`",
+                "say what the forged token claims",
+            );
         }
         let Some(entry) = ways.first() else {
             return Who::Somebody;
@@ -210,7 +216,10 @@ impl Reader<'_> {
             if http::HeaderName::try_from(name.as_str()).is_err()
                 || http::HeaderValue::try_from(value.as_str()).is_err()
             {
-                let at = entry.node.entry(name).map_or(entry.key_start, |e| e.key_start);
+                let at = entry
+                    .node
+                    .entry(name)
+                    .map_or(entry.key_start, |e| e.key_start);
                 self.bad(
                     at,
                     "this is not a header that HTTP can have",
@@ -261,7 +270,9 @@ impl Reader<'_> {
             );
             return Vec::new();
         };
-        let pairs = entries.iter().map(|entry| (entry.key.clone(), self.text(entry)));
+        let pairs = entries
+            .iter()
+            .map(|entry| (entry.key.clone(), self.text(entry)));
         pairs.collect()
     }
 

@@ -63,7 +63,10 @@ impl Reader<'_> {
         if let [first, second, ..] = actions.as_slice() {
             self.bad(
                 second.key_start,
-                format!("one step does two things, `{}` and `{}`", first.key, second.key),
+                format!(
+                    "one step does two things, `{}` and `{}`",
+                    first.key, second.key
+                ),
                 "begin a step of its own with `- `",
             );
         }
@@ -142,7 +145,11 @@ impl Reader<'_> {
                     if let Ok(bytes) = STANDARD.decode(&entry.node.raw) {
                         return Action::SendBinary(bytes);
                     }
-                    self.bad(entry.node.start, "`binary` expects base64", "pad it with `=`");
+                    self.bad(
+                        entry.node.start,
+                        "`binary` expects base64",
+                        "pad it with `=`",
+                    );
                 }
                 Action::Send(json(node, self.problems))
             }
@@ -193,7 +200,11 @@ impl Reader<'_> {
         let payload = match node.entry("payload") {
             Some(entry) => json(&entry.node, self.problems),
             None => {
-                self.bad(node.start, "`push` needs a `payload`", "write what is pushed");
+                self.bad(
+                    node.start,
+                    "`push` needs a `payload`",
+                    "write what is pushed",
+                );
                 "null".into()
             }
         };
@@ -223,7 +234,10 @@ impl Reader<'_> {
     /// Reads what is expected: the word `nothing`, one thing, or a list of things.
     fn expect(&mut self, node: &Node) -> Vec<Expectation> {
         match &node.value {
-            Value::List(items) => items.iter().filter_map(|item| self.expected(item)).collect(),
+            Value::List(items) => items
+                .iter()
+                .filter_map(|item| self.expected(item))
+                .collect(),
             _ => self.expected(node).into_iter().collect(),
         }
     }

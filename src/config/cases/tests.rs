@@ -3,10 +3,19 @@ use super::*;
 fn read(text: &str) -> (Vec<Case>, Vec<String>) {
     let root = yaml::parse(text).root.expect("YAML");
     let mut problems = Vec::new();
-    let cases = read::cases("p.yaml", &root.entry(KEY).expect("tests").node, &mut problems);
+    let cases = read::cases(
+        "p.yaml",
+        &root.entry(KEY).expect("tests").node,
+        &mut problems,
+    );
     let problems = problems
         .iter()
-        .map(|problem| format!("{}:{}: {}", problem.at.line, problem.at.column, problem.message))
+        .map(|problem| {
+            format!(
+                "{}:{}: {}",
+                problem.at.line, problem.at.column, problem.message
+            )
+        })
         .collect();
     (cases, problems)
 }
@@ -38,7 +47,12 @@ fn messages_are_sent_as_they_are_written() {
 
 #[test]
 fn times_have_units() {
-    for (text, ms) in [("500ms", 500), ("1s", 1000), ("1.5s", 1500), ("2h", 7_200_000)] {
+    for (text, ms) in [
+        ("500ms", 500),
+        ("1s", 1000),
+        ("1.5s", 1500),
+        ("2h", 7_200_000),
+    ] {
         let (steps, _) = steps(&format!("- advance: {text}"));
         let advance = Action::Advance(Duration::from_millis(ms));
         assert_eq!(steps[0].action, Some(advance), "{text}");
