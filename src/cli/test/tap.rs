@@ -110,7 +110,27 @@ fn printable(text: &str) -> String {
         .collect()
 }
 
-/// A text as YAML and JSON both write it.
+/// A text as YAML writes it: in single quotes, in which JSON stays readable, where it can be.
 fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    if text.contains(char::is_control) {
+        serde_json::Value::from(text).to_string()
+    } else {
+        format!("'{}'", text.replace('\'', "''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_cannot_leave_their_quotes() {
+        assert_eq!(quoted(r#"{"a":"it's"}"#), r#"'{"a":"it''s"}'"#);
+        assert_eq!(quoted("a\nb"), "\"a\\nb\"");
+    }
+
+    #[test]
+    fn descriptions_hold_no_directive() {
+        assert_eq!(described("a # TODO \\ b\u{1b}[2J"), "a \\# TODO \\\\ b [2J");
+    }
 }
