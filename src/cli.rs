@@ -13,6 +13,7 @@ use crate::config::{self, LoadError, Loaded, Overrides};
 pub mod check;
 pub mod dev;
 pub mod explain;
+pub mod graph;
 pub mod replay;
 mod run;
 pub mod schema;
@@ -84,6 +85,19 @@ enum Command {
         #[command(flatten)]
         overriding: Overriding,
     },
+    /// Prints a pipeline as a picture: stages, sinks, dead letters, and the way of pushes.
+    ///
+    /// URLs are shown without user name, password and query; DSNs are not shown at all.
+    #[command(after_help = graph::EXAMPLES)]
+    Graph {
+        /// Pipeline file.
+        file: PathBuf,
+        /// The form of the picture.
+        #[arg(long, value_enum, default_value_t)]
+        format: graph::Format,
+        #[command(flatten)]
+        overriding: Overriding,
+    },
     /// Runs the tests that stand in pipeline files, or beside them.
     ///
     /// Exits 0 if all pass, 1 if one fails or is malformed, 2 if a file cannot be read.
@@ -148,6 +162,14 @@ pub fn main() -> ExitCode {
             let (overrides, color) = (overriding.overrides(), std::io::stdout().is_terminal());
             printed(|out| explain::run_explain(&file, &overrides, color, out))
         }
+        Command::Graph {
+            file,
+            format,
+            overriding,
+        } => {
+            let overrides = overriding.overrides();
+            printed(|out| graph::run_graph(&file, format, &overrides, out))
+        }
         Command::Test(args) => {
             let color = std::io::stdout().is_terminal();
             printed(|out| test::run_test(args, color, out))
@@ -192,6 +214,11 @@ fn printed(write: impl FnOnce(&mut dyn Write) -> std::io::Result<u8>) -> ExitCod
 }
 
 fn fail(error: &dyn std::fmt::Display) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "wsgw: {error}");
+    complain(&format!("wsgw: {error}"));
     ExitCode::FAILURE
+}
+
+/// Writes a line to standard error; nowhere is left to say that it is closed.
+fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
