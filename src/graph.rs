@@ -102,6 +102,10 @@ impl Stage {
 }
 
 /// The settings of a stage that matter most; none for a stage without such.
+#[allow(
+    clippy::match_wildcard_for_single_variants,
+    reason = "a new stage has none until somebody finds one"
+)]
 fn detail(stage: &StageConfig, config: &Config) -> Option<String> {
     Some(match stage {
         StageConfig::Auth(auth) => auth.jwt.algorithm.name().to_owned(),

@@ -23,8 +23,6 @@ mod judge;
 mod play;
 mod prepare;
 mod seen;
-#[cfg(test)]
-mod tests;
 mod tokens;
 
 pub use prepare::Prepared;

@@ -56,9 +56,12 @@ fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
 fn wsgw_test(folder: &tempfile::TempDir, args: &[&str], env: &[(&str, &str)]) -> (Output, String) {
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let args: Vec<String> = std::iter::once("test".to_owned())
-        .chain(args.iter().map(|arg| match arg.ends_with(".yaml") {
-            true => path(arg),
-            false => (*arg).to_owned(),
+        .chain(args.iter().map(|arg| {
+            if Path::new(arg).extension().is_some_and(|end| end == "yaml") {
+                path(arg)
+            } else {
+                (*arg).to_owned()
+            }
         }))
         .collect();
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
@@ -164,8 +167,8 @@ fn nothing_is_connected_to_and_nothing_is_written() {
     let far = TcpListener::bind("127.0.0.1:0").unwrap();
     far.set_nonblocking(true).unwrap();
     let address = far.local_addr().unwrap();
-    let text = fs::read_to_string(in_crate("pipelines/both.yaml")).unwrap();
-    let settings = text.split("\ntests:\n").next().unwrap();
+    let shipped = fs::read_to_string(in_crate("pipelines/both.yaml")).unwrap();
+    let settings = shipped.split("\ntests:\n").next().unwrap();
     let test = format!(
         "tests:
   - name: all of it

@@ -210,7 +210,7 @@ impl Picture {
         if let Some(first) = stages.first() {
             let y = first.y + first.height / 4;
             self.arrow("in", &format!("M{} {y}H{}", client.right(), first.x - 2));
-            self.label((client.right() + first.x) / 2, y - 6, "messages");
+            self.label(usize::midpoint(client.right(), first.x), y - 6, "messages");
         }
         for pair in stages.windows(2) {
             let x = pair[0].x + pair[0].width / 2;
@@ -235,7 +235,7 @@ impl Picture {
                 } else {
                     y + 2 + 14 * index
                 };
-                self.label((client.right() + drawn.x) / 2, y, answer);
+                self.label(usize::midpoint(client.right(), drawn.x), y, answer);
             }
         }
         if let Some(last) = stages.last() {
@@ -272,7 +272,7 @@ impl Picture {
             "back",
             &format!("M{} {y}H{}", registry.x, client.right() + 2),
         );
-        self.label((client.right() + registry.x) / 2, y - 6, "pushes");
+        self.label(usize::midpoint(client.right(), registry.x), y - 6, "pushes");
     }
 
     fn arrow(&mut self, kind: &str, path: &str) {
@@ -378,7 +378,7 @@ fn escaped(text: &str) -> String {
     out
 }
 
-const STYLE: &str = r##"  <style>
+const STYLE: &str = r#"  <style>
     text { font: 14px system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; fill: #1f2937 }
     .head { font-size: 15px; font-weight: 600 }
     .name { font-weight: 600 }
@@ -414,4 +414,4 @@ const STYLE: &str = r##"  <style>
     <marker id="given-up" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" orient="auto"><path class="given-up-head" d="M0 0 10 5 0 10z"/></marker>
     <marker id="back" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" orient="auto"><path class="back-head" d="M0 0 10 5 0 10z"/></marker>
   </defs>
-"##;
+"#;

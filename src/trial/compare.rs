@@ -24,7 +24,6 @@ pub(super) fn differences(wanted: &Located, got: Option<&Seen>, name: &str) -> V
 fn compare(wanted: &Located, got: Option<&Seen>, path: &str, found: &mut Vec<Difference>) {
     let same = match (&wanted.want, got) {
         (Want::Exists(exists), got) => *exists == got.is_some(),
-        (_, None) => false,
         (Want::Null, Some(Seen::Null)) => true,
         (Want::Bool(wanted), Some(Seen::Bool(got))) => wanted == got,
         (Want::Number(wanted), Some(Seen::Number(got)))

@@ -127,7 +127,7 @@ impl Reporter for Junit<'_> {
                 suite.errors,
                 seconds(suite.took)
             )?;
-            write!(self.out, "{}  </testsuite>\n", suite.cases)?;
+            writeln!(self.out, "{}  </testsuite>", suite.cases)?;
         }
         writeln!(self.out, "</testsuites>")
     }

@@ -129,7 +129,7 @@ impl Reader<'_> {
         for entry in entries {
             let node = &entry.node;
             match entry.key.as_str() {
-                "name" => case.name = self.text(entry).trim().to_owned(),
+                "name" => self.text(entry).trim().clone_into(&mut case.name),
                 "env" => case.env = self.texts(entry).into_iter().collect(),
                 "set" => {
                     let sets = self.texts(entry).into_iter();

@@ -41,17 +41,15 @@ const MOST_TIMES: i128 = 100_000;
 
 impl Reader<'_> {
     pub(super) fn steps(&mut self, node: &Node) -> Vec<Step> {
-        match &node.value {
-            Value::List(items) => items.iter().map(|item| self.step(item)).collect(),
-            _ => {
-                self.bad(
-                    node.start,
-                    "`steps` expects a list",
-                    "begin each step with `- `, as in `- send: { type: ping }`",
-                );
-                Vec::new()
-            }
+        if let Value::List(items) = &node.value {
+            return items.iter().map(|item| self.step(item)).collect();
         }
+        self.bad(
+            node.start,
+            "`steps` expects a list",
+            "begin each step with `- `, as in `- send: { type: ping }`",
+        );
+        Vec::new()
     }
 
     fn step(&mut self, node: &Node) -> Step {
@@ -197,16 +195,15 @@ impl Reader<'_> {
             .entry("subjects")
             .map(|entry| self.names(entry))
             .unwrap_or_default();
-        let payload = match node.entry("payload") {
-            Some(entry) => json(&entry.node, self.problems),
-            None => {
-                self.bad(
-                    node.start,
-                    "`push` needs a `payload`",
-                    "write what is pushed",
-                );
-                "null".into()
-            }
+        let payload = if let Some(entry) = node.entry("payload") {
+            json(&entry.node, self.problems)
+        } else {
+            self.bad(
+                node.start,
+                "`push` needs a `payload`",
+                "write what is pushed",
+            );
+            "null".into()
         };
         Action::Push { subjects, payload }
     }
