@@ -14,9 +14,11 @@ pub mod check;
 pub mod dev;
 pub mod diff;
 pub mod explain;
+pub mod graph;
 pub mod replay;
 mod run;
 pub mod schema;
+pub mod test;
 pub mod token;
 mod watch;
 
@@ -35,6 +37,7 @@ const USAGE: u8 = 2;
                   wsgw dev                                      try it: no broker, no keys, no PHP\n  \
                   wsgw check pipelines/terminator.yaml          validate a pipeline file\n  \
                   wsgw explain pipelines/terminator.yaml        see what it amounts to\n  \
+                  wsgw test pipelines/terminator.yaml           run the tests in it\n  \
                   wsgw run pipelines/terminator.yaml            serve it\n  \
                   wsgw run --set server.listen=127.0.0.1:9000   serve it with one value changed"
 )]
@@ -100,6 +103,24 @@ enum Command {
         #[command(flatten)]
         overriding: Overriding,
     },
+    /// Prints a pipeline as a picture: stages, sinks, dead letters, and the way of pushes.
+    ///
+    /// URLs are shown without user name, password and query; DSNs are not shown at all.
+    #[command(after_help = graph::EXAMPLES)]
+    Graph {
+        /// Pipeline file.
+        file: PathBuf,
+        /// The form of the picture.
+        #[arg(long, value_enum, default_value_t)]
+        format: graph::Format,
+        #[command(flatten)]
+        overriding: Overriding,
+    },
+    /// Runs the tests that stand in pipeline files, or beside them.
+    ///
+    /// Exits 0 if all pass, 1 if one fails or is malformed, 2 if a file cannot be read.
+    #[command(after_help = test::EXAMPLES)]
+    Test(test::TestArgs),
     /// Serves a gateway that needs no set-up, with a page that shows what it does.
     ///
     /// No broker, no PHP and no keys are needed: events stay in memory, and keys are made up at each start.
@@ -176,6 +197,18 @@ pub fn main() -> ExitCode {
             let (overrides, color) = (overriding.overrides(), std::io::stdout().is_terminal());
             printed(|out| explain::run_explain(&file, &overrides, color, out))
         }
+        Command::Graph {
+            file,
+            format,
+            overriding,
+        } => {
+            let overrides = overriding.overrides();
+            printed(|out| graph::run_graph(&file, format, &overrides, out))
+        }
+        Command::Test(args) => {
+            let color = std::io::stdout().is_terminal();
+            printed(|out| test::run_test(args, color, out))
+        }
         Command::Dev(args) => dev::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Token(args) => match token::make_token(&args, crate::clock::unix_now()) {
@@ -216,6 +249,11 @@ fn printed(write: impl FnOnce(&mut dyn Write) -> std::io::Result<u8>) -> ExitCod
 }
 
 fn fail(error: &dyn std::fmt::Display) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "wsgw: {error}");
+    complain(&format!("wsgw: {error}"));
     ExitCode::FAILURE
+}
+
+/// Writes a line to standard error; nowhere is left to say that it is closed.
+fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }

@@ -345,7 +345,8 @@ impl Refused {
         }
     }
 
-    fn status(&self) -> StatusCode {
+    /// The answer's status.
+    pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::Origin => StatusCode::FORBIDDEN,
             Self::TooManyConnections | Self::TooFast | Self::Draining => {

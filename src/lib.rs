@@ -43,6 +43,8 @@
 //! | [`close`] | the one table from errors to close codes and HTTP statuses |
 //! | [`kept`], `rate`, `clock` | what outlives a reload; how fast something may come; the wall clock and configured seconds |
 //! | [`telemetry`] | logs and metrics |
+//! | [`trial`] | `wsgw test`: the compiled pipeline against the tests in its file, without a socket and without waiting |
+//! | [`graph`] | `wsgw graph`: the compiled pipeline as a picture |
 //! | [`dev`] | `wsgw dev`: the gateway that needs nothing, and its page |
 //!
 //! `docs/architecture.md` says why it is built like this, and how to add a stage.
@@ -56,6 +58,7 @@ pub mod condition;
 pub mod config;
 pub mod dev;
 pub mod event;
+pub mod graph;
 pub mod jwt;
 pub mod kept;
 pub mod leases;
@@ -74,6 +77,7 @@ pub mod sources;
 pub mod stages;
 pub mod svc;
 pub mod telemetry;
+pub mod trial;
 
 /// The examples of `docs/architecture.md`, compiled by `cargo test --doc`.
 #[cfg(doctest)]

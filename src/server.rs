@@ -40,6 +40,7 @@ mod connection;
 mod drain;
 mod ending;
 mod foundation;
+pub(crate) mod rehearsal;
 mod reload;
 mod stages;
 mod upgrade;

@@ -19,6 +19,7 @@ pub mod delivery;
 pub mod memory;
 pub mod rabbitmq;
 pub mod redis_stream;
+pub(crate) mod rehearsal;
 pub mod stdout;
 pub mod webhook;
 

@@ -390,6 +390,12 @@ const FILE: &[Code] = &[
         "A queue's TTL is set and the queue is not named: the gateway declares none, so that nothing has that TTL.",
         "Name the queue beside it, or remove the TTL.",
     ),
+    code(
+        "bad_case",
+        Warning,
+        "A test below `tests` is malformed. The gateway does not mind; `wsgw test` refuses the file.",
+        "Take the key the hint suggests, or look it up in docs/testing.md.",
+    ),
 ];
 
 const fn joined<const N: usize>(parts: &[&[Code]]) -> [Code; N] {

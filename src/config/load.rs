@@ -6,6 +6,7 @@ use std::path::Path;
 
 use serde_json::Value as Json;
 
+use super::cases;
 use super::changes::Effective;
 use super::diagnostic::{Diagnostic, Severity};
 use super::document::{KeyPath, Mark, Node, Value};
@@ -104,6 +105,7 @@ pub fn load_str(name: &str, text: &str, overrides: &Overrides) -> Result<Loaded,
     let mut root = parsed.root;
     let mut outcome = None;
     if let Some(root) = &mut root {
+        cases::take(name, root, &mut problems);
         expand::expand(root, &overrides.env, &mut problems);
         if is_usable(root, &mut problems) {
             outcome = evaluate(&shape, root, overrides, &mut problems);

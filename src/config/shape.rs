@@ -5,6 +5,7 @@
 
 use serde_json::{Map, Value as Json};
 
+use super::cases;
 use super::excerpt::KeyNames;
 use super::model::Document;
 
@@ -88,7 +89,7 @@ impl Shape {
     /// Gives the shape of a whole pipeline file.
     #[must_use]
     pub fn of_document() -> Self {
-        let root = document_schema();
+        let root = settings_schema();
         compile(&root, &root, 0)
     }
 
@@ -155,9 +156,21 @@ impl Shape {
     }
 }
 
-/// Gives the JSON Schema of a pipeline file, as `wsgw schema` prints it.
+/// Gives the JSON Schema of a pipeline file, as `wsgw schema` prints it: its settings, and the tests beside them.
 #[must_use]
 pub fn document_schema() -> Json {
+    let mut schema = settings_schema();
+    let mut tests = cases::schema();
+    schema["properties"][cases::KEY] = tests["tests"].take();
+    if let Json::Object(definitions) = tests["$defs"].take() {
+        for (name, definition) in definitions {
+            schema["$defs"][name] = definition;
+        }
+    }
+    schema
+}
+
+fn settings_schema() -> Json {
     let mut schema = schemars::generate::SchemaSettings::draft2020_12()
         .into_generator()
         .into_root_schema_for::<Document>();

@@ -382,9 +382,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     }
 }
 
-/// The time left to a moment in Unix seconds; a year for whatever lies further off.
+/// The time left to a moment in Unix seconds, in whole microseconds; a year for whatever lies further off.
+///
+/// Unix seconds in floating point are exact to a quarter of a microsecond: without rounding, a timer that has
+/// milliseconds would often come one late.
 fn until(unix: f64) -> Duration {
-    seconds(unix - numeric_date())
+    const MICROSECOND: Duration = Duration::from_micros(1);
+    let left = seconds(unix - numeric_date());
+    if left.is_zero() {
+        return left;
+    }
+    let micros = (left + MICROSECOND / 2).as_micros();
+    Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX)).max(MICROSECOND)
 }
 
 #[cfg(test)]

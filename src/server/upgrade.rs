@@ -136,15 +136,20 @@ async fn accept(
     max_message_bytes: usize,
 ) -> Option<WebSocketStream<TcpStream>> {
     let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
-    let config = WebSocketConfig::default()
+    let config = framing(max_message_bytes);
+    let (io, early) = (parts.io.into_inner(), parts.read_buf.to_vec());
+    Some(WebSocketStream::from_partially_read(io, early, Role::Server, Some(config)).await)
+}
+
+/// How clients' frames are read and written.
+pub(super) fn framing(max_message_bytes: usize) -> WebSocketConfig {
+    WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(WRITE_BUFFER)
         // No bound is needed beside the connection's own: it writes nothing more while a flush is pending.
         .max_write_buffer_size(usize::MAX)
         .max_message_size(Some(max_message_bytes))
-        .max_frame_size(Some(max_message_bytes));
-    let (io, early) = (parts.io.into_inner(), parts.read_buf.to_vec());
-    Some(WebSocketStream::from_partially_read(io, early, Role::Server, Some(config)).await)
+        .max_frame_size(Some(max_message_bytes))
 }
 
 /// Checks what RFC 6455 section 4.2.1 asks of an upgrade request, and its origin; gives its key.
@@ -201,7 +206,7 @@ fn is_key(key: &[u8]) -> bool {
 }
 
 /// Whether an origin is listed; `*.` stands for any subdomain, and an empty list or `*` for any origin.
-fn origin_allowed(origin: &HeaderValue, allowed: &[String]) -> bool {
+pub(super) fn origin_allowed(origin: &HeaderValue, allowed: &[String]) -> bool {
     if allowed.is_empty() {
         return true;
     }

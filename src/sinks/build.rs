@@ -294,7 +294,7 @@ fn redis_link(
 }
 
 /// A sink within the machine: it fails for good or not at all.
-fn local(name: &'static str) -> DeliverySettings {
+pub(super) fn local(name: &'static str) -> DeliverySettings {
     DeliverySettings {
         name,
         buffer: BufferConfig::default(),

@@ -106,7 +106,7 @@ pub enum ExchangeType {
 
 /// Where messages go, as the settings say.
 #[derive(Debug)]
-struct Routing {
+pub(crate) struct Routing {
     /// Exchange and routing key of `connected` and `disconnected`.
     events: (ShortString, ShortString),
     /// Those of `message_received`.
@@ -404,7 +404,16 @@ fn arguments(ttl_ms: u32, dead_letters: &DeadLetterQueueConfig) -> FieldTable {
 }
 
 impl Routing {
-    fn message<'a>(&self, event: &'a Event) -> Outgoing<'a> {
+    /// That of a configuration.
+    ///
+    /// # Errors
+    /// When a name is longer than AMQP allows.
+    pub(crate) fn new(config: &Config) -> Result<Self, LinkError> {
+        plan(config).map(|(routing, _)| routing)
+    }
+
+    /// The exchange of an event, and its routing key.
+    pub(crate) fn of(&self, event: &Event) -> (&ShortString, ShortString) {
         let (exchange, routing_key) = if event.kind == EventKind::MessageReceived {
             &self.inbox
         } else {
@@ -418,6 +427,11 @@ impl Routing {
             }
             _ => routing_key.clone(),
         };
+        (exchange, routing_key)
+    }
+
+    fn message<'a>(&self, event: &'a Event) -> Outgoing<'a> {
+        let (exchange, routing_key) = self.of(event);
         Outgoing {
             exchange: exchange.clone(),
             routing_key,
