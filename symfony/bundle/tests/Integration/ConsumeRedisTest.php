@@ -316,6 +316,30 @@ final class ConsumeRedisTest extends TestCase
         self::assertStringNotContainsString('s3cret', $process->output());
     }
 
+    public function testTheGatewaysReplayBringsADeadLetterBack(): void
+    {
+        $this->app->remove();
+        $this->app = $this->application(['max_deliveries' => 1]);
+        $this->add(1, 'fail');
+        $this->app->run('ws:consume', '--limit=1', '--time-limit=15');
+        self::assertSame(1, $this->redis->xLen('ws.dlq'));
+        $this->gateway = new Gateway(<<<YAML
+              mode: core
+              stages: [{ fan_out: {} }]
+              events: { redis_stream: { dsn: "{$this->server->dsn()}" } }
+            YAML);
+        $answer = file_get_contents($this->gateway->url() . '/internal/replay/redis', false, stream_context_create(['http' => [
+            'method' => 'POST',
+            'header' => ['X-API-Key: ' . Gateway::API_KEY, 'Content-Type: application/json'],
+            'content' => '{"limit":10}',
+        ]]));
+        self::assertSame('{"replayed":1}', $answer);
+        self::assertSame(0, $this->redis->xLen('ws.dlq'));
+        $this->app->run('ws:consume', '--limit=1', '--time-limit=15');
+
+        self::assertSame(['message_received fail 1', 'message_received fail 1 replayed'], $this->app->events());
+    }
+
     public function testAReplayedEventSaysSo(): void
     {
         $this->redis->xAdd('ws.inbox', '*', ['data' => self::json(1, 'chat'), 'replayed' => '1']);
