@@ -133,10 +133,10 @@ fn one_of<T>(
     make: impl FnOnce() -> Result<T, SinkError>,
 ) -> Result<Arc<T>, SinkError> {
     known.retain(|(_, target)| target.strong_count() > 0);
-    let kin = known
+    let mut kin = known
         .iter()
         .filter(|(old, _)| old.ties == origin.ties && same(&old.config, &origin.config));
-    if let Some(target) = kin.filter_map(|(_, target)| target.upgrade()).next() {
+    if let Some(target) = kin.find_map(|(_, target)| target.upgrade()) {
         return Ok(target);
     }
     let target = Arc::new(make()?);

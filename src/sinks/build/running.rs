@@ -214,9 +214,9 @@ impl Sink {
             .rev()
             .filter(|made| made.origin.ties == ties && same(&made.origin.config, config));
         // A version may be finished by now, and then is not found.
-        let mut found = kin.filter_map(|made| Some((made, delivery.find(&made.version)?)));
+        let found = kin.filter_map(|made| Some((made, delivery.find(&made.version)?)));
         let mut shares = None;
-        while let Some((made, version)) = found.next() {
+        for (made, version) in found {
             if made.delivers_as(&settings, dead_letters) {
                 return Ok(Current {
                     outlet: Outlet::new(Arc::clone(delivery), version),
@@ -227,13 +227,11 @@ impl Sink {
             }
             shares.get_or_insert((version.target().sink, Arc::clone(&made.origin)));
         }
-        drop(found);
-        let (sink, origin) = match shares {
-            Some(shared) => shared,
-            None => {
-                let config = Arc::clone(config);
-                (make()?, Arc::new(Origin { config, ties }))
-            }
+        let (sink, origin) = if let Some(kept) = shares {
+            kept
+        } else {
+            let config = Arc::clone(config);
+            (make()?, Arc::new(Origin { config, ties }))
         };
         let letters = Arc::clone(dead_letters) as Arc<dyn DeadLetters>;
         let version = delivery.version(&settings, sink, letters);

@@ -242,7 +242,7 @@ const CHANGES: &[(&str, Change, &[&str])] = &[
             c.stages[1] = StageConfig::RateLimit(RateLimitConfig {
                 burst: 9,
                 ..RateLimitConfig::default()
-            })
+            });
         },
         &[],
     ),

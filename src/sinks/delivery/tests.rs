@@ -91,10 +91,10 @@ struct Rig {
     metrics: Metrics,
 }
 
-fn rig(settings: DeliverySettings, sink: BoxSink) -> Rig {
+fn rig(settings: &DeliverySettings, sink: BoxSink) -> Rig {
     let letters = Arc::new(Letters::default());
     let metrics = Metrics::new().unwrap();
-    let outlet = Outlet::start(&settings, sink, letters.clone(), &metrics);
+    let outlet = Outlet::start(settings, sink, letters.clone(), &metrics);
     Rig {
         delivery: Arc::clone(outlet.delivery()),
         outlet,
@@ -141,7 +141,7 @@ async fn a_failing_key_delays_only_itself_and_holds_no_place() {
     let ended = Arc::new(Mutex::new(Vec::new()));
     let log = ended.clone();
     let rig = rig(
-        DeliverySettings {
+        &DeliverySettings {
             concurrency: 1,
             ..settings()
         },
@@ -179,7 +179,7 @@ async fn retry_after_is_honoured_and_capped() {
     let log = times.clone();
     let start = Instant::now();
     let rig = rig(
-        DeliverySettings {
+        &DeliverySettings {
             retry: RetryPolicy {
                 attempts: Some(4),
                 base: Duration::from_millis(10),
@@ -218,7 +218,7 @@ async fn exhausted_and_refused_events_become_dead_letters() {
     let tries = Arc::new(AtomicUsize::new(0));
     let count = tries.clone();
     let rig = rig(
-        DeliverySettings {
+        &DeliverySettings {
             retry: RetryPolicy {
                 attempts: Some(3),
                 ..settings().retry
@@ -261,7 +261,7 @@ async fn exhausted_and_refused_events_become_dead_letters() {
 #[tokio::test(start_paused = true)]
 async fn reserving_is_bounded_and_first_come_first_served() {
     let rig = rig(
-        DeliverySettings {
+        &DeliverySettings {
             buffer: BufferConfig {
                 max_events: 3,
                 max_bytes: 100,
@@ -324,7 +324,7 @@ async fn reserving_is_bounded_and_first_come_first_served() {
 #[tokio::test(start_paused = true)]
 async fn who_waited_first_enqueues_first_whichever_task_wakes_first() {
     let rig = rig(
-        DeliverySettings {
+        &DeliverySettings {
             buffer: BufferConfig {
                 max_events: 2,
                 max_bytes: 1000,
@@ -366,7 +366,7 @@ async fn who_waited_first_enqueues_first_whichever_task_wakes_first() {
 async fn room_comes_back_only_with_the_delivery() {
     let (open, gate) = tokio::sync::watch::channel(false);
     let rig = rig(
-        DeliverySettings {
+        &DeliverySettings {
             buffer: BufferConfig {
                 max_events: 1,
                 max_bytes: 1000,
@@ -394,7 +394,7 @@ async fn room_comes_back_only_with_the_delivery() {
 async fn a_drain_delivers_and_cuts_back_offs() {
     let healthy_at = Instant::now() + Duration::from_secs(4);
     let rig = rig(
-        settings(),
+        &settings(),
         sink(move |_| {
             std::future::ready(if Instant::now() < healthy_at {
                 Err(error(0, Retry::After(Duration::from_hours(1))))
@@ -421,7 +421,7 @@ async fn a_drain_delivers_and_cuts_back_offs() {
 #[tokio::test(start_paused = true)]
 async fn what_is_left_at_the_deadline_becomes_dead_letters() {
     let rig = rig(
-        settings(),
+        &settings(),
         sink(|batch| async move {
             match batch[0].seq {
                 2 => std::future::pending().await,
@@ -501,7 +501,7 @@ async fn dropping_stops_the_tasks_and_counts_what_is_lost() {
     let alive = Arc::new(());
     let held = Arc::clone(&alive);
     let rig = rig(
-        settings(),
+        &settings(),
         sink(move |_| {
             let held = Arc::clone(&held);
             async move {

@@ -220,6 +220,7 @@ async fn the_answer_s_body_is_ignored_and_its_connection_used_again_if_small() {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "both requests, whole")]
 async fn requests_are_exact() {
     let (backend, address) = Backend::start([]).await;
     let mut config = config(address);

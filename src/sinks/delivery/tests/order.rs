@@ -46,7 +46,6 @@ fn scattered_failure(batch: &Batch, dice: &mut StdRng) -> (Vec<usize>, DeliveryE
 }
 
 #[expect(
-    clippy::too_many_lines,
     clippy::similar_names,
     clippy::unnecessary_literal_unwrap,
     reason = "one play is one story"
@@ -100,7 +99,7 @@ async fn play(seed: u64) {
         })
     };
     let rig = rig(
-        DeliverySettings {
+        &DeliverySettings {
             concurrency,
             max_batch,
             ..settings()
@@ -158,6 +157,7 @@ impl Traffic {
 }
 
 /// Checks that each event ended once, and in the order of its lane and connection.
+#[expect(clippy::similar_names, reason = "a seed, and what was seen")]
 pub(super) fn assert_order(seed: u64, pushed: &[Arc<Event>], seen: &[Seen]) {
     let mut started_at: HashMap<Name, usize> = HashMap::new();
     let mut ended_at: HashMap<Name, usize> = HashMap::new();
@@ -228,7 +228,7 @@ async fn a_backend_that_refuses_everything_is_asked_once_about_each_event() {
     let asked = Arc::new(AtomicUsize::new(0));
     let count = asked.clone();
     let rig = rig(
-        DeliverySettings {
+        &DeliverySettings {
             concurrency: 2,
             max_batch: 64,
             ..settings()

@@ -36,14 +36,14 @@ async fn a_confirmed_event_is_told_once_after_all_its_tries() {
     let tries = Arc::new(AtomicUsize::new(0));
     let count = tries.clone();
     let rig = rig(
-        DeliverySettings {
+        &DeliverySettings {
             max_batch: 8,
             ..settings()
         },
         sink(move |batch: Batch| {
-            let tried = count.fetch_add(1, Ordering::SeqCst);
+            let earlier = count.fetch_add(1, Ordering::SeqCst);
             async move {
-                match tried {
+                match earlier {
                     0 => std::panic::panic_any("a panic that the delivery must survive"),
                     // The first one is delivered, the others are tried again.
                     1 => Err(error(1, Retry::Backoff)),
@@ -74,7 +74,7 @@ async fn a_confirmed_event_is_told_once_after_all_its_tries() {
 #[tokio::test(start_paused = true)]
 async fn what_a_stop_leaves_is_told_once() {
     // Of one that drains in vain, and one whose dead letters are kept nowhere either.
-    let rig = rig(settings(), sink(|_| std::future::pending()));
+    let rig = rig(&settings(), sink(|_| std::future::pending()));
     let metrics = Metrics::new().unwrap();
     let service = sink(|_| std::future::ready(Err(error(0, Retry::Never))));
     let lost = Outlet::start(&settings(), service, Arc::new(Hangs), &metrics);
@@ -102,7 +102,7 @@ async fn what_a_stop_leaves_is_told_once() {
 #[tokio::test(start_paused = true)]
 async fn what_is_dropped_is_told_once() {
     let rig = rig(
-        DeliverySettings {
+        &DeliverySettings {
             buffer: BufferConfig {
                 max_events: 1,
                 max_bytes: 1000,
@@ -154,7 +154,7 @@ async fn a_receipt_that_panics_takes_no_worker_away() {
         })
     };
     let rig = rig(
-        DeliverySettings {
+        &DeliverySettings {
             concurrency: 1,
             ..settings()
         },

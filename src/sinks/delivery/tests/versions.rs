@@ -71,7 +71,7 @@ async fn each_event_goes_to_its_own_target_in_the_order_of_its_lane() {
         max_batch: 16,
         ..settings()
     };
-    let rig = rig(settings.clone(), old);
+    let rig = rig(&settings, old);
     rig.enqueue(&test_event(1, 1, None));
     rig.enqueue(&test_event(1, 2, Some("key")));
     rig.enqueue(&test_event(1, 3, None));
@@ -109,7 +109,7 @@ async fn each_event_goes_to_its_own_target_in_the_order_of_its_lane() {
 #[tokio::test(start_paused = true)]
 async fn a_dead_old_target_stops_nobody_new() {
     let log = Log::default();
-    let rig = rig(single(), hangs());
+    let rig = rig(&single(), hangs());
     for connection in 0..100 {
         rig.enqueue(&test_event(connection, 1, None));
     }
@@ -140,7 +140,7 @@ async fn a_retired_version_tries_on_with_shorter_waits_until_its_deadline() {
             Ok(())
         })
     };
-    let rig = rig(settings(), sink(answer));
+    let rig = rig(&settings(), sink(answer));
     for connection in 0..10 {
         rig.enqueue(&test_event(connection, 1, None));
     }
@@ -163,7 +163,7 @@ async fn a_retired_version_tries_on_with_shorter_waits_until_its_deadline() {
 #[tokio::test(start_paused = true)]
 async fn who_waited_too_long_for_room_goes_to_the_newest_target() {
     let log = Log::default();
-    let rig = rig(settings(), hangs());
+    let rig = rig(&settings(), hangs());
     let new = rig.reload(&settings(), takes("new", &log));
     let slot = rig.outlet.try_reserve(1).unwrap();
     let deadline = rig.retire(2);
@@ -193,7 +193,7 @@ async fn a_version_comes_back_before_and_after_its_deadline() {
             }
         }
     };
-    let rig = rig(single(), sink(answer));
+    let rig = rig(&single(), sink(answer));
     rig.enqueue(&test_event(1, 1, None));
     rig.enqueue(&test_event(2, 1, None));
     sleep(Duration::from_millis(1)).await;
@@ -230,7 +230,7 @@ async fn a_version_ends_with_its_last_event_and_holder() {
             }
         })
     };
-    let rig = rig(settings(), hangs());
+    let rig = rig(&settings(), hangs());
     let unused = rig
         .delivery
         .version(&settings(), held(), rig.letters.clone());
@@ -267,7 +267,7 @@ async fn the_newest_version_says_how_many_try_at_once() {
             std::future::pending()
         })
     };
-    let rig = rig(settings(), counts());
+    let rig = rig(&settings(), counts());
     for connection in 0..100 {
         rig.enqueue(&test_event(connection, 1, None));
     }
@@ -304,7 +304,7 @@ async fn workers_beyond_the_newest_number_go_away() {
             }
         }
     };
-    let rig = rig(settings(), sink(answer));
+    let rig = rig(&settings(), sink(answer));
     for connection in 0..20 {
         rig.enqueue(&test_event(connection, 1, None));
     }
@@ -325,7 +325,7 @@ async fn bounds_change_under_those_who_wait() {
         max_bytes,
     };
     let rig = rig(
-        DeliverySettings {
+        &DeliverySettings {
             buffer: bounds(2, 100),
             ..settings()
         },
@@ -360,6 +360,11 @@ async fn bounds_change_under_those_who_wait() {
 }
 
 /// Plays random traffic through a delivery that is reloaded at random, with targets that fail, hang and come back.
+#[expect(
+    clippy::too_many_lines,
+    clippy::similar_names,
+    reason = "one play is one story"
+)]
 async fn play(seed: u64) {
     let mut dice = StdRng::seed_from_u64(seed);
     let seen = Arc::new(Mutex::new(Vec::new()));
