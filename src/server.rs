@@ -203,7 +203,6 @@ impl Gateway {
     ///
     /// # Errors
     /// When an address cannot be bound, or a setting names something that is not there.
-    #[expect(clippy::too_many_lines, reason = "one part after the other")]
     pub async fn start(config: Config, extras: Extras) -> Result<Self, StartError> {
         let metrics = metrics(&extras.config_hash)?;
         let config = Arc::new(config);
