@@ -3,6 +3,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
+    clippy::float_cmp,
     reason = "a test fails by panicking"
 )]
 
@@ -468,8 +469,8 @@ mod jwks {
                 let mut held = Vec::new();
                 loop {
                     let (mut socket, _) = listener.accept().await.unwrap();
-                    let mut head = [0; 4096];
-                    let _ = socket.read(&mut head).await;
+                    let mut request = [0; 4096];
+                    let _ = socket.read(&mut request).await;
                     counted.fetch_add(1, Ordering::SeqCst);
                     if hanging.load(Ordering::SeqCst) {
                         held.push(socket);
