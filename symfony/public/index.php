@@ -14,6 +14,8 @@ if ('cli-server' === \PHP_SAPI && is_file(__DIR__ . parse_url((string) $_SERVER[
 
 require \dirname(__DIR__) . '/vendor/autoload.php';
 
+// PHP's own server has the environment in getenv() alone, where Dotenv does not look before it sets a default.
+$_ENV += getenv();
 (new Dotenv())->bootEnv(\dirname(__DIR__) . '/.env');
 $_SERVER['APP_DEBUG'] && Debug::enable();
 

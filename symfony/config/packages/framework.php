@@ -13,7 +13,7 @@ return static function (ContainerConfigurator $container): void {
         'session' => [
             'storage_factory_id' => 'session.storage.factory.native',
             'handler_id' => null,
-            'save_path' => '%kernel.project_dir%/var/sessions',
+            'save_path' => '%kernel.cache_dir%/sessions',
             'cookie_secure' => 'auto',
             'cookie_samesite' => 'strict',
             'cookie_httponly' => true,

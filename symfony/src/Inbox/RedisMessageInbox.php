@@ -11,7 +11,7 @@ use Snoke\WsBundle\Redis\RedisClientInterface;
  */
 final class RedisMessageInbox implements MessageInbox
 {
-    private const KEPT = 100;
+    private const KEPT = 1000;
 
     /**
      * @param bool $writes whether to add; not where the stream is the gateway's own, which has the messages already
