@@ -102,6 +102,14 @@ def packages():
         yield name, version, described
 
 
+def own(path):
+    """A package of this project, with the version that the gateway has: Composer would guess one from the branch."""
+    name = json.loads((path / "composer.json").read_text())["name"]
+    root = pathlib.Path(__file__).resolve().parents[2]
+    version = re.search(r'^version = "(.+)"', (root / "Cargo.toml").read_text(), re.MULTILINE)[1]
+    return {"type": "path", "url": str(path), "options": {"symlink": True, "versions": {name: version}}}
+
+
 def main():
     if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
         sys.exit(__doc__)
@@ -111,10 +119,7 @@ def main():
     for name, version, described in packages():
         repository.setdefault(name, {})[version] = described
     (target / "packages.json").write_text(json.dumps({"packages": repository}, indent=1))
-    local = [
-        {"type": "path", "url": str(pathlib.Path(path).resolve()), "options": {"symlink": True}}
-        for path in sys.argv[2:]
-    ]
+    local = [own(pathlib.Path(path).resolve()) for path in sys.argv[2:]]
     sources = [*local, {"type": "composer", "url": f"file://{target}"}, {"packagist.org": False}]
     (target / "config.json").write_text(json.dumps({"repositories": sources}, indent=1))
     print(f"{target}: {len(repository)} packages")

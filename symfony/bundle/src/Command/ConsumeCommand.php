@@ -89,14 +89,15 @@ final class ConsumeCommand extends Command
         }
         $style->writeln(sprintf('Reading %s.', $source->describe()));
         $style->writeln('Quit with CONTROL-C.' . ($output->isVerbose() ? '' : ' Run it with -v to see each event.'));
+        if (!\function_exists('pcntl_signal')) {
+            $style->writeln('Without ext-pcntl it ends in the middle of an event, which then comes again.');
+        }
         $count = $this->worker->run(
             $source,
             new WorkerOptions(...$options),
-            static function (string $line) use ($output): void {
-                $output->writeln(
-                    sprintf('%s  %s', date('H:i:s'), $line),
-                    OutputInterface::OUTPUT_RAW | OutputInterface::VERBOSITY_VERBOSE,
-                );
+            static function (string $line, bool $isTrouble) use ($output): void {
+                $verbosity = $isTrouble ? OutputInterface::VERBOSITY_NORMAL : OutputInterface::VERBOSITY_VERBOSE;
+                $output->writeln(sprintf('%s  %s', date('H:i:s'), $line), OutputInterface::OUTPUT_RAW | $verbosity);
             },
         );
         $style->writeln(sprintf('Stopped after %d %s.', $count, 1 === $count ? 'entry' : 'entries'));

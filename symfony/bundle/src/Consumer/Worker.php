@@ -48,14 +48,15 @@ final class Worker
     /**
      * Runs until a limit is reached or {@see stop} is called, by a signal too.
      *
-     * @param (\Closure(string): void)|null $tell takes a line for each event, for the person who watches
+     * @param (\Closure(string, bool): void)|null $tell takes lines for the person who watches, and whether each of them
+     *                                                  tells of trouble
      *
      * @return int entries that were dealt with
      */
     public function run(EventSourceInterface $source, WorkerOptions $options, ?\Closure $tell = null): int
     {
         $this->shouldStop = false;
-        $tell ??= static fn (string $line) => null;
+        $tell ??= static fn (string $line, bool $isTrouble) => null;
         $started = microtime(true);
         $count = 0;
         $failures = 0;
@@ -70,7 +71,7 @@ final class Worker
                     $entry = $wait > 0.0 ? $source->next($wait) : null;
                     if (0 !== $failures) {
                         $this->logger->info('The broker is back.', ['source' => $source->type()]);
-                        $tell('connected again');
+                        $tell('connected again', true);
                         $failures = 0;
                     }
                     if (null !== $entry) {
@@ -85,7 +86,7 @@ final class Worker
                         'seconds' => round($pause, 1),
                         'source' => $source->type(),
                     ]);
-                    $tell(sprintf('%s Trying again in %.1f s.', $exception->getMessage(), $pause));
+                    $tell(sprintf('%s Trying again in %.1f s.', $exception->getMessage(), $pause), true);
                     $source->close();
                     $this->sleep($pause);
                 }
@@ -93,7 +94,7 @@ final class Worker
                 $reason = $this->limitReached($options, $count, $started);
                 if (null !== $reason) {
                     $this->logger->info('The worker ends: {reason}.', ['reason' => $reason]);
-                    $tell(sprintf('ends: %s', $reason));
+                    $tell(sprintf('ends: %s', $reason), false);
                     break;
                 }
             }
@@ -131,7 +132,7 @@ final class Worker
                 $reason = $exception->getMessage();
             } catch (UnknownEventTypeException $exception) {
                 $this->logger->notice('An entry is skipped: {reason}.', ['reason' => $exception->getMessage()] + $where);
-                $tell(sprintf('%s %s skipped: %s', $entry->from, $entry->id, $exception->getMessage()));
+                $tell(sprintf('%s %s skipped: %s', $entry->from, $entry->id, $exception->getMessage()), true);
                 $source->done($entry);
 
                 return;
@@ -173,7 +174,7 @@ final class Worker
             self::name($event),
             $event->userId,
             1000 * (microtime(true) - $started),
-        ));
+        ), false);
     }
 
     /**
@@ -215,7 +216,7 @@ final class Worker
             $entry->deliveries,
             $options->maxDeliveries,
             $seconds,
-        ));
+        ), true);
         $source->retry($entry, $seconds);
     }
 
@@ -232,7 +233,7 @@ final class Worker
     ): void {
         $source->deadLetter($entry, $reason, $event?->eventId);
         $this->logger->error('An entry is moved to the dead letters: {reason}.', ['reason' => $reason] + $where);
-        $tell(sprintf('%s %s to the dead letters: %s', $entry->from, $entry->id, $reason));
+        $tell(sprintf('%s %s to the dead letters: %s', $entry->from, $entry->id, $reason), true);
     }
 
     private static function name(WebsocketEvent $event): string

@@ -46,7 +46,7 @@ final class Configuration implements ConfigurationInterface
                         throw new \InvalidArgumentException(implode(' ', $problems));
                     }
 
-                    return $config;
+                    return Defaults::complete($config);
                 })
             ->end();
 

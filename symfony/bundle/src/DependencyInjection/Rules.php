@@ -119,22 +119,21 @@ final class Rules
             $this->httpAccess('transport.http');
             $this->try('transport.http.publish_path', static fn ($value) => Setting::path('transport.http.publish_path', self::text($value)));
         } elseif ('redis_stream' === $type) {
-            $this->redis('transport.redis_stream.dsn');
+            $this->redis('transport.redis_stream');
         } elseif ('rabbitmq' === $type) {
-            $this->rabbitmq('transport.rabbitmq.dsn');
+            $this->rabbitmq('transport.rabbitmq');
         }
     }
 
     private function presence(): void
     {
         $type = $this->type('presence');
-        // Asked by HTTP only where the application asks at all, so a missing address is no problem before that.
-        $own = $this->get('presence.http.base_url');
-        if ('http' === $type && null !== $own) {
-            $this->try('presence.http.base_url', static fn ($value) => Setting::url('presence.http.base_url', self::text($value), ['http', 'https'], 'http://gateway:8000'));
+        // What the mode implies is no demand: the application may never ask.
+        if ('http' === $this->get('presence.type') || ('http' === $type && null !== $this->get('presence.http.base_url'))) {
+            $this->httpAccess('presence.http', 'transport.http');
         }
         if ('redis' === $type || 'redis' === $this->get('presence.writer.type')) {
-            $this->redis('presence.redis.dsn', 'transport.redis_stream.dsn');
+            $this->redis('presence.redis', 'transport.redis_stream');
         }
     }
 
@@ -147,9 +146,9 @@ final class Rules
                 $this->try('events.webhook.secret', static fn ($value) => Setting::filled('events.webhook.secret', self::text($value), 'anybody could make up events. Set it to the gateway\'s events.webhook.secret, switch off events.webhook.enabled, or accept the risk with events.webhook.allow_unsigned'));
             }
         } elseif ('redis_stream' === $type) {
-            $this->redis('events.redis_stream.dsn', 'transport.redis_stream.dsn');
+            $this->redis('events.redis_stream', 'transport.redis_stream');
         } elseif ('rabbitmq' === $type) {
-            $this->rabbitmq('events.rabbitmq.dsn', 'transport.rabbitmq.dsn');
+            $this->rabbitmq('events.rabbitmq', 'transport.rabbitmq');
         }
     }
 
@@ -179,36 +178,43 @@ final class Rules
         }
     }
 
-    private function httpAccess(string $section): void
+    /**
+     * @param string ...$sections the section, and where its values come from if they are not set
+     */
+    private function httpAccess(string ...$sections): void
     {
-        $this->try($section . '.base_url', static fn ($value) => Setting::url($section . '.base_url', self::text($value), ['http', 'https'], 'http://gateway:8000'));
-        $this->try($section . '.api_key', static fn ($value) => Setting::filled($section . '.api_key', self::text($value), 'the gateway refuses calls without its server.api_key'));
-    }
-
-    private function redis(string ...$paths): void
-    {
-        $this->dsn($paths, self::REDIS, 'redis://localhost:6379/0');
-    }
-
-    private function rabbitmq(string ...$paths): void
-    {
-        $this->dsn($paths, ['amqp', 'amqps'], 'amqp://guest:guest@localhost:5672/%2f');
+        $url = $this->source('base_url', $sections);
+        $this->try($url, static fn ($value) => Setting::url($url, self::text($value), ['http', 'https'], 'http://gateway:8000'));
+        $key = $this->source('api_key', $sections);
+        $this->try($key, static fn ($value) => Setting::filled($key, self::text($value), 'the gateway refuses calls without its server.api_key'));
     }
 
     /**
-     * @param list<string>           $paths   the setting, and where its value comes from if it is not set
-     * @param non-empty-list<string> $schemes
+     * The path that a value comes from: the first that is set, else the first.
+     *
+     * @param list<string> $sections
      */
-    private function dsn(array $paths, array $schemes, string $example): void
+    private function source(string $name, array $sections): string
     {
-        $path = $paths[0];
-        foreach ($paths as $candidate) {
-            if (null !== $this->get($candidate)) {
-                $path = $candidate;
-                break;
+        foreach ($sections as $section) {
+            if (null !== $this->get($section . '.' . $name)) {
+                return $section . '.' . $name;
             }
         }
-        $this->try($path, static fn ($value) => Setting::dsn($path, self::text($value), $schemes, $example));
+
+        return $sections[0] . '.' . $name;
+    }
+
+    private function redis(string ...$sections): void
+    {
+        $path = $this->source('dsn', $sections);
+        $this->try($path, static fn ($value) => Setting::dsn($path, self::text($value), self::REDIS, 'redis://localhost:6379/0'));
+    }
+
+    private function rabbitmq(string ...$sections): void
+    {
+        $path = $this->source('dsn', $sections);
+        $this->try($path, static fn ($value) => Setting::dsn($path, self::text($value), ['amqp', 'amqps'], 'amqp://guest:guest@localhost:5672/%2f'));
     }
 
     /**

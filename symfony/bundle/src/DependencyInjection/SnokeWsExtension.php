@@ -4,7 +4,6 @@ declare(strict_types=1);
 
 namespace Snoke\WsBundle\DependencyInjection;
 
-use Snoke\WsBundle\Setting\Setting;
 use Symfony\Component\Config\FileLocator;
 use Symfony\Component\DependencyInjection\ContainerBuilder;
 use Symfony\Component\DependencyInjection\Extension\Extension;
@@ -26,32 +25,13 @@ final class SnokeWsExtension extends Extension
     /** Maps whose keys are the user's, so that they stay one parameter. */
     private const MAPS = ['snoke_ws.token.claims'];
 
-    /** Settings that take another one's value where they are not set. */
-    private const INHERITED = [
-        'presence.http.base_url' => 'transport.http.base_url',
-        'presence.http.api_key' => 'transport.http.api_key',
-        'presence.redis.dsn' => 'transport.redis_stream.dsn',
-        'events.redis_stream.dsn' => 'transport.redis_stream.dsn',
-        'events.rabbitmq.dsn' => 'transport.rabbitmq.dsn',
-    ];
-
     /**
      * @param array<array<string, mixed>> $configs
      */
     public function load(array $configs, ContainerBuilder $container): void
     {
         $config = $this->processConfiguration(new Configuration(), $configs);
-        foreach (['transport', 'presence', 'events'] as $section) {
-            if (null === $config[$section]['type'] && !Setting::isDynamic($config['mode'])) {
-                $config[$section]['type'] = Setting::type($section, $config['mode'], null);
-            }
-        }
         $this->setParameters($container, 'snoke_ws', $config);
-        foreach (self::INHERITED as $path => $from) {
-            if (null === $container->getParameter('snoke_ws.' . $path)) {
-                $container->setParameter('snoke_ws.' . $path, $container->getParameter('snoke_ws.' . $from));
-            }
-        }
         RequiredPackages::check($config);
         $loader = new PhpFileLoader($container, new FileLocator(\dirname(__DIR__, 2) . '/config'));
         foreach (self::FILES as $file) {

@@ -6,6 +6,7 @@ namespace Snoke\WsBundle\Tracing;
 
 use OpenTelemetry\API\Globals;
 use OpenTelemetry\API\Trace\Propagation\TraceContextPropagator;
+use OpenTelemetry\API\Trace\SpanKind as ApiSpanKind;
 use OpenTelemetry\API\Trace\StatusCode;
 use OpenTelemetry\Context\Context;
 use OpenTelemetry\Context\ContextInterface;
@@ -53,11 +54,15 @@ final class OpenTelemetryTracer implements TracerInterface
         array $attributes,
         callable $operation,
     ): mixed {
-        // Numbered from 0 there, from 1 in OTLP.
         $span = Globals::tracerProvider()->getTracer('snoke/ws-bundle')
             ->spanBuilder($name)
             ->setParent($parent)
-            ->setSpanKind($kind->value - 1)
+            ->setSpanKind(match ($kind) {
+                // Numbered otherwise than in OTLP.
+                SpanKind::Server => ApiSpanKind::KIND_SERVER,
+                SpanKind::Producer => ApiSpanKind::KIND_PRODUCER,
+                SpanKind::Consumer => ApiSpanKind::KIND_CONSUMER,
+            })
             ->setAttributes($attributes)
             ->startSpan();
         $scope = $span->activate();

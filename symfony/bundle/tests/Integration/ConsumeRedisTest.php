@@ -281,6 +281,33 @@ final class ConsumeRedisTest extends TestCase
         self::assertSame([1, 2], $this->numbers());
     }
 
+    public function testALongHandlerKeepsItsEntriesFromOtherWorkers(): void
+    {
+        $this->app->remove();
+        $this->app = $this->application(['claim_idle_seconds' => 3]);
+        $this->add(1, 'long');
+        $this->add(2);
+        $one = $this->app->start('ws:consume', '--limit=2', '--name=one');
+        $this->app->waitForEvents(1);
+        $two = $this->app->start('ws:consume', '--time-limit=7', '--name=two');
+
+        self::assertSame(0, $one->wait(), $one->output());
+        self::assertSame(0, $two->wait());
+        self::assertSame([1, 2], $this->numbers(), $two->output());
+    }
+
+    public function testTroubleIsSaidWithoutAskingForIt(): void
+    {
+        $this->app->remove();
+        $this->app = new Application(['mode' => 'core', 'transport' => ['redis_stream' => ['dsn' => 'redis://:s3cret@127.0.0.1:1/0']]]);
+        $process = $this->app->start('ws:consume');
+        $process->waitFor('Redis at 127.0.0.1:1 cannot be reached');
+        $process->signal(\SIGTERM);
+
+        self::assertSame(0, $process->wait(3));
+        self::assertStringNotContainsString('s3cret', $process->output());
+    }
+
     public function testAReplayedEventSaysSo(): void
     {
         $this->redis->xAdd('ws.inbox', '*', ['data' => self::json(1, 'chat'), 'replayed' => '1']);

@@ -20,6 +20,7 @@ final class Gateway
      */
     public function __construct(string $settings, array $env = [])
     {
+        $binary = self::binary();
         $this->port = Server::port();
         $directory = Server::directory();
         file_put_contents($directory . '/pipeline.yaml', <<<YAML
@@ -27,7 +28,7 @@ final class Gateway
               server: { listen: "127.0.0.1:{$this->port}", api_key: "hunter2-gateway-key", drain_seconds: 1 }
             {$settings}
             YAML);
-        $this->server = new Server([self::binary(), 'run', 'pipeline.yaml'], $directory, $env);
+        $this->server = new Server([$binary, 'run', 'pipeline.yaml'], $directory, $env);
         Server::wait('the gateway', function (): bool {
             if (!$this->server->isRunning()) {
                 throw new \RuntimeException("The gateway ended:\n" . $this->server->output());

@@ -49,8 +49,18 @@ final class EventRecorder implements EventSubscriberInterface
             'fail' => throw new \RuntimeException('as the message asks'),
             'die' => posix_kill(getmypid(), \SIGKILL),
             'push' => $this->publisher->toUser($event->userId, ['text' => 'hello']),
+            'long' => $this->work(5.0),
             'slow' => usleep(300_000),
             default => null,
         };
+    }
+
+    private function work(float $seconds): void
+    {
+        $until = microtime(true) + $seconds;
+        while (microtime(true) < $until) {
+            // Signals cut it short.
+            usleep(50_000);
+        }
     }
 }

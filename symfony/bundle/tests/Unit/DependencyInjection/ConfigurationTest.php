@@ -73,6 +73,7 @@ final class ConfigurationTest extends TestCase
         yield 'weak secret' => [['token' => ['algorithm' => 'HS256', 'key' => 'hunter2']] + self::TERMINATOR, ['shorter than the 32 bytes']];
         yield 'reserved claim' => [['token' => ['claims' => ['exp' => 1]]] + self::TERMINATOR, ['"snoke_ws.token.claims" has "exp"']];
         yield 'cookie for other sites without TLS' => [['token' => ['cookie' => ['same_site' => 'none', 'secure' => false]]] + self::TERMINATOR, ['"snoke_ws.token.cookie.same_site" is "none"']];
+        yield 'presence by HTTP from nowhere' => [['mode' => 'core', 'presence' => ['type' => 'http'], 'transport' => ['redis_stream' => ['dsn' => 'redis://redis']]], ['"snoke_ws.presence.http.base_url" is empty', '"snoke_ws.presence.http.api_key" is empty']];
         yield 'writer without Redis' => [['presence' => ['writer' => ['type' => 'redis']]] + self::TERMINATOR, ['"snoke_ws.presence.redis.dsn" is empty']];
         yield 'collector unknown' => [['tracing' => ['enabled' => true, 'exporter' => 'otlp']] + self::TERMINATOR, ['"snoke_ws.tracing.endpoint" is empty']];
         yield 'unknown key' => [['transport' => ['htpp' => []]], ['Unrecognized option "htpp" under "snoke_ws.transport"']];
@@ -82,7 +83,16 @@ final class ConfigurationTest extends TestCase
     {
         $config = self::process(['mode' => 'core', 'transport' => ['redis_stream' => ['dsn' => 'redis://redis:6379']]]);
 
-        self::assertNull($config['events']['redis_stream']['dsn']);
+        self::assertSame(['redis_stream', 'redis', 'redis_stream'], [$config['transport']['type'], $config['presence']['type'], $config['events']['type']]);
+        self::assertSame('redis://redis:6379', $config['events']['redis_stream']['dsn']);
+        self::assertSame('redis://redis:6379', $config['presence']['redis']['dsn']);
+    }
+
+    public function testAModeFromTheEnvironmentDecidesLater(): void
+    {
+        $config = self::process(['mode' => '%env(WS_MODE)%']);
+
+        self::assertNull($config['transport']['type']);
     }
 
     public function testUnsignedWebhooksMustBeAskedFor(): void

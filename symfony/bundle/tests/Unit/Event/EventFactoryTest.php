@@ -117,6 +117,18 @@ final class EventFactoryTest extends TestCase
         self::assertSame('p', $event->traceparent);
     }
 
+    public function testTheExamplesOfTheGatewaysSchemaAreRead(): void
+    {
+        $schema = json_decode((string) file_get_contents(\dirname(__DIR__, 5) . '/schemas/event.schema.json'), true);
+        self::assertGreaterThan(3, \count($schema['examples']));
+        self::assertSame(['connected', 'disconnected', 'message_received'], $schema['properties']['type']['enum']);
+        foreach ($schema['examples'] as $example) {
+            $event = (new EventFactory())->fromArray($example);
+            self::assertSame($example['type'], $event->type());
+            self::assertSame($example, $event->fields);
+        }
+    }
+
     /**
      * A client decides what a message holds: nothing of it may make the event unreadable.
      *

@@ -13,7 +13,10 @@ use Snoke\WsBundle\Handler\EventReceiver;
 use Snoke\WsBundle\Tests\Integration\App\RecordingLogger;
 use Snoke\WsBundle\Tests\Unit\Event\EventFactoryTest;
 use Symfony\Component\Cache\Adapter\ArrayAdapter;
+use Symfony\Component\Cache\Adapter\FilesystemAdapter;
 use Symfony\Component\EventDispatcher\EventDispatcher;
+use Symfony\Component\Lock\LockFactory;
+use Symfony\Component\Lock\Store\FlockStore;
 
 final class EventReceiverTest extends TestCase
 {
@@ -56,6 +59,42 @@ final class EventReceiverTest extends TestCase
         $this->failure = null;
 
         self::assertTrue($receiver->receive(self::event('a'), 'webhook'));
+    }
+
+    /**
+     * The gateway tries a request again that timed out, though the application may still be at it.
+     *
+     * @requires extension pcntl
+     */
+    public function testWhatIsBeingHandledIsWaitedForByALock(): void
+    {
+        $directory = sys_get_temp_dir() . '/wsgw-lock-' . bin2hex(random_bytes(6));
+        mkdir($directory);
+        $receiver = fn (): EventReceiver => new EventReceiver(
+            $this->dispatcher,
+            new CacheEventDeduplicator(new FilesystemAdapter('', 0, $directory)),
+            locks: new LockFactory(new FlockStore($directory)),
+        );
+        $this->dispatcher->addListener(WebsocketConnectionEstablishedEvent::class, static function () use ($directory): void {
+            touch($directory . '/begun');
+            usleep(300_000);
+        });
+        $pid = pcntl_fork();
+        if (0 === $pid) {
+            $receiver()->receive(self::event('a'), 'webhook');
+            posix_kill(getmypid(), \SIGKILL);
+        }
+        while (!file_exists($directory . '/begun')) {
+            usleep(5_000);
+        }
+        $isHandledNow = $receiver()->receive(self::event('a'), 'webhook');
+        pcntl_waitpid($pid, $status);
+        $files = \count(glob($directory . '/sf.*') ?: []);
+        exec('rm -rf ' . escapeshellarg($directory));
+
+        self::assertFalse($isHandledNow);
+        self::assertSame([], $this->handled, 'the other process had it');
+        self::assertLessThanOrEqual(1, $files);
     }
 
     public function testIdsMayHoldAnything(): void

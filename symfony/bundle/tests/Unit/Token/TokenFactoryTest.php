@@ -22,6 +22,13 @@ final class TokenFactoryTest extends TestCase
     /** Keys of the gateway's tests. */
     private const KEYS = __DIR__ . '/../../../../../tests/keys/';
 
+    protected function setUp(): void
+    {
+        while (false !== openssl_error_string()) {
+            // What others left.
+        }
+    }
+
     public function testATokenIsWhatTheStandardSays(): void
     {
         // The example of RFC 7515, appendix A.1: its key, its text, its signature.
@@ -97,9 +104,14 @@ final class TokenFactoryTest extends TestCase
 
     public function testAKeyMayBeEncrypted(): void
     {
-        $key = openssl_pkey_new(['private_key_type' => \OPENSSL_KEYTYPE_EC, 'curve_name' => 'prime256v1']);
+        // Where OpenSSL is installed without its own file, it makes no keys.
+        $config = (string) tempnam(sys_get_temp_dir(), 'wsgw');
+        file_put_contents($config, "[req]\ndistinguished_name = dn\n[dn]\n");
+        $options = ['config' => $config, 'private_key_bits' => 2048, 'private_key_type' => \OPENSSL_KEYTYPE_EC, 'curve_name' => 'prime256v1'];
+        $key = openssl_pkey_new($options);
         self::assertNotFalse($key);
-        openssl_pkey_export($key, $pem, 'hunter2');
+        openssl_pkey_export($key, $pem, 'hunter2', $options);
+        unlink($config);
 
         self::assertNotSame('', (new TokenFactory('ES256', $pem, null, 'hunter2'))->forUser('42')->value);
         $this->expectException(TokenException::class);
