@@ -7,6 +7,7 @@ namespace Symfony\Component\DependencyInjection\Loader\Configurator;
 use Snoke\WsBundle\Command\ConsumeCommand;
 use Snoke\WsBundle\Consumer\SourceFactory;
 use Snoke\WsBundle\Consumer\Worker;
+use Snoke\WsBundle\Event\EventFactoryInterface;
 use Symfony\Component\Console\Command\Command;
 
 return static function (ContainerConfigurator $container): void {
@@ -33,7 +34,7 @@ return static function (ContainerConfigurator $container): void {
 
         ->set('snoke_ws.worker', Worker::class)
             ->args([
-                service('snoke_ws.event_factory'),
+                service(EventFactoryInterface::class),
                 service('snoke_ws.event_receiver.consumer'),
                 service('logger'),
                 service('services_resetter')->nullOnInvalid(),

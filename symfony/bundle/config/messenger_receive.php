@@ -4,6 +4,7 @@ declare(strict_types=1);
 
 namespace Symfony\Component\DependencyInjection\Loader\Configurator;
 
+use Snoke\WsBundle\Event\EventFactoryInterface;
 use Snoke\WsBundle\Event\WebsocketEvent;
 use Snoke\WsBundle\Messenger\EventMessageHandler;
 use Snoke\WsBundle\Messenger\EventSerializer;
@@ -17,7 +18,7 @@ return static function (ContainerConfigurator $container): void {
     }
     $container->services()
         ->set('snoke_ws.messenger.event_serializer', EventSerializer::class)
-            ->args([service('snoke_ws.event_factory'), service('logger')])
+            ->args([service(EventFactoryInterface::class), service('logger')])
             ->tag('monolog.logger', ['channel' => 'snoke_ws'])
         ->alias(EventSerializer::class, 'snoke_ws.messenger.event_serializer')
 
@@ -27,7 +28,7 @@ return static function (ContainerConfigurator $container): void {
             ->tag('messenger.message_handler', ['handles' => UnreadableEvent::class, 'method' => 'unreadable'])
 
         ->set('snoke_ws.messenger.event_transport_factory', EventTransportFactory::class)
-            ->args([service('snoke_ws.source_factory'), service('snoke_ws.event_factory'), service('logger')])
+            ->args([service('snoke_ws.source_factory'), service(EventFactoryInterface::class), service('logger')])
             ->tag('messenger.transport_factory')
             ->tag('monolog.logger', ['channel' => 'snoke_ws'])
     ;

@@ -16,6 +16,7 @@ use Snoke\WsBundle\Handler\MessageHandlerPass;
 use Snoke\WsBundle\Handler\MessageRouter;
 use Snoke\WsBundle\RemoteEvent\WsRemoteEventConsumer;
 use Snoke\WsBundle\RemoteEvent\WsRequestParser;
+use Snoke\WsBundle\Tracing\TracerInterface;
 use Snoke\WsBundle\Webhook\SignatureVerifier;
 use Snoke\WsBundle\Webhook\SignatureVerifierInterface;
 use Snoke\WsBundle\Webhook\WebhookController;
@@ -43,9 +44,11 @@ return static function (ContainerConfigurator $container, ContainerBuilder $buil
                 $logger,
             ])
             ->tag('monolog.logger', ['channel' => 'snoke_ws'])
-        ->alias('snoke_ws.deduplicator.webhook', 'snoke_ws.deduplicator.cache')
-        ->alias('snoke_ws.deduplicator.consumer', null === $pool ? 'snoke_ws.deduplicator.null' : 'snoke_ws.deduplicator.cache')
-        ->alias(EventDeduplicatorInterface::class, 'snoke_ws.deduplicator.webhook')
+        ->alias(EventDeduplicatorInterface::class, 'snoke_ws.deduplicator.cache')
+        ->alias(
+            'snoke_ws.deduplicator.consumer',
+            null === $pool ? 'snoke_ws.deduplicator.null' : EventDeduplicatorInterface::class,
+        )
 
         ->set(MessageHandlerPass::ROUTER, MessageRouter::class)
             ->arg('$handlers', [])
@@ -56,8 +59,8 @@ return static function (ContainerConfigurator $container, ContainerBuilder $buil
         ->set('snoke_ws.event_receiver.webhook', EventReceiver::class)
             ->args([
                 service('event_dispatcher'),
-                service('snoke_ws.deduplicator.webhook'),
-                service('snoke_ws.tracer'),
+                service(EventDeduplicatorInterface::class),
+                service(TracerInterface::class),
                 $logger,
                 service(LockFactory::class)->nullOnInvalid(),
             ])
@@ -66,7 +69,7 @@ return static function (ContainerConfigurator $container, ContainerBuilder $buil
             ->args([
                 service('event_dispatcher'),
                 service('snoke_ws.deduplicator.consumer'),
-                service('snoke_ws.tracer'),
+                service(TracerInterface::class),
                 $logger,
             ])
             ->tag('monolog.logger', ['channel' => 'snoke_ws'])
@@ -83,8 +86,8 @@ return static function (ContainerConfigurator $container, ContainerBuilder $buil
 
         ->set('snoke_ws.webhook.controller', WebhookController::class)
             ->args([
-                service('snoke_ws.webhook.signature_verifier'),
-                service('snoke_ws.event_factory'),
+                service(SignatureVerifierInterface::class),
+                service(EventFactoryInterface::class),
                 service('snoke_ws.event_receiver.webhook'),
                 $logger,
                 param('snoke_ws.events.webhook.max_body_bytes'),
@@ -98,8 +101,8 @@ return static function (ContainerConfigurator $container, ContainerBuilder $buil
         $services
             ->set('snoke_ws.webhook.request_parser', WsRequestParser::class)
                 ->args([
-                    service('snoke_ws.webhook.signature_verifier'),
-                    service('snoke_ws.event_factory'),
+                    service(SignatureVerifierInterface::class),
+                    service(EventFactoryInterface::class),
                     param('snoke_ws.events.webhook.max_body_bytes'),
                 ])
         ;
@@ -108,7 +111,7 @@ return static function (ContainerConfigurator $container, ContainerBuilder $buil
         $services
             ->set('snoke_ws.remote_event_consumer', WsRemoteEventConsumer::class)
                 ->args([
-                    service('snoke_ws.event_factory'),
+                    service(EventFactoryInterface::class),
                     service('snoke_ws.event_receiver.webhook'),
                     $logger,
                 ])

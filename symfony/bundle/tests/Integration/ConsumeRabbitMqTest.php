@@ -201,7 +201,7 @@ final class ConsumeRabbitMqTest extends TestCase
         $process = $this->app->start('ws:consume');
         $this->app->waitForEvents(2);
         $process->signal(\SIGTERM);
-        self::assertSame(0, $process->wait(5));
+        self::assertSame(0, $process->wait());
         $handled = \count($this->app->events());
         Server::wait('the others', fn (): bool => 6 - $handled === $this->messages('.inbox'));
         $this->app->run('ws:consume', '--limit=' . (6 - $handled), '--time-limit=15');
@@ -263,14 +263,14 @@ final class ConsumeRabbitMqTest extends TestCase
         $source = new AmqpSource(new $library($dsn), $settings);
         $started = microtime(true);
         self::assertNull($source->next(0.3));
-        self::assertEqualsWithDelta(0.3, microtime(true) - $started - 0.1, 0.3);
+        self::assertGreaterThanOrEqual(0.3, microtime(true) - $started);
 
         for ($n = 0; $n < 12; ++$n) {
             $this->publish(self::json($n, 'chat'), '.inbox', $this->names . '.inbox.room:' . $n % 3);
         }
         $this->publish('bad', '.events');
         for ($n = 0; $n < 12; ++$n) {
-            $entry = $source->next(2.0);
+            $entry = $source->next(10.0);
             self::assertNotNull($entry);
             if ('bad' === $entry->body) {
                 // While others are on their way to it.
@@ -282,10 +282,10 @@ final class ConsumeRabbitMqTest extends TestCase
             self::assertSame(1, $entry->deliveries);
             if (5 === $n) {
                 $source->retry($entry, 0.2);
-                $again = $source->next(2.0);
+                $again = $source->next(10.0);
                 if ('bad' === $again?->body) {
                     $source->deadLetter($again, 'no event');
-                    $again = $source->next(2.0);
+                    $again = $source->next(10.0);
                 }
                 self::assertSame(['id-5', 2], [$again?->id, $again?->deliveries]);
                 $entry = $again;
@@ -299,16 +299,16 @@ final class ConsumeRabbitMqTest extends TestCase
         // What is not acknowledged comes again, in its order, and says so.
         $this->publish(self::json(20, 'chat'), '.inbox', $this->names . '.inbox');
         $this->publish(self::json(21, 'chat'), '.inbox', $this->names . '.inbox');
-        self::assertSame('id-20', $source->next(2.0)?->id);
+        self::assertSame('id-20', $source->next(10.0)?->id);
         $source->close();
-        $entry = $source->next(2.0);
+        $entry = $source->next(10.0);
         self::assertSame(['id-20', 2], [$entry?->id, $entry?->deliveries]);
         $source->close();
 
         // Dead letters that no queue takes stay where they are.
         $this->queue($this->names . '.dlq')->delete();
         $source = new AmqpSource(new $library($dsn), new AmqpSettings($settings->bindings, false, 5, $this->names . '.dlq', $this->names . '.dlq'));
-        $entry = $source->next(2.0);
+        $entry = $source->next(10.0);
         self::assertNotNull($entry);
         try {
             $source->deadLetter($entry, 'no event');

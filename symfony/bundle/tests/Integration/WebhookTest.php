@@ -11,10 +11,13 @@ use Snoke\WsBundle\Tests\Integration\App\Application;
 use Snoke\WsBundle\Tests\Integration\App\EventRecorder;
 use Snoke\WsBundle\Tests\Integration\App\ReceivingKernel;
 use Snoke\WsBundle\Tests\Integration\App\RecordingLogger;
+use Snoke\WsBundle\Tests\Integration\App\RefusingVerifier;
 use Snoke\WsBundle\Tests\Support\Gateway;
 use Snoke\WsBundle\Tests\Support\Server;
 use Snoke\WsBundle\Tests\Unit\Event\EventFactoryTest;
+use Snoke\WsBundle\Tests\Unit\Handler\Fixture\Handlers;
 use Snoke\WsBundle\Token\TokenFactory;
+use Snoke\WsBundle\Webhook\SignatureVerifierInterface;
 use Symfony\Component\HttpFoundation\Request;
 use Symfony\Component\HttpFoundation\Response;
 use Symfony\Component\HttpKernel\Exception\NotFoundHttpException;
@@ -100,6 +103,30 @@ final class WebhookTest extends TestCase
         // Three tries, and the ones behind it wait for them.
         $failed = 'message_received fail 1';
         self::assertSame(['connected -', $failed, $failed, $failed, 'message_received chat 2'], $this->app->waitForEvents(5));
+    }
+
+    public function testHandlersOfTheApplicationAreCalledByTheirAttribute(): void
+    {
+        Handlers::$calls = [];
+        $this->kernel = new ReceivingKernel(self::settings(['secret' => self::SECRET]), [], [Handlers::class => false], $this->directory . '/handlers');
+        $body = (string) json_encode(EventFactoryTest::message());
+        self::assertSame(204, $this->post($body, self::standard($body))->getStatusCode());
+
+        self::assertSame(['first chat', 'chat hello', 'every chat'], Handlers::$calls);
+    }
+
+    /**
+     * What the user puts behind an interface is what is used.
+     */
+    public function testTheApplicationsOwnVerifierIsAsked(): void
+    {
+        $this->kernel = new ReceivingKernel(self::settings(['secret' => self::SECRET]), [], [RefusingVerifier::class => false], $this->directory . '/own', [
+            SignatureVerifierInterface::class => RefusingVerifier::class,
+        ]);
+        $body = self::event('a');
+
+        self::assertSame(401, $this->post($body, self::standard($body))->getStatusCode());
+        self::assertStringContainsString('refused by the application', $this->logger()->text());
     }
 
     public function testARepeatedEventIsTakenAndIgnored(): void

@@ -99,16 +99,28 @@ final class RedisStreamSource implements EventSourceInterface
 
         return $this->guarded(function () use ($deadline): ?Entry {
             do {
-                $this->discover();
-                foreach ($this->queues as $queue) {
-                    $this->prepare($queue);
-                }
-                while (null !== $queue = $this->oldest()) {
-                    if (null !== $entry = $this->head($queue)) {
-                        return $entry;
+                try {
+                    $this->discover();
+                    foreach ($this->queues as $queue) {
+                        $this->prepare($queue);
                     }
+                    while (null !== $queue = $this->oldest()) {
+                        if (null !== $entry = $this->head($queue)) {
+                            return $entry;
+                        }
+                    }
+                    $this->read($deadline);
+                } catch (RedisException $exception) {
+                    if (!\in_array($exception->code(), ['NOGROUP', 'UNBLOCKED'], true)) {
+                        throw $exception;
+                    }
+                    // Somebody removed a stream or a group, or Redis came back empty: what was taken from it is void.
+                    $this->ready = [];
+                    foreach ($this->queues as $queue) {
+                        $queue->forget();
+                    }
+                    usleep(10_000);
                 }
-                $this->read($deadline);
             } while (microtime(true) < $deadline || null !== $this->oldest());
 
             return null;
@@ -120,7 +132,7 @@ final class RedisStreamSource implements EventSourceInterface
         $queue = $this->queue($entry);
         // First, so that it is not handled again should Redis be away just now.
         $queue->handled[$entry->id] = true;
-        unset($queue->entries[$entry->id]);
+        $queue->settled($entry->id);
         $this->guarded(fn () => $this->acknowledge($queue, $entry->id));
     }
 
@@ -152,7 +164,7 @@ final class RedisStreamSource implements EventSourceInterface
             ...['sink', 'redis', 'failed_at', (string) time()],
             ...['stream', $queue->stream, 'entry', $entry->id, 'deliveries', (string) $entry->deliveries],
         ));
-        unset($queue->entries[$entry->id]);
+        $queue->settled($entry->id);
     }
 
     public function keepAlive(): void
@@ -189,6 +201,7 @@ final class RedisStreamSource implements EventSourceInterface
         if ([] === $this->patterns || microtime(true) < $this->discoverAt) {
             return;
         }
+        $started = microtime(true);
         foreach ($this->patterns as $pattern) {
             $cursor = '0';
             do {
@@ -202,7 +215,9 @@ final class RedisStreamSource implements EventSourceInterface
                 }
             } while ('0' !== (string) $cursor);
         }
-        $this->discoverAt = microtime(true) + self::DISCOVER_SECONDS;
+        // Looking through very many keys must not become what Redis mostly does.
+        $now = microtime(true);
+        $this->discoverAt = $now + max(self::DISCOVER_SECONDS, 50 * ($now - $started));
     }
 
     private function prepare(StreamQueue $queue): void
@@ -239,7 +254,7 @@ final class RedisStreamSource implements EventSourceInterface
         try {
             if ('0' !== $from) {
                 $facts = self::facts($this->redis->call('XINFO', 'STREAM', $queue->stream));
-                if (self::compare((string) ($facts['last-generated-id'] ?? '0'), $from) < 0) {
+                if (StreamQueue::compare((string) ($facts['last-generated-id'] ?? '0'), $from) < 0) {
                     $from = '0';
                 }
             }
@@ -339,7 +354,7 @@ final class RedisStreamSource implements EventSourceInterface
                 ++$count;
             }
         }
-        uksort($queue->entries, self::compare(...));
+        uksort($queue->entries, StreamQueue::compare(...));
         $queue->refreshedAt = microtime(true);
 
         return $count;
@@ -356,7 +371,7 @@ final class RedisStreamSource implements EventSourceInterface
             if (null === $queue->head() || $queue->pausedUntil > $now) {
                 continue;
             }
-            if (null === $oldest || self::compare($queue->head(), (string) $oldest->head()) < 0) {
+            if (null === $oldest || StreamQueue::compare($queue->head(), (string) $oldest->head()) < 0) {
                 $oldest = $queue;
             }
         }
@@ -415,35 +430,23 @@ final class RedisStreamSource implements EventSourceInterface
 
             return;
         }
-        try {
-            $answer = $this->redis->call(
-                'XREADGROUP',
-                'GROUP',
-                $this->settings->group,
-                $this->settings->consumer,
-                'COUNT',
-                $this->settings->batch,
-                // 0 would be for ever.
-                ...['BLOCK', max(1, $milliseconds), 'STREAMS'],
-                ...$names,
-                ...array_fill(0, \count($names), '>'),
-            );
-        } catch (RedisException $exception) {
-            if ('NOGROUP' !== $exception->code() && 'UNBLOCKED' !== $exception->code()) {
-                throw $exception;
-            }
-            // Somebody removed a stream or a group, or Redis came back empty.
-            $this->ready = [];
-            usleep(10_000);
-
-            return;
-        }
+        $answer = $this->redis->call(
+            'XREADGROUP',
+            'GROUP',
+            $this->settings->group,
+            $this->settings->consumer,
+            'COUNT',
+            $this->settings->batch,
+            // 0 would be for ever.
+            ...['BLOCK', max(1, $milliseconds), 'STREAMS'],
+            ...$names,
+            ...array_fill(0, \count($names), '>'),
+        );
         foreach ($answer ?? [] as [$stream, $entries]) {
             $queue = $this->queues[$stream];
             $queue->refreshedAt = microtime(true);
             foreach ($entries as [$id, $fields]) {
                 $queue->entries[$id] = EntryReader::read($stream, $id, $fields, 1);
-                $queue->lastId = $id;
             }
         }
     }
@@ -515,14 +518,6 @@ final class RedisStreamSource implements EventSourceInterface
         } catch (RedisException $exception) {
             throw new SourceUnavailableException(rtrim($exception->getMessage(), '.') . '.', 0, $exception);
         }
-    }
-
-    private static function compare(string|int $a, string|int $b): int
-    {
-        [$aTime, $aNumber] = explode('-', (string) $a) + [1 => '0'];
-        [$bTime, $bNumber] = explode('-', (string) $b) + [1 => '0'];
-
-        return [(int) $aTime, (int) $aNumber] <=> [(int) $bTime, (int) $bNumber];
     }
 
     /**

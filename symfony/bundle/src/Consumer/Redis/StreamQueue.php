@@ -31,7 +31,7 @@ final class StreamQueue
     /** Whether this worker may have entries that it does not know of. */
     public bool $hasForgotten = true;
 
-    /** The last entry that was seen, to go on from if the group is gone. */
+    /** The last entry that was dealt with, to go on from if the group is gone. */
     public string $lastId = '0';
 
     public function __construct(public readonly string $stream)
@@ -49,5 +49,24 @@ final class StreamQueue
         $this->pausedUntil = 0.0;
         $this->claimAt = 0.0;
         $this->hasForgotten = true;
+    }
+
+    public function settled(string $id): void
+    {
+        unset($this->entries[$id]);
+        if (self::compare($id, $this->lastId) > 0) {
+            $this->lastId = $id;
+        }
+    }
+
+    /**
+     * Compares ids, which are a time and a number.
+     */
+    public static function compare(string|int $a, string|int $b): int
+    {
+        [$aTime, $aNumber] = explode('-', (string) $a) + [1 => '0'];
+        [$bTime, $bNumber] = explode('-', (string) $b) + [1 => '0'];
+
+        return [(int) $aTime, (int) $aNumber] <=> [(int) $bTime, (int) $bNumber];
     }
 }

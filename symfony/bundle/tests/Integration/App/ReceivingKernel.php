@@ -25,12 +25,14 @@ final class ReceivingKernel extends Kernel
      * @param array<string, mixed>      $config    below `snoke_ws`
      * @param array<string, mixed>      $framework below `framework`
      * @param array<class-string, bool> $services  classes of services, and whether they are public
+     * @param array<string, string>     $aliases   interfaces, and what stands for them
      */
     public function __construct(
         private readonly array $config,
         private readonly array $framework = [],
         private readonly array $services = [],
         private readonly ?string $directory = null,
+        private readonly array $aliases = [],
     ) {
         parent::__construct('test', false);
     }
@@ -76,6 +78,9 @@ final class ReceivingKernel extends Kernel
                 ->setArguments([$this->directory() . '/events', new Reference(WebsocketPublisherInterface::class)]);
             foreach ($this->services as $class => $isPublic) {
                 $container->register($class)->setPublic($isPublic)->setAutoconfigured(true)->setAutowired(true);
+            }
+            foreach ($this->aliases as $interface => $id) {
+                $container->setAlias($interface, $id);
             }
         });
     }

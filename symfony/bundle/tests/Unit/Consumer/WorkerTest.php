@@ -193,7 +193,8 @@ final class WorkerTest extends TestCase implements EventReceiverInterface, Reset
         self::assertSame(1, $this->consume(new FakeSource([self::entry('a'), self::entry('b')]), new WorkerOptions(memoryLimitBytes: 1)));
         $started = microtime(true);
         self::assertSame(0, $this->consume(new FakeSource([]), new WorkerOptions(timeLimitSeconds: 0.2)));
-        self::assertEqualsWithDelta(0.2, microtime(true) - $started, 0.15);
+        self::assertGreaterThanOrEqual(0.2, microtime(true) - $started);
+        self::assertLessThan(5.0, microtime(true) - $started);
     }
 
     public function testLinesHoldNoPayloadAndNoLetterThatCouldBreakThem(): void
