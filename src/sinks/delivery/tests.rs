@@ -13,6 +13,7 @@ use crate::sinks::{Batch, DeliveryError, Retry};
 mod optional;
 mod order;
 mod receipts;
+mod reloads;
 mod versions;
 
 /// An event of a numbered connection, `seq` 1 being `connected`.
