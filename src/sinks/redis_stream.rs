@@ -305,7 +305,7 @@ impl RedisStreamSink {
                 let stream = self.stream_of(&batch[index]).into_owned();
                 let reason = refused.entry(stream).or_insert_with_key(|stream| {
                     let reason: Arc<str> = error.0.as_str().into();
-                    if *stream == self.streams.events || *stream == self.streams.inbox {
+                    if self.streams.is_configured(stream) {
                         self.refused.refuse(stream, &reason);
                     }
                     reason
