@@ -235,6 +235,51 @@ abstract class StackTestCase extends TestCase
         }
     }
 
+    public function testTheScriptThatFollowsAMessage(): void
+    {
+        $env = [
+            'APP_URL' => 'http://127.0.0.1:' . self::$stack->webPort,
+            'WS_URL' => sprintf('ws://127.0.0.1:%d/ws', self::$stack->gatewayPort),
+            'JWT_PRIVATE_KEY_FILE' => \dirname(__DIR__, 2) . '/tests/keys/rsa.pem',
+        ];
+        $script = \dirname(__DIR__, 2) . '/scripts/demo_message_flow.sh';
+        $done = self::$stack->run([$script, '51'], $env);
+        self::assertSame(0, $done['exit'], $done['output'] . $done['errors']);
+        self::assertStringEndsWith("Both ways work.\n", $done['output']);
+        self::assertStringContainsString('"type":"message_received"', $done['output']);
+        self::assertStringNotContainsString('hunter2', $done['output'] . $done['errors']);
+
+        $done = self::$stack->run([$script, '51'], ['DEMO_API_KEY' => 'wrong', 'FLOW_SECONDS' => '3'] + $env);
+        self::assertSame(1, $done['exit'], $done['output']);
+        self::assertStringContainsString('the demo refuses the key', $done['errors']);
+        $done = self::$stack->run([$script], ['JWT_PRIVATE_KEY_FILE' => \dirname(__DIR__, 2) . '/tests/keys/rsa_other.pem', 'FLOW_SECONDS' => '3'] + $env);
+        self::assertSame(1, $done['exit'], $done['output']);
+        self::assertSame([0, 2], [self::$stack->run([$script, '--help'])['exit'], self::$stack->run([$script, '--nonsense'])['exit']]);
+    }
+
+    public function testTheScriptThatPushes(): void
+    {
+        $script = \dirname(__DIR__, 2) . '/scripts/push_demo.sh';
+        $mode = 'redis' === static::kind() ? 'core' : 'terminator';
+        $client = self::$stack->connect('52', 'room:52');
+        $done = self::$stack->run([$script, '--mode', $mode, '52', '{"n":1.50}']);
+        self::assertSame(0, $done['exit'], $done['output'] . $done['errors']);
+        self::assertSame('{"type":"event","payload":{"n":1.50}}', $client->receive());
+        self::$stack->run([$script, '--mode=' . $mode, '--subject', 'room:52']);
+        self::assertStringContainsString('Hello from push_demo.sh', $client->receive());
+        $client->close();
+        self::assertStringNotContainsString('hunter2', $done['output'] . $done['errors']);
+
+        self::assertSame(0, self::$stack->run([$script, '--help'])['exit']);
+        foreach ([[], ['--mode', 'banana', '1'], ['a"b'], ['1', '2', '3'], ['--nonsense', '1']] as $arguments) {
+            self::assertSame(2, self::$stack->run([$script, ...$arguments])['exit'], implode(' ', $arguments));
+        }
+        $done = self::$stack->run([$script, '--mode', $mode, '1', '{oops']);
+        self::assertNotSame(0, $done['exit'], $done['output']);
+        $wrong = ['GATEWAY_API_KEY' => 'wrong', 'REDIS_DSN' => 'redis://127.0.0.1:1/0'];
+        self::assertSame(1, self::$stack->run([$script, '--mode', $mode, '1'], $wrong)['exit']);
+    }
+
     public function testNoSecretIsLogged(): void
     {
         $output = self::$stack->gatewayOutput() . self::$stack->webOutput() . self::$stack->consumerOutput();
