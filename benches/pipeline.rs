@@ -21,6 +21,7 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 use tower_service::Service;
 use wsgw::brokers::Brokers;
+use wsgw::condition::{Condition, Matcher};
 use wsgw::config::{BackpressureConfig, Config, Secret, TracingStrategy};
 use wsgw::event::Event;
 use wsgw::jwt::generate_dev_key;
@@ -33,7 +34,7 @@ use wsgw::sinks;
 use wsgw::sinks::memory::MemorySink;
 use wsgw::stages::StageConfig;
 use wsgw::stages::auth::{AuthConfig, JwtAlgorithm, JwtConfig};
-use wsgw::stages::fan_out::{EventsMode, FanOutConfig};
+use wsgw::stages::fan_out::{EventsMode, FanOutConfig, RouteConfig};
 use wsgw::stages::ordering_key::{OrderingKeyConfig, OrderingStrategy, partition};
 use wsgw::stages::ping_filter::PingFilterConfig;
 use wsgw::stages::rate_limit::RateLimitConfig;
@@ -55,7 +56,7 @@ fn six_stages() -> Config {
                 },
                 ..AuthConfig::default()
             }),
-            StageConfig::PingFilter(PingFilterConfig {}),
+            StageConfig::PingFilter(PingFilterConfig::default()),
             StageConfig::RateLimit(RateLimitConfig {
                 per_second: 1e6,
                 burst: 1_000_000,
@@ -67,6 +68,7 @@ fn six_stages() -> Config {
             }),
             StageConfig::Trace(TraceConfig {
                 strategy: Some(TracingStrategy::Propagate),
+                ..TraceConfig::default()
             }),
             StageConfig::FanOut(FanOutConfig {
                 events_mode: Some(EventsMode::None),
@@ -75,6 +77,40 @@ fn six_stages() -> Config {
         ],
         ..Config::default()
     }
+}
+
+fn condition(json: &str) -> Condition {
+    serde_json::from_str(json).expect("a condition")
+}
+
+/// The six stages, of which one has a condition that never holds of the message.
+fn passed_by() -> Config {
+    let mut config = six_stages();
+    config.stages.insert(
+        3,
+        StageConfig::Trace(TraceConfig {
+            when: Some(condition(r#"{"type":["order"]}"#)),
+            ..TraceConfig::default()
+        }),
+    );
+    config
+}
+
+/// The six stages, with routes of which the last takes the message: by its type, and by a value within it.
+fn routed() -> Config {
+    let mut config = six_stages();
+    let route = |when: &str| RouteConfig {
+        when: Some(condition(when)),
+        to: Some(Vec::new()),
+    };
+    if let Some(StageConfig::FanOut(fan_out)) = config.stages.last_mut() {
+        fan_out.routes = vec![
+            route(r#"{"type":["order"]}"#),
+            route(r#"{"json":{"/topic":{"equals":"room:124"}}}"#),
+            route("{}"),
+        ];
+    }
+    config
 }
 
 fn session() -> Arc<Session> {
@@ -89,14 +125,15 @@ fn session() -> Arc<Session> {
 fn gateway(config: &Config, memory: Option<MemorySink>) -> (Generation, Metrics) {
     let metrics = Metrics::new().expect("the metrics register");
     let brokers = Brokers::new(config.brokers.clone(), Arc::default(), metrics.clone());
-    let deliveries = sinks::build(config, &brokers, None, memory)
+    let config = Arc::new(config.clone());
+    let outlets = sinks::build(&config, &brokers, None, memory, &sinks::Running::default())
         .expect("the sinks can be made")
-        .deliveries;
+        .outlets;
     let ingredients = Ingredients {
-        config: &Arc::new(config.clone()),
+        config: &config,
         shared: &Kept::default(),
         metrics: &metrics,
-        deliveries: &deliveries,
+        outlets: &outlets,
         fields: FieldSet::default(),
         tap: None,
     };
@@ -111,11 +148,12 @@ fn stack(c: &mut Criterion) {
         .expect("a runtime");
     let mut group = c.benchmark_group("message");
     group.throughput(Throughput::Elements(1));
-    for (name, memory) in [
-        ("six_stages_no_sink", None),
-        ("six_stages", Some(MemorySink::new(64))),
+    for (name, config, memory) in [
+        ("six_stages_no_sink", six_stages(), None),
+        ("six_stages", six_stages(), Some(MemorySink::new(64))),
+        ("six_stages_passed_by", passed_by(), None),
+        ("six_stages_routed", routed(), None),
     ] {
-        let config = six_stages();
         let (generation, metrics) = runtime.block_on(async { gateway(&config, memory) });
         let buffered = metrics.sink_buffer_events.with_label_values(&["memory"]);
         group.bench_function(name, |b| {
@@ -154,6 +192,18 @@ fn parts(c: &mut Criterion) {
     group.bench_function("serialise_event", |b| {
         b.iter(|| Event::new(&session, &message, "trace_id"));
     });
+    for (name, when) in [
+        ("condition_type", r#"{"type":["order"]}"#),
+        (
+            "condition_json",
+            r#"{"json":{"/topic":{"equals":"room:124"}}}"#,
+        ),
+        ("condition_claim", r#"{"claim":{"/role":{"equals":"ops"}}}"#),
+    ] {
+        let matcher = Matcher::new(&condition(when)).expect("it compiles");
+        let mut bound = matcher.bind(&session);
+        group.bench_function(name, |b| b.iter(|| bound.holds(&message)));
+    }
     group.bench_function("partition_key", |b| b.iter(|| partition("room:123/é", 64)));
     group.finish();
 }

@@ -14,6 +14,7 @@ Runs the macro benchmarks of benches/README.md against target/release/wsgw, with
   redis              messages to a Redis stream, pushes from one (each burst and paced)
   rabbitmq           messages to a RabbitMQ queue (burst, paced)
   presence           10,000 connections that wait, listed in Redis
+  reload             SIGHUP with another file, again and again, under 5,000 connections that wait
   archive            messages to a Redis stream, with and without the archive in SQLite by turns
 
 Options:
@@ -26,7 +27,7 @@ Options:
 Environment:
   WSGW_BENCH_PORT   first of six ports to use on 127.0.0.1 (default 18400)
 
-The last four start a redis-server or RabbitMQ of their own in a temporary directory, and stop it.
+All from redis on, but reload, start a redis-server or RabbitMQ of their own in a temporary directory, and stop it.
 
 Exit status: 0 when nothing was lost or came out of order, else 1.
 USAGE
@@ -51,7 +52,7 @@ while (($#)); do
         --no-build) build=false ;;
         --only)
             only+=("${2:?--only needs a name}")
-            [[ $2 =~ ^(idle|rtt|churn|fanout|inbound|redis|rabbitmq|presence|archive)$ ]] ||
+            [[ $2 =~ ^(idle|rtt|churn|fanout|inbound|redis|rabbitmq|presence|reload|archive)$ ]] ||
                 fail "no benchmark is called $2, see --help" 2
             shift
             ;;
@@ -240,13 +241,14 @@ start_rabbitmq() {
 start_gateway() {
     local name=$1 pipeline=$2
     shift 2
+    [[ $pipeline == /* ]] || pipeline=$PWD/pipelines/$pipeline.yaml
     expect_free "$port"
     mkdir -p "$temporary/$name"
     # In a directory of its own, where it may leave its files.
     env -i -C "$temporary/$name" PATH="$PATH" WSGW_LISTEN="$host:$port" LOG_LEVEL=warn \
         JWT_ALG=RS256 JWT_PUBLIC_KEY_FILE="$out/keys/public.pem" GATEWAY_API_KEY="$api_key" \
         WS_RATE_LIMIT_PER_SEC=0 BACKPRESSURE_PER_CONN_BUFFER=512 BACKPRESSURE_GLOBAL_BUFFER=1000000 "$@" \
-        "$PWD/$gateway" run "$PWD/pipelines/$pipeline.yaml" >"$out/$name.log" 2>&1 &
+        "$PWD/$gateway" run "$pipeline" >"$out/$name.log" 2>&1 &
     gateway_pid=$!
     for _ in {1..100}; do
         if curl --silent --fail --output /dev/null --max-time 1 "$base/ready"; then
@@ -343,6 +345,35 @@ if wanted presence; then
         idle --connections $((10000 / scale)) --hold-seconds $((60 / scale))
 fi
 
+reload_times=''
+if wanted reload; then
+    note '== reload'
+    pipeline=$temporary/reload.yaml
+    cp pipelines/terminator.yaml "$pipeline"
+    start_gateway reload "$pipeline" WS_MODE=terminator EVENTS_MODE=webhook LOG_LEVEL=info \
+        SYMFONY_WEBHOOK_URL="http://$host:$webhook_port/ws"
+    reloading=$gateway_pid
+    (
+        # Once the connections are there; the tool holds them for longer than this takes.
+        while [[ $(grep -c '"event":"ws_connected"' "$out/reload.log") -lt $((5000 / scale)) ]]; do
+            sleep 0.2
+        done
+        sleep 2
+        for turn in {1..20}; do
+            # Another limit by turns, so that there is something to change.
+            sed "s/leeway: .*/leeway: $((turn % 2))/" pipelines/terminator.yaml >"$pipeline.next"
+            mv -- "$pipeline.next" "$pipeline"
+            kill -HUP "$reloading"
+            sleep 0.3
+        done
+    ) &
+    reloads=$!
+    load reload idle --connections $((5000 / scale)) --hold-seconds 15
+    kill "$reloads" 2>/dev/null || true
+    wait "$reloads" 2>/dev/null || true
+    reload_times=$(sed -n 's/.*"event":"reloaded".*"total_ms":\([0-9.]*\).*/\1/p' "$out/reload.log" | sort -n)
+fi
+
 if wanted archive; then
     # By turns, so that whatever else the machine does meets both.
     for _ in 1 2 3; do
@@ -356,6 +387,11 @@ fi
 
 echo
 "$load" summary "$results" || failed=true
+if [[ -n $reload_times ]]; then
+    count=$(wc -l <<<"$reload_times")
+    printf 'reload: %d times, from the signal to the new configuration: median %s ms, longest %s ms\n' "$count" \
+        "$(sed -n "$(((count + 1) / 2))p" <<<"$reload_times")" "$(tail -n 1 <<<"$reload_times")"
+fi
 if wanted archive; then
     "$load" compare archive-none archive-durable "$results" || failed=true
 fi

@@ -14,6 +14,9 @@ Settings come from the environment:
 
 Received messages go to standard output, one a line; everything else goes to standard error.
 
+A gateway that stops says when to come back; the client waits for that long, connects again (a
+few times, should that fail) and listens on. What it sent is not sent again.
+
 Exit status: 0 after a clean close, 1 when the connection failed or was refused (a close
 code such as 4401), with a message that says why.
 
@@ -30,6 +33,7 @@ import asyncio
 import json
 import math
 import os
+import random
 import sys
 import time
 from dataclasses import dataclass
@@ -38,6 +42,10 @@ from typing import Mapping
 DEFAULT_URL = "ws://localhost:8000/ws"
 TOKEN_LIFETIME_SECONDS = 3600
 OPEN_TIMEOUT_SECONDS = 10
+
+# After the time that the gateway named. Each further wait is twice as long, and half of it random.
+RECONNECT_TRIES = 5
+RECONNECT_WAIT_SECONDS = 1.0
 
 # Normal closure, the server going away, and a close without a code. All others say that
 # something went wrong.
@@ -132,7 +140,6 @@ def sign_token(env: Mapping[str, str]) -> str:
 async def converse(settings: Settings) -> None:
     """Connects, sends, prints until the end. Raises Failure unless all went well."""
     from websockets.asyncio.client import connect
-    from websockets.exceptions import ConnectionClosed
 
     websocket = await open_connection(connect, settings)
     note(f"connected to {settings.url}")
@@ -140,16 +147,60 @@ async def converse(settings: Settings) -> None:
         async with asyncio.timeout(settings.receive_seconds or None):
             if settings.message is not None:
                 await websocket.send(settings.message)
-            while True:
-                show(await websocket.recv())
+            while (after_ms := await listen(websocket)) is not None:
+                note(f"the gateway stops; reconnecting in {after_ms} ms")
+                await asyncio.sleep(after_ms / 1000)
+                websocket = await reconnect(connect, settings)
     except TimeoutError:
         await websocket.close()
-    except ConnectionClosed:
-        pass
     except asyncio.CancelledError:
         # Ctrl-C is the usual way to end; the gateway still gets a proper close.
         await websocket.close()
     report_close(websocket.close_code, websocket.close_reason)
+
+
+async def listen(websocket) -> int | None:
+    """Prints until the end. Returns when to reconnect, in milliseconds, if the gateway said so."""
+    from websockets.exceptions import ConnectionClosed
+
+    after_ms = None
+    try:
+        while True:
+            message = await websocket.recv()
+            show(message)
+            after_ms = reconnect_hint(message)
+    except ConnectionClosed:
+        return after_ms if websocket.close_code == 1001 else None
+
+
+def reconnect_hint(message: str | bytes) -> int | None:
+    """Returns the milliseconds of a `reconnect` message, which is the last before the close."""
+    try:
+        document = json.loads(message)
+    except ValueError:
+        return None
+    if not isinstance(document, dict) or document.get("type") != "reconnect":
+        return None
+    after_ms = document.get("after_ms")
+    return after_ms if isinstance(after_ms, int) and after_ms >= 0 else None
+
+
+async def reconnect(connect, settings: Settings):
+    """Opens the socket again. Raises Failure when the gateway does not come back."""
+    wait = RECONNECT_WAIT_SECONDS
+    for left in reversed(range(RECONNECT_TRIES)):
+        try:
+            websocket = await open_connection(connect, settings)
+        except Failure as failure:
+            if not left:
+                raise
+            note(f"{failure}; trying again")
+        else:
+            note(f"connected to {settings.url} again")
+            return websocket
+        await asyncio.sleep(wait * random.uniform(0.5, 1))
+        wait *= 2
+    raise AssertionError("the last try either connects or fails")
 
 
 async def open_connection(connect, settings: Settings):

@@ -44,7 +44,7 @@ pub use key::API_KEY_HEADER;
 pub use problem::{PROBLEM_JSON, Problem};
 pub(crate) use problem::{answer, json};
 pub use push::MAX_SUBJECTS;
-pub use readiness::{Phase, Readiness, Report};
+pub use readiness::{Owner, Phase, Readiness, Report};
 pub use route::{ROUTES, Route, Verb};
 
 use body::Body;

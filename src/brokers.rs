@@ -5,8 +5,11 @@
 //! above it has to.
 
 use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
+use aws_lc_rs::digest;
 use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -75,13 +78,92 @@ pub struct BrokerTlsConfig {
 #[error("{0}")]
 pub struct DsnError(pub String);
 
-/// The links of one gateway.
+/// The links of one gateway, under one configuration of how to connect.
+///
+/// A reload makes another of these by [`Brokers::with_config`]: it finds the links that are open already, and opens
+/// others beside them where settings or certificates changed.
 pub struct Brokers {
-    config: BrokersConfig,
+    redis: How,
+    rabbitmq: How,
+    number: u64,
+    links: Arc<Links>,
     readiness: Arc<Readiness>,
     metrics: Metrics,
-    redis: Mutex<HashMap<Secret, Weak<RedisLink>>>,
-    rabbitmq: Mutex<HashMap<Secret, Weak<RabbitmqLink>>>,
+}
+
+/// How one kind of broker is connected to, and what its certificate files held.
+struct How {
+    config: BrokerConfig,
+    identity: Arc<str>,
+}
+
+/// Every link that someone holds, by what it was opened with.
+#[derive(Default)]
+struct Links {
+    /// How many [`Brokers`] there were.
+    asking: AtomicU64,
+    redis: Mutex<HashMap<Key, Open<RedisLink>>>,
+    rabbitmq: Mutex<HashMap<Key, Open<RabbitmqLink>>>,
+}
+
+#[derive(PartialEq, Eq, Hash)]
+struct Key {
+    dsn: Secret,
+    how: Arc<str>,
+}
+
+/// A link, and the number of the newest [`Brokers`] that asked for it.
+struct Open<L> {
+    link: Weak<L>,
+    asked_by: u64,
+}
+
+impl How {
+    fn new(config: BrokerConfig) -> Self {
+        let tls = &config.tls;
+        let mut identity = format!("{config:?}");
+        for file in [&tls.ca_file, &tls.cert_file, &tls.key_file] {
+            // What cannot be read is an error when a link needs it, and not before.
+            if let Ok(bytes) = std::fs::read(file) {
+                let digest = digest::digest(&digest::SHA256, &bytes);
+                let _ = write!(identity, " {:02x?}", digest.as_ref());
+            }
+        }
+        Self {
+            config,
+            identity: identity.into(),
+        }
+    }
+}
+
+impl<L> Open<L> {
+    /// The link of a key, opened unless it is.
+    fn get_or_open(
+        links: &Mutex<HashMap<Key, Self>>,
+        dsn: &Secret,
+        (how, asked_by): (&How, u64),
+        open: impl FnOnce() -> Result<Arc<L>, DsnError>,
+    ) -> Result<Arc<L>, DsnError> {
+        let mut links = links.lock();
+        let key = Key {
+            dsn: dsn.clone(),
+            how: Arc::clone(&how.identity),
+        };
+        if let Some(known) = links.get_mut(&key)
+            && let Some(link) = known.link.upgrade()
+        {
+            known.asked_by = asked_by;
+            return Ok(link);
+        }
+        let link = open()?;
+        links.retain(|_, known| known.link.strong_count() > 0);
+        let known = Self {
+            link: Arc::downgrade(&link),
+            asked_by,
+        };
+        links.insert(key, known);
+        Ok(link)
+    }
 }
 
 impl Brokers {
@@ -89,11 +171,42 @@ impl Brokers {
     #[must_use]
     pub fn new(config: BrokersConfig, readiness: Arc<Readiness>, metrics: Metrics) -> Self {
         Self {
-            config,
+            redis: How::new(config.redis),
+            rabbitmq: How::new(config.rabbitmq),
+            number: 0,
+            links: Arc::default(),
             readiness,
             metrics,
-            redis: Mutex::default(),
-            rabbitmq: Mutex::default(),
+        }
+    }
+
+    /// The same links under another configuration.
+    ///
+    /// A link stays the same for as long as its DSN, its settings and what its certificate files hold are the same.
+    #[must_use]
+    pub fn with_config(&self, config: BrokersConfig) -> Self {
+        Self {
+            redis: How::new(config.redis),
+            rabbitmq: How::new(config.rabbitmq),
+            number: self.links.asking.fetch_add(1, Ordering::Relaxed) + 1,
+            links: Arc::clone(&self.links),
+            readiness: Arc::clone(&self.readiness),
+            metrics: self.metrics.clone(),
+        }
+    }
+
+    /// Makes `/ready` no longer depend on links that were asked for by earlier configurations only.
+    pub fn relinquish_others(&self) {
+        let old = |asked_by| asked_by < self.number;
+        for known in self.links.redis.lock().values() {
+            if let Some(link) = known.link.upgrade().filter(|_| old(known.asked_by)) {
+                link.relinquish();
+            }
+        }
+        for known in self.links.rabbitmq.lock().values() {
+            if let Some(link) = known.link.upgrade().filter(|_| old(known.asked_by)) {
+                link.relinquish();
+            }
         }
     }
 
@@ -109,31 +222,35 @@ impl Brokers {
         &self.metrics
     }
 
-    /// The link to the Redis of a DSN, which is connected in the background.
+    /// The link to the Redis of a DSN, which is connected in the background; logs name the setting that has the DSN.
     ///
     /// # Errors
     /// When the DSN is malformed or names a certificate that cannot be read; never because Redis is away.
-    pub fn redis(&self, dsn: &Secret) -> Result<Arc<RedisLink>, DsnError> {
-        let mut links = self.redis.lock();
-        if let Some(link) = links.get(dsn).and_then(Weak::upgrade) {
-            return Ok(link);
-        }
-        let link = RedisLink::open(dsn, &self.config.redis, &self.readiness)?;
-        links.insert(dsn.clone(), Arc::downgrade(&link));
+    pub fn redis(&self, dsn: &Secret, setting: &'static str) -> Result<Arc<RedisLink>, DsnError> {
+        let link = Open::get_or_open(&self.links.redis, dsn, (&self.redis, self.number), || {
+            RedisLink::open(dsn, setting, &self.redis.config, &self.readiness)
+        })?;
+        link.used_by(setting);
         Ok(link)
     }
 
-    /// The link to the `RabbitMQ` of a DSN, which is connected in the background.
+    /// The link to the `RabbitMQ` of a DSN, which is connected in the background; logs name the setting that has the
+    /// DSN.
     ///
     /// # Errors
     /// When the DSN is malformed or names a certificate that cannot be read; never because `RabbitMQ` is away.
-    pub fn rabbitmq(&self, dsn: &Secret) -> Result<Arc<RabbitmqLink>, DsnError> {
-        let mut links = self.rabbitmq.lock();
-        if let Some(link) = links.get(dsn).and_then(Weak::upgrade) {
-            return Ok(link);
-        }
-        let link = RabbitmqLink::open(dsn, &self.config.rabbitmq, &self.readiness)?;
-        links.insert(dsn.clone(), Arc::downgrade(&link));
+    pub fn rabbitmq(
+        &self,
+        dsn: &Secret,
+        setting: &'static str,
+    ) -> Result<Arc<RabbitmqLink>, DsnError> {
+        let link = Open::get_or_open(
+            &self.links.rabbitmq,
+            dsn,
+            (&self.rabbitmq, self.number),
+            || RabbitmqLink::open(dsn, setting, &self.rabbitmq.config, &self.readiness),
+        )?;
+        link.used_by(setting);
         Ok(link)
     }
 }

@@ -12,11 +12,15 @@ use crate::config::{self, LoadError, Loaded, Overrides};
 
 pub mod check;
 pub mod dev;
+pub mod diff;
 pub mod explain;
+pub mod graph;
 pub mod replay;
 mod run;
 pub mod schema;
+pub mod test;
 pub mod token;
+mod watch;
 
 /// Exit code of a usage mistake or an unreadable file, as clap has it too.
 const USAGE: u8 = 2;
@@ -33,6 +37,7 @@ const USAGE: u8 = 2;
                   wsgw dev                                      try it: no broker, no keys, no PHP\n  \
                   wsgw check pipelines/terminator.yaml          validate a pipeline file\n  \
                   wsgw explain pipelines/terminator.yaml        see what it amounts to\n  \
+                  wsgw test pipelines/terminator.yaml           run the tests in it\n  \
                   wsgw run pipelines/terminator.yaml            serve it\n  \
                   wsgw run --set server.listen=127.0.0.1:9000   serve it with one value changed"
 )]
@@ -73,6 +78,22 @@ enum Command {
         #[command(flatten)]
         overriding: Overriding,
     },
+    /// Prints what a reload would do with each difference between two pipeline files, without doing it.
+    ///
+    /// `hot` applies at once; `drains` applies at once, and what is buffered goes to where it was meant to go first;
+    /// `restart` waits for the next start. Exits 0 if nothing waits, 3 if something does, 1 if a file has errors, 2
+    /// if a file cannot be read.
+    Diff {
+        /// The file that runs.
+        old: PathBuf,
+        /// The file that is to run.
+        new: PathBuf,
+        /// How differences are printed.
+        #[arg(long, value_enum, default_value_t)]
+        format: check::Format,
+        #[command(flatten)]
+        overriding: Overriding,
+    },
     /// Prints the JSON Schema of a pipeline file.
     Schema,
     /// Prints what a pipeline file amounts to: stages, sinks, and where each value comes from.
@@ -82,6 +103,24 @@ enum Command {
         #[command(flatten)]
         overriding: Overriding,
     },
+    /// Prints a pipeline as a picture: stages, sinks, dead letters, and the way of pushes.
+    ///
+    /// URLs are shown without user name, password and query; DSNs are not shown at all.
+    #[command(after_help = graph::EXAMPLES)]
+    Graph {
+        /// Pipeline file.
+        file: PathBuf,
+        /// The form of the picture.
+        #[arg(long, value_enum, default_value_t)]
+        format: graph::Format,
+        #[command(flatten)]
+        overriding: Overriding,
+    },
+    /// Runs the tests that stand in pipeline files, or beside them.
+    ///
+    /// Exits 0 if all pass, 1 if one fails or is malformed, 2 if a file cannot be read.
+    #[command(after_help = test::EXAMPLES)]
+    Test(test::TestArgs),
     /// Serves a gateway that needs no set-up, with a page that shows what it does.
     ///
     /// No broker, no PHP and no keys are needed: events stay in memory, and keys are made up at each start.
@@ -114,7 +153,7 @@ impl Overriding {
 #[must_use]
 pub fn main() -> ExitCode {
     match Cli::parse().command {
-        Command::Run { file, overriding } => run::run(file, &overriding.overrides()),
+        Command::Run { file, overriding } => run::run(file, overriding.overrides()),
         Command::Check {
             files,
             symfony,
@@ -136,10 +175,39 @@ pub fn main() -> ExitCode {
                 )
             })
         }
+        Command::Diff {
+            old,
+            new,
+            format,
+            overriding,
+        } => {
+            let overrides = overriding.overrides();
+            let load = |file: &Path| {
+                // As `check` has it; `run` knows no usage mistakes but those of the command line.
+                load(file, &overrides)
+                    .map_err(|code| if file.is_file() { code } else { USAGE.into() })
+            };
+            match (load(&old), load(&new)) {
+                (Ok(old), Ok(new)) => printed(|out| diff::run_diff(&old, &new, format, out)),
+                (Err(code), _) | (_, Err(code)) => code,
+            }
+        }
         Command::Schema => printed(schema::run),
         Command::Explain { file, overriding } => {
             let (overrides, color) = (overriding.overrides(), std::io::stdout().is_terminal());
             printed(|out| explain::run_explain(&file, &overrides, color, out))
+        }
+        Command::Graph {
+            file,
+            format,
+            overriding,
+        } => {
+            let overrides = overriding.overrides();
+            printed(|out| graph::run_graph(&file, format, &overrides, out))
+        }
+        Command::Test(args) => {
+            let color = std::io::stdout().is_terminal();
+            printed(|out| test::run_test(args, color, out))
         }
         Command::Dev(args) => dev::run(&args),
         Command::Replay(args) => replay::run(&args),
@@ -181,6 +249,11 @@ fn printed(write: impl FnOnce(&mut dyn Write) -> std::io::Result<u8>) -> ExitCod
 }
 
 fn fail(error: &dyn std::fmt::Display) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "wsgw: {error}");
+    complain(&format!("wsgw: {error}"));
     ExitCode::FAILURE
+}
+
+/// Writes a line to standard error; nowhere is left to say that it is closed.
+fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }

@@ -1,9 +1,13 @@
 //! Seconds: the wall clock's in Unix seconds, as events, tokens, presence and dead letters have it, and configured ones.
 //!
 //! Stands beside the data path. What is measured or waited for goes by tokio's monotonic clock instead, which
-//! tests can pause.
+//! tests can pause. `wsgw test` has the wall clock follow that one, so that tokens expire when it says so.
 
+use std::cell::Cell;
+use std::marker::PhantomData;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::time::Instant;
 
 /// Longest time that is ever waited for, in seconds: a year.
 const LONGEST: f64 = 31_536_000.0;
@@ -105,9 +109,54 @@ fn digits(text: &str, width: usize) -> Option<i64> {
 }
 
 fn since_1970() -> Duration {
+    if let Some(start) = VIRTUAL.get() {
+        return start.unix + start.at.elapsed();
+    }
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default()
+}
+
+thread_local! {
+    /// When the wall clock of this thread is one that follows tokio's: its start on both.
+    ///
+    /// Of a thread, since whoever asks for the time has nothing at hand that could tell a rehearsal from a gateway, and
+    /// a rehearsal is a runtime of one thread.
+    static VIRTUAL: Cell<Option<Start>> = const { Cell::new(None) };
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Start {
+    unix: Duration,
+    at: Instant,
+}
+
+/// Has the wall clock of this thread follow tokio's clock, for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct VirtualClock {
+    before: Option<Start>,
+    /// Another thread's clock must not be put back.
+    _of_this_thread: PhantomData<*const ()>,
+}
+
+impl VirtualClock {
+    /// Starts at so many Unix milliseconds; within a runtime whose time is paused, it stands still with that.
+    pub(crate) fn start(unix_ms: u64) -> Self {
+        let start = Start {
+            unix: Duration::from_millis(unix_ms),
+            at: Instant::now(),
+        };
+        Self {
+            before: VIRTUAL.replace(Some(start)),
+            _of_this_thread: PhantomData,
+        }
+    }
+}
+
+impl Drop for VirtualClock {
+    fn drop(&mut self) {
+        VIRTUAL.set(self.before);
+    }
 }
 
 #[cfg(test)]
@@ -147,6 +196,21 @@ mod tests {
         ] {
             assert_eq!(parse_rfc3339_ms(text), None, "{text}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_virtual_clock_follows_the_paused_one() {
+        let real = unix_now();
+        let clock = VirtualClock::start(1_767_225_600_500);
+        assert_eq!(
+            (unix_now(), unix_millis()),
+            (1_767_225_600, 1_767_225_600_500)
+        );
+        tokio::time::advance(Duration::from_secs(90)).await;
+        assert_eq!(unix_millis(), 1_767_225_690_500);
+        drop(clock);
+        assert!(unix_now() >= real, "the real one is back");
+        assert_ne!(unix_now(), 1_767_225_690);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Stands at every exit of the data path: nothing else in the gateway names a close code.
 
 use std::borrow::Cow;
+use std::num::NonZeroU32;
 
 use http::header::{CONNECTION, RETRY_AFTER, SEC_WEBSOCKET_VERSION, UPGRADE};
 use http::{HeaderValue, StatusCode};
@@ -11,9 +12,12 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 
 use crate::api::Problem;
 use crate::jwt::AuthError;
+use crate::message::MessageId;
 use crate::registry::TooManyOfUser;
+use crate::stages::authorize::Forbidden;
 use crate::stages::fan_out::Overloaded;
 use crate::stages::rate_limit::RateLimited;
+use crate::stages::validate::Invalid;
 use crate::svc::BoxError;
 
 /// Close codes (RFC 6455 section 7.4; 4000–4999 are the application's own).
@@ -28,6 +32,8 @@ pub mod code {
     pub const NONE: u16 = 1005;
     /// The connection was lost; never sent.
     pub const LOST: u16 = 1006;
+    /// The client may not do what it keeps doing.
+    pub const POLICY: u16 = 1008;
     /// A text message was not UTF-8.
     pub const BAD_UTF8: u16 = 1007;
     /// A message was over `server.max_message_bytes`.
@@ -47,8 +53,9 @@ pub mod code {
 /// Bytes a close reason may have (RFC 6455 section 5.5: a control frame carries 125, two of them the code).
 const MAX_REASON: usize = 123;
 
-/// Seconds after which a client that found the gateway full or stopping may try again.
-const RETRY_AFTER_SECONDS: u64 = 5;
+/// Longest time after which a client that found the gateway full or stopping may try again, in seconds. Each is told a
+/// random time up to it, so that those who were refused together do not come back together.
+const RETRY_AFTER_SECONDS: u64 = 10;
 
 /// How the gateway ends a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +64,8 @@ pub struct Close {
     pub code: u16,
     /// A short sentence for the client's developer.
     pub reason: Cow<'static, str>,
+    /// Milliseconds after which the client should reconnect, told before the close frame.
+    pub reconnect_after_ms: Option<NonZeroU32>,
 }
 
 impl Close {
@@ -71,13 +80,27 @@ impl Close {
             }
             reason = Cow::Owned(reason[..end].to_owned());
         }
-        Self { code, reason }
+        Self {
+            code,
+            reason,
+            reconnect_after_ms: None,
+        }
     }
 
-    /// The gateway stops.
+    /// The gateway stops; the client should reconnect after so many milliseconds, if it is to be told.
     #[must_use]
-    pub fn stopping() -> Self {
-        Self::new(code::GOING_AWAY, "gateway stopping")
+    pub fn stopping(reconnect_after_ms: Option<NonZeroU32>) -> Self {
+        Self {
+            reconnect_after_ms,
+            ..Self::new(code::GOING_AWAY, "gateway stopping")
+        }
+    }
+
+    /// The message that tells the client when to reconnect.
+    #[must_use]
+    pub fn reconnect_hint(&self) -> Option<Utf8Bytes> {
+        let after_ms = self.reconnect_after_ms?;
+        Some(format!(r#"{{"type":"reconnect","after_ms":{after_ms}}}"#).into())
     }
 
     /// The gateway cannot take the connection now.
@@ -186,19 +209,95 @@ pub enum Answer {
     Close(Close),
 }
 
-/// What an error of the message stack means for the client.
+/// What an error of the message stack means for the client, where it gets no acknowledgements.
 #[must_use]
 pub fn answer(error: &BoxError) -> Answer {
-    if error.is::<RateLimited>() {
-        return Answer::Reply(Utf8Bytes::from_static(r#"{"type":"rate_limited"}"#));
+    if let Some(nack) = Nack::of(error) {
+        let id = error.downcast_ref::<Invalid>().and_then(|e| e.id.as_ref());
+        return Answer::Reply(nack.without_ack(id));
     }
-    match error.downcast_ref::<Overloaded>() {
-        Some(Overloaded::Reject) => {
-            Answer::Reply(Utf8Bytes::from_static(r#"{"type":"overloaded"}"#))
-        }
-        Some(Overloaded::Close) => Answer::Close(Close::try_again()),
+    if let Some(Overloaded::Close) = error.downcast_ref() {
+        return Answer::Close(Close::try_again());
+    }
+    match error.downcast_ref::<Forbidden>() {
+        Some(_) => Answer::Close(Close::new(code::POLICY, "forbidden")),
         None => Answer::Close(Close::internal()),
     }
+}
+
+/// Why a message was not taken or not delivered, and what its client is told beside the reason.
+#[derive(Debug, Clone, Copy)]
+pub struct Nack<'a> {
+    reason: &'static str,
+    /// A further member, its value as JSON.
+    member: Option<(&'static str, &'a str)>,
+}
+
+impl<'a> Nack<'a> {
+    /// The sinks that had to take the message's event finally did not.
+    pub const UNDELIVERABLE: Self = Self::new("undeliverable");
+
+    /// The id was seen before, and the message that bears it is not finished.
+    pub const DUPLICATE: Self = Self::new("duplicate");
+
+    const fn new(reason: &'static str) -> Self {
+        Self {
+            reason,
+            member: None,
+        }
+    }
+
+    /// What an error of the message stack tells the client, if the connection goes on.
+    #[must_use]
+    pub fn of(error: &'a BoxError) -> Option<Self> {
+        if error.is::<RateLimited>() {
+            return Some(Self::new("rate_limited"));
+        }
+        if let Some(Overloaded::Reject) = error.downcast_ref() {
+            return Some(Self::new("overloaded"));
+        }
+        if let Some(invalid) = error.downcast_ref::<Invalid>() {
+            return Some(Self {
+                reason: "invalid",
+                member: Some(("errors", &invalid.errors)),
+            });
+        }
+        match error.downcast_ref::<Forbidden>() {
+            Some(Forbidden::Reply { field }) => Some(Self {
+                reason: "forbidden",
+                member: Some(("field", field)),
+            }),
+            _ => None,
+        }
+    }
+
+    /// The answer to a message that bears an id, where clients get acknowledgements.
+    #[must_use]
+    pub fn text(&self, id: &MessageId) -> Utf8Bytes {
+        let (id, reason, member) = (id.as_json(), self.reason, self.member());
+        format!(r#"{{"type":"nack","id":{id},"reason":"{reason}"{member}}}"#).into()
+    }
+
+    /// The answer where they get none.
+    fn without_ack(&self, id: Option<&MessageId>) -> Utf8Bytes {
+        let (reason, member) = (self.reason, self.member());
+        match id.map(MessageId::as_json) {
+            Some(id) => format!(r#"{{"type":"{reason}","id":{id}{member}}}"#).into(),
+            None => format!(r#"{{"type":"{reason}"{member}}}"#).into(),
+        }
+    }
+
+    fn member(&self) -> String {
+        self.member
+            .map(|(name, value)| format!(",\"{name}\":{value}"))
+            .unwrap_or_default()
+    }
+}
+
+/// The acknowledgement of a message.
+#[must_use]
+pub fn ack(id: &MessageId) -> Utf8Bytes {
+    format!(r#"{{"type":"ack","id":{}}}"#, id.as_json()).into()
 }
 
 /// Why an upgrade request gets an HTTP answer instead of a WebSocket.
@@ -213,6 +312,9 @@ pub enum Refused {
     /// `server.max_connections_per_address` are open.
     #[error("this address holds as many connections as it may")]
     TooManyFromAddress,
+    /// Upgrade requests come faster than `server.max_handshakes_per_second`.
+    #[error("the gateway takes no more connections at this moment")]
+    TooFast,
     /// The gateway stops.
     #[error("the gateway is stopping")]
     Draining,
@@ -235,6 +337,7 @@ impl Refused {
             Self::Origin => "origin",
             Self::TooManyConnections => "connections",
             Self::TooManyFromAddress => "address",
+            Self::TooFast => "rate",
             Self::Draining => "draining",
             Self::NotAnUpgrade => "not_an_upgrade",
             Self::Version => "version",
@@ -242,10 +345,13 @@ impl Refused {
         }
     }
 
-    fn status(&self) -> StatusCode {
+    /// The answer's status.
+    pub(crate) fn status(&self) -> StatusCode {
         match self {
             Self::Origin => StatusCode::FORBIDDEN,
-            Self::TooManyConnections | Self::Draining => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TooManyConnections | Self::TooFast | Self::Draining => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::TooManyFromAddress => StatusCode::TOO_MANY_REQUESTS,
             Self::NotAnUpgrade | Self::Version => StatusCode::UPGRADE_REQUIRED,
             Self::Key => StatusCode::BAD_REQUEST,
@@ -259,7 +365,8 @@ impl From<&Refused> for Problem {
         let problem = Self::new(status, refused.to_string());
         match status {
             StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
-                problem.with_header(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECONDS))
+                let seconds = rand::random_range(1..=RETRY_AFTER_SECONDS);
+                problem.with_header(RETRY_AFTER, HeaderValue::from(seconds))
             }
             // A 426 must say what to upgrade to (RFC 9110 section 15.5.22), and RFC 6455 section 4.4 the version.
             StatusCode::UPGRADE_REQUIRED => problem

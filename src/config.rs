@@ -11,9 +11,13 @@
 //! | `layers` | defaults, file, environment, flags into one |
 //! | `validate` | the result against the schema's shapes ([`shape`], `coerce`) |
 //! | `semantics` | what the types cannot say |
+//! | [`cases`] | the tests that stand in a pipeline file, or beside it |
+//! | [`changes`] | what differs between two files, and what a running gateway does with it |
 //! | `symfony` | the settings against those of the Symfony bundle |
 //! | `diagnostic` | every problem with its place, its code ([`codes`]) and a hint, secrets masked (`excerpt`) |
 
+pub mod cases;
+pub mod changes;
 pub mod codes;
 mod coerce;
 mod diagnostic;

@@ -94,6 +94,7 @@ impl DevGateway {
             tap: Some(tap),
             pages: Some(pages.into_pages()),
             config_hash: hash,
+            ..Extras::default()
         };
         Ok(Self {
             gateway: Gateway::start(config, extras).await?,

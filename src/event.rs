@@ -6,7 +6,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use sha1::{Digest as _, Sha1};
 use uuid::Uuid;
 
@@ -40,7 +41,8 @@ pub const LAST_SEQ: u64 = (1 << 53) - 1;
 pub const NODE_LOST: &str = "node_lost";
 
 /// What happened to a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum EventKind {
     /// The connection was admitted.
     Connected,
@@ -93,8 +95,27 @@ pub struct Event {
     pub replayed: bool,
     /// The lost gateway whose connection it is, where another gateway tells of it; see [`crate::leases`].
     pub spoken_for: Option<Arc<str>>,
+    /// Who is to be told what becomes of the event, once for each sink that took it.
+    pub receipt: Option<Arc<dyn Receipt>>,
     /// The event as UTF-8 JSON on one line.
     pub json: Bytes,
+}
+
+/// Told what became of an event, exactly once for each sink that took it, on a task of that sink's delivery.
+///
+/// Whatever it does, it does at once: it holds up the deliveries behind it.
+pub trait Receipt: Send + Sync {
+    /// The sink confirmed the event.
+    fn delivered(&self, sink: &'static str);
+
+    /// The sink never will: the event became a dead letter, or was lost or dropped; the reason holds no secret.
+    fn failed(&self, sink: &'static str, reason: &str);
+}
+
+impl std::fmt::Debug for dyn Receipt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Receipt")
+    }
 }
 
 impl Event {
@@ -118,6 +139,7 @@ impl Event {
             trace_id: message.trace.trace_id.clone(),
             replayed: false,
             spoken_for: None,
+            receipt: None,
             json: Bytes::from(json),
         }
     }
@@ -165,6 +187,7 @@ impl Event {
             trace_id: None,
             replayed: false,
             spoken_for: Some(Arc::clone(orphan.gateway)),
+            receipt: None,
             json: Bytes::from(json),
         }
     }
@@ -191,13 +214,15 @@ fn encode(
     seq: u64,
     kind: EventKind,
 ) -> Vec<u8> {
+    let extra = message.extra.as_ref().map_or("", |extra| extra.members());
     let mut out = opening(
         kind,
         session.identity_json(),
-        message.body.len() * 9 / 4 + 320,
+        message.body.len() * 9 / 4 + extra.len() + 320,
     );
     write_body(&mut out, &message.body);
     write_annotations(&mut out, message, trace_id_field);
+    out.extend_from_slice(extra.as_bytes());
     close(&mut out, id, seq);
     out
 }

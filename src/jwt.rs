@@ -31,6 +31,7 @@ mod tests;
 pub use algorithm::UnknownAlgorithm;
 pub use claims::Claims;
 pub use error::{AuthError, KeyError, VerifierError};
+pub use jwks::KeySets;
 pub use sign::{DevKey, SignError, SigningKey, generate_dev_key, sign_token};
 pub use source::{FoundToken, find_token, offers_bearer};
 pub use verify::Verifier;

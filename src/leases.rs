@@ -41,6 +41,11 @@
 //! clients come back as new connections. Redis that comes back empty is not that: no lease is declared lost there, and
 //! all records are written again.
 //!
+//! # Reload
+//! Where leases are kept cannot change while connections have records there: neither order of moving them to another
+//! Redis is safe against a gateway that is killed in between. Where none were kept they can begin: the connections
+//! that are open are adopted, each once its `connected` was enqueued, and their end is told by the new sinks.
+//!
 //! # What remains
 //! A gateway that is cut off from Redis for longer than a lease, but not from its clients, is declared lost all the
 //! same; messages that its clients sent meanwhile arrive after their `disconnected`. Sinks other than the primary hear
@@ -50,6 +55,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -68,7 +74,7 @@ use crate::clock::seconds;
 use crate::config::{Config, Secret};
 use crate::presence::redis::RedisPresence;
 use crate::registry::Registry;
-use crate::sinks::delivery::Delivery;
+use crate::sinks::delivery::Outlet;
 use crate::sinks::redis_stream::Ledger;
 use crate::svc::BoxSink;
 use crate::telemetry::metrics::Metrics;
@@ -88,13 +94,13 @@ const LEAVE: Duration = Duration::from_secs(2);
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LeasesConfig {
-    /// Whether leases are kept, where Redis is configured.
+    /// Whether leases are kept, where Redis is configured. Switching them off needs a restart.
     pub enabled: bool,
-    /// Where they are kept; empty: in the Redis of `events.redis_stream`, else in that of `presence`.
+    /// Where they are kept; empty: in the Redis of `events.redis_stream`, else in that of `presence`. Once they are kept, a change needs a restart.
     pub dsn: Secret,
-    /// Put before the keys of leases.
+    /// Put before the keys of leases. While they are kept, a change needs a restart.
     pub prefix: String,
-    /// Seconds after which a gateway that says nothing counts as lost.
+    /// Seconds after which a gateway that says nothing counts as lost. While leases are kept, a change needs a restart.
     #[schemars(range(min = 1.0, max = 3600.0))]
     pub ttl_seconds: f64,
 }
@@ -112,7 +118,7 @@ impl Default for LeasesConfig {
 
 impl LeasesConfig {
     /// Where leases are kept, and the setting that says so; none where they are not.
-    fn place(config: &Config) -> Option<(&'static str, &Secret)> {
+    pub(crate) fn place(config: &Config) -> Option<(&'static str, &Secret)> {
         if !config.leases.enabled {
             return None;
         }
@@ -140,57 +146,62 @@ pub struct LeasesError {
 pub struct Leases {
     desk: Arc<Desk>,
     patience: Duration,
-    keeper: Mutex<Option<AbortOnDropHandle<()>>>,
+    work: Mutex<Option<Work>>,
+}
+
+/// What is done while the gateway runs.
+struct Work {
+    charges: Arc<ArcSwap<Charges>>,
+    _keeper: AbortOnDropHandle<()>,
 }
 
 /// What leases tell of and look after.
 #[derive(Debug)]
 pub struct Charges {
     /// The sinks that hear of a lost gateway's connections.
-    pub deliveries: Vec<Arc<Delivery>>,
+    pub outlets: Vec<Outlet>,
     /// This gateway's own connections.
     pub registry: Arc<Registry>,
     /// Where presence is kept, if in Redis.
     pub presence: Option<Arc<RedisPresence>>,
-    /// The gateway's metrics.
-    pub metrics: Metrics,
 }
 
 impl Leases {
-    /// Makes the gateway's lease, where a Redis is configured for it; it begins with [`Leases::start`].
+    /// The link to the Redis that leases are kept in, where they are kept.
     ///
     /// # Errors
     /// When the DSN is malformed.
-    pub fn open(
-        config: &Config,
-        brokers: &Brokers,
-        node_id: &str,
-    ) -> Result<Option<Arc<Self>>, LeasesError> {
+    pub fn link(config: &Config, brokers: &Brokers) -> Result<Option<Arc<RedisLink>>, LeasesError> {
         let Some((setting, dsn)) = LeasesConfig::place(config) else {
             return Ok(None);
         };
         let link = brokers
-            .redis(dsn)
+            .redis(dsn, setting)
             .map_err(|reason| LeasesError { setting, reason })?;
-        link.used_by(setting);
+        Ok(Some(link))
+    }
+
+    /// Makes the gateway's lease; it begins with [`Leases::start`].
+    #[must_use]
+    pub fn open(config: &Config, link: Arc<RedisLink>, node_id: &str) -> Arc<Self> {
         let ttl = seconds(config.leases.ttl_seconds);
         let keys = Keys::new(&config.leases.prefix, link.is_cluster());
-        Ok(Some(Arc::new(Self {
+        Arc::new(Self {
             desk: Arc::new(Desk {
-                link,
+                link: ArcSwap::new(link),
                 book: Arc::new(Book::new(keys, node_id, ttl)),
                 answers: AtomicBool::new(true),
             }),
             patience: ttl + seconds(config.brokers.redis.reconnect_max_seconds),
-            keeper: Mutex::new(None),
-        })))
+            work: Mutex::new(None),
+        })
     }
 
     /// What the Redis sink writes beside its events, if it writes to the Redis of the leases.
     #[must_use]
     pub fn ledger(&self, sink: &Arc<RedisLink>) -> Option<Arc<dyn Ledger>> {
         // Scripts with keys of several hash slots do not run in a cluster.
-        let same = Arc::ptr_eq(sink, &self.desk.link) && !sink.is_cluster();
+        let same = sink.leads_where(&self.desk.link.load()) && !sink.is_cluster();
         same.then(|| Arc::new(LeaseLedger(Arc::clone(&self.desk.book))) as Arc<dyn Ledger>)
     }
 
@@ -207,24 +218,37 @@ impl Leases {
     }
 
     /// Begins the lease and looks after those of others, on the runtime of the caller.
-    pub fn start(&self, charges: Charges) {
+    ///
+    /// `adopts` says that connections are open already, which have no record yet.
+    pub fn start(&self, charges: Charges, metrics: Metrics, adopts: bool) {
+        let registry = Arc::clone(&charges.registry);
+        let charges = Arc::new(ArcSwap::from_pointee(charges));
         let speaker = Speaker {
-            link: Arc::clone(&self.desk.link),
-            book: Arc::clone(&self.desk.book),
-            deliveries: charges.deliveries,
-            presence: charges.presence,
-            metrics: charges.metrics,
+            desk: Arc::clone(&self.desk),
+            charges: Arc::clone(&charges),
+            metrics,
         };
         let desk = Arc::clone(&self.desk);
-        let keeper = Keeper::new(desk, charges.registry, speaker, self.patience);
-        *self.keeper.lock() = Some(AbortOnDropHandle::new(tokio::spawn(keeper.run())));
+        let keeper = Keeper::new(desk, registry, speaker, self.patience, adopts);
+        *self.work.lock() = Some(Work {
+            charges,
+            _keeper: AbortOnDropHandle::new(tokio::spawn(keeper.run())),
+        });
+    }
+
+    /// Goes on with other sinks and stores, and by a link that may be another one to the same Redis.
+    pub fn change(&self, link: Arc<RedisLink>, charges: Charges) {
+        self.desk.link.store(link);
+        if let Some(work) = &*self.work.lock() {
+            work.charges.store(Arc::new(charges));
+        }
     }
 
     /// Ends the lease after a clean stop.
     ///
     /// Where events were lost, connections whose end was not told are left for others to tell of.
     pub async fn leave(&self, all_told: bool) {
-        *self.keeper.lock() = None;
+        drop(self.work.lock().take());
         let left = tokio::time::timeout(LEAVE, keeper::leave(&self.desk, all_told)).await;
         if !matches!(left, Ok(Ok(()))) {
             tracing::warn!(event = "lease_left_behind");

@@ -29,7 +29,8 @@
 //! | [`cli`] | the commands; all of `main` |
 //! | [`config`] | from the file to typed settings, and diagnostics that point at lines |
 //! | [`pipeline`], [`svc`], [`stages`] | the stacks: compiling them, their erased types, what is in them |
-//! | [`server`] | accepting, upgrading, the connection's task, starting and draining |
+//! | [`condition`] | what `when` asks of a message and its connection |
+//! | [`server`] | accepting, upgrading, the connection's task, starting, reloading and draining |
 //! | [`session`], [`message`], [`event`] | what passes through: a connection, what it said, what the backend hears |
 //! | [`brokers`] | links to Redis and `RabbitMQ`, which everything below shares, and which reconnect for ever |
 //! | [`sinks`] | webhook, Redis, `RabbitMQ`, standard output, memory; delivery; dead letters |
@@ -40,8 +41,10 @@
 //! | [`api`] | the internal HTTP API, health and metrics |
 //! | [`jwt`] | verifying tokens, key sets, signing for development |
 //! | [`close`] | the one table from errors to close codes and HTTP statuses |
-//! | [`kept`], `clock` | what outlives a reload; the wall clock and configured seconds |
+//! | [`kept`], `rate`, `clock` | what outlives a reload; how fast something may come; the wall clock and configured seconds |
 //! | [`telemetry`] | logs and metrics |
+//! | [`trial`] | `wsgw test`: the compiled pipeline against the tests in its file, without a socket and without waiting |
+//! | [`graph`] | `wsgw graph`: the compiled pipeline as a picture |
 //! | [`dev`] | `wsgw dev`: the gateway that needs nothing, and its page |
 //!
 //! `docs/architecture.md` says why it is built like this, and how to add a stage.
@@ -51,9 +54,11 @@ pub mod brokers;
 pub mod cli;
 pub(crate) mod clock;
 pub mod close;
+pub mod condition;
 pub mod config;
 pub mod dev;
 pub mod event;
+pub mod graph;
 pub mod jwt;
 pub mod kept;
 pub mod leases;
@@ -62,6 +67,7 @@ pub mod outbox;
 pub mod pipeline;
 pub mod presence;
 pub mod push;
+pub(crate) mod rate;
 pub mod registry;
 pub mod replay;
 pub mod server;
@@ -71,6 +77,7 @@ pub mod sources;
 pub mod stages;
 pub mod svc;
 pub mod telemetry;
+pub mod trial;
 
 /// The examples of `docs/architecture.md`, compiled by `cargo test --doc`.
 #[cfg(doctest)]

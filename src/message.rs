@@ -12,10 +12,14 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::event::EventKind;
 
+mod extra;
 mod fields;
+mod id;
 
+pub use extra::Extra;
 pub use fields::{FieldId, FieldSet, MAX_DEPTH, TYPE, TooManyFields};
 use fields::{Fields, Span, classify};
+pub use id::{ID_FIELD, MAX_ID_BYTES, MessageId};
 
 /// One message on its way through the stages, with what they found out about it.
 #[derive(Debug, Clone)]
@@ -26,6 +30,10 @@ pub struct Message {
     pub ordering: Option<Ordering>,
     /// Set by `trace`.
     pub trace: TraceContext,
+    /// Who is told what becomes of it; set by `dedupe`.
+    pub follower: Option<Arc<dyn Follower>>,
+    /// Fields that the event has beside its own; set by `set`.
+    pub extra: Option<Arc<Extra>>,
     fields: Fields,
 }
 
@@ -88,6 +96,18 @@ pub struct TraceContext {
     pub trace_id: Option<Arc<str>>,
 }
 
+/// Is told once what became of a message after it left the stages; dropped untold, it went no further.
+pub trait Follower: Send + Sync {
+    /// The sinks that had to confirm the message did, or finally did not.
+    fn settled(&self, confirmed: bool);
+}
+
+impl std::fmt::Debug for dyn Follower {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Follower")
+    }
+}
+
 impl Message {
     /// Classifies a text message and finds the wanted fields in it.
     #[must_use]
@@ -102,6 +122,8 @@ impl Message {
             fields: found.unwrap_or_default(),
             ordering: None,
             trace: TraceContext::default(),
+            follower: None,
+            extra: None,
         }
     }
 
@@ -132,6 +154,8 @@ impl Message {
             fields: Fields::default(),
             ordering: None,
             trace: TraceContext::default(),
+            follower: None,
+            extra: None,
         }
     }
 
@@ -171,6 +195,16 @@ impl Message {
         scalar(self.raw(self.fields.meta.as_ref()?[field.0])?)
     }
 
+    /// A field's JSON as written, at the top level and in the object `meta`.
+    #[must_use]
+    pub fn json_of(&self, field: FieldId) -> (Option<&str>, Option<&str>) {
+        let meta = self.fields.meta.as_ref().map(|meta| meta[field.0]);
+        (
+            self.raw(self.fields.top[field.0]),
+            meta.and_then(|span| self.raw(span)),
+        )
+    }
+
     /// The first element of a top-level array, read as [`Message::scalar`] reads a value.
     #[must_use]
     pub fn first_of(&self, field: FieldId) -> Option<Cow<'_, str>> {
@@ -197,7 +231,8 @@ fn scalar(raw: &str) -> Option<Cow<'_, str>> {
     (!value.trim().is_empty()).then_some(value)
 }
 
-fn decode_string(raw: &str) -> Option<Cow<'_, str>> {
+/// A JSON string's text; nothing for one that is no Unicode.
+pub(crate) fn decode_string(raw: &str) -> Option<Cow<'_, str>> {
     let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
     if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
         return Some(Cow::Borrowed(inner));

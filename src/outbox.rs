@@ -1,13 +1,15 @@
-//! The outbox: pushes that wait for one connection, bounded in number and bytes.
+//! The outbox: pushes that wait for one connection, bounded in number and bytes; and late answers.
 //!
 //! Filled by the registry from any task, emptied by the connection's own. A full outbox never waits: what it
 //! does is the backpressure strategy, so that one slow client never delays another. A source that could read faster
 //! than clients are written to paces itself by how full the outboxes are (`sources::pace`).
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Waker;
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
@@ -16,10 +18,15 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 use crate::close::Close;
 use crate::config::{BackpressureConfig, BackpressureStrategy, DropPolicy};
 
+mod replies;
+
+pub use replies::MAX_UNANSWERED;
+use replies::Replies;
+
 /// The bounds that all outboxes share, and how many pushes wait in all of them.
 #[derive(Debug)]
 pub struct OutboxLimits {
-    config: BackpressureConfig,
+    config: ArcSwap<BackpressureConfig>,
     waiting: AtomicUsize,
     drained: Notify,
 }
@@ -32,10 +39,15 @@ impl OutboxLimits {
     #[must_use]
     pub fn new(config: BackpressureConfig) -> Self {
         Self {
-            config,
+            config: ArcSwap::from_pointee(config),
             waiting: AtomicUsize::new(0),
             drained: Notify::new(),
         }
+    }
+
+    /// Changes the bounds from now on; what waits already stays.
+    pub fn set(&self, config: BackpressureConfig) {
+        self.config.store(Arc::new(config));
     }
 
     /// Pushes that wait in all outboxes.
@@ -51,7 +63,7 @@ impl OutboxLimits {
 
     /// Whether so much waits in all outboxes that only an empty one is sure to take a push.
     fn is_pressed(&self) -> bool {
-        self.waiting() > self.config.global_buffer / 2
+        self.waiting() > self.config.load().global_buffer / 2
     }
 }
 
@@ -85,6 +97,8 @@ pub struct Outbox {
 )]
 struct Inner {
     queue: VecDeque<Utf8Bytes>,
+    /// Late answers; boxed, since few gateways give any.
+    replies: Option<Box<Replies>>,
     bytes: usize,
     close: Option<Close>,
     closed: bool,
@@ -104,7 +118,7 @@ struct Inner {
 pub enum Registered {
     /// Nothing; the waker is called when that changes.
     Nothing,
-    /// A push.
+    /// A push or an answer.
     Push,
     /// Someone asked to close.
     Close(Close),
@@ -113,7 +127,7 @@ pub enum Registered {
 impl Outbox {
     /// Adds a push, or does what the backpressure strategy says of a full outbox.
     pub fn push(&self, text: Utf8Bytes, limits: &OutboxLimits) -> Pushed {
-        let config = &limits.config;
+        let config = limits.config.load();
         let mut inner = self.inner.lock();
         if inner.closed || inner.close.is_some() {
             return Pushed::Closed;
@@ -209,9 +223,16 @@ impl Outbox {
         true
     }
 
-    /// The next push, for the connection's task.
+    /// Wakes the connection's task, so that it looks at what else has changed.
+    pub fn nudge(&self) {
+        self.inner.lock().wake();
+    }
+
+    /// What is to be written next, for the connection's task: answers come before pushes.
     pub fn pop(&self, limits: &OutboxLimits) -> Option<Utf8Bytes> {
-        self.inner.lock().pop(limits)
+        let mut inner = self.inner.lock();
+        let reply = inner.replies.as_mut().and_then(|replies| replies.pop());
+        reply.or_else(|| inner.pop(limits))
     }
 
     /// The close that someone asked for.
@@ -226,7 +247,7 @@ impl Outbox {
         if let Some(close) = &inner.close {
             return Registered::Close(close.clone());
         }
-        if !inner.queue.is_empty() {
+        if !inner.queue.is_empty() || inner.replies.as_ref().is_some_and(|r| !r.is_empty()) {
             return Registered::Push;
         }
         inner.listen(waker, false);
@@ -242,11 +263,12 @@ impl Outbox {
         inner.close.clone()
     }
 
-    /// Takes no more pushes and forgets those that wait; returns how many were lost.
+    /// Takes no more pushes or answers and forgets those that wait; returns how many pushes were lost.
     pub fn shut(&self, limits: &OutboxLimits) -> usize {
         let mut inner = self.inner.lock();
         inner.closed = true;
         inner.waker = None;
+        inner.replies = None;
         inner.forget_all(limits)
     }
 }
@@ -282,7 +304,7 @@ impl Inner {
     }
 
     fn is_crowded(&self, limits: &OutboxLimits) -> bool {
-        let config = &limits.config;
+        let config = limits.config.load();
         self.queue.len() > config.per_conn_buffer / 2
             || self.bytes > config.per_conn_bytes / 2
             || (limits.is_pressed() && !self.queue.is_empty())
@@ -290,7 +312,7 @@ impl Inner {
 
     /// Lower than where it becomes crowded, so that who waits does not wake for every single push.
     fn is_drained(&self, limits: &OutboxLimits) -> bool {
-        let config = &limits.config;
+        let config = limits.config.load();
         self.queue.is_empty()
             || (self.queue.len() <= config.per_conn_buffer / 4
                 && self.bytes <= config.per_conn_bytes / 4
@@ -457,7 +479,7 @@ mod tests {
     }
 
     #[test]
-    fn pacing_takes_no_room_in_a_connection() {
-        assert_eq!(size_of::<Outbox>(), 104);
+    fn pacing_and_answers_take_no_room_in_a_connection() {
+        assert_eq!(size_of::<Outbox>(), 112);
     }
 }

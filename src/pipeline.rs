@@ -5,11 +5,16 @@
 
 use std::sync::Arc;
 
+use http::HeaderName;
+use prometheus::IntGauge;
+
+use crate::condition::{Condition, Matcher};
 use crate::config::Config;
 use crate::kept::Kept;
 use crate::message::{FieldSet, TooManyFields};
-use crate::sinks::delivery::Delivery;
+use crate::sinks::delivery::Outlet;
 use crate::stages::StageConfig;
+use crate::svc::conditional::layer_when;
 use crate::svc::probe::{Probe, Tap};
 use crate::svc::{BoxHandshakeService, HandshakeLayer, MessageLayer, NewMessageService};
 use crate::telemetry::metrics::Metrics;
@@ -32,6 +37,24 @@ pub struct Generation {
     pub messages: NewMessageService,
     /// The message fields that the stages ask for.
     pub fields: Arc<FieldSet>,
+    _alive: Arc<Alive>,
+}
+
+/// Counts the generations that something still uses.
+#[derive(Debug)]
+struct Alive(IntGauge);
+
+impl Alive {
+    fn new(count: &IntGauge) -> Arc<Self> {
+        count.inc();
+        Arc::new(Self(count.clone()))
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 /// What a stage that sees every event acts on.
@@ -50,7 +73,7 @@ pub struct Ingredients<'a> {
     /// The gateway's metrics.
     pub metrics: &'a Metrics,
     /// The sinks that get events.
-    pub deliveries: &'a [Arc<Delivery>],
+    pub outlets: &'a [Outlet],
     /// The message fields that stages ask for.
     pub fields: FieldSet,
     /// Where each message's way through the stages is told, in `wsgw dev`.
@@ -93,6 +116,18 @@ pub trait Stage {
 
     /// What the stage does with it, in a few words.
     fn does(&self) -> &'static str;
+
+    /// Which messages the stage meets; all of them without a condition.
+    fn when(&self) -> Option<&Condition> {
+        None
+    }
+
+    /// Adds the headers of upgrade requests that the stage wants to know.
+    fn headers(&self, wanted: &mut Vec<HeaderName>) {
+        if let Some(when) = self.when() {
+            when.headers(wanted);
+        }
+    }
 
     /// Makes the stage's layers.
     ///
@@ -144,21 +179,34 @@ pub fn compile(number: u64, mut with: Ingredients<'_>) -> Result<Generation, Com
         return Err(CompileError::NoFanOut);
     };
     let probe = |name, with: &Ingredients<'_>| Probe::new(name, with.metrics, with.tap.clone());
-    let mut messages = fan_out.bottom(&with, probe("fan_out", &with));
+    let acks = fan_out.acks(&mut with)?;
+    let mut messages = fan_out.bottom(&with, &acks, probe("fan_out", &with))?;
     let mut handshake = BoxHandshakeService::new(MakeSession::new(&config));
     for stage in above.iter().rev() {
-        let layers = stage.settings().layers(&mut with)?;
+        let settings = stage.settings();
+        let layers = settings.layers(&mut with)?;
         if let Some(layer) = layers.messages {
-            messages = layer.layer(messages, probe(stage.name(), &with));
+            let probe = probe(stage.name(), &with);
+            messages = match settings.when() {
+                None => layer.layer(messages, probe),
+                Some(when) => {
+                    let path = format!("stages.{}.when", stage.name());
+                    let matcher = Matcher::new(when).map_err(|fault| {
+                        CompileError::setting(path, format!("cannot be used: {fault}"))
+                    })?;
+                    layer_when(matcher, layer, messages, probe)
+                }
+            };
         }
         if let Some(layer) = layers.handshake {
             handshake = layer.layer(handshake);
         }
     }
     Ok(Generation {
+        _alive: Alive::new(&with.metrics.config_generations),
         number,
         handshake,
-        messages,
+        messages: acks.above(messages),
         fields: Arc::new(with.fields),
         config,
     })

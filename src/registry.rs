@@ -142,12 +142,14 @@ impl Registry {
     }
 
     /// Takes one of an address's places, if it has fewer than `max` connections (0: no limit).
+    ///
+    /// Counted in any case, so that a limit that comes by a reload knows of the connections from before.
     #[must_use]
     pub fn take_address(self: &Arc<Self>, address: IpAddr, max: usize) -> Option<AddressPlace> {
-        if max != 0 {
+        {
             let mut shard = self.shard(&self.by_address, &address).write();
             let held = shard.entry(address).or_insert(0);
-            if *held >= max {
+            if max != 0 && *held >= max {
                 return None;
             }
             *held += 1;
@@ -155,7 +157,6 @@ impl Registry {
         Some(AddressPlace {
             registry: Arc::clone(self),
             address,
-            counted: max != 0,
         })
     }
 
@@ -318,14 +319,10 @@ pub struct TooManyOfUser;
 pub struct AddressPlace {
     registry: Arc<Registry>,
     address: IpAddr,
-    counted: bool,
 }
 
 impl Drop for AddressPlace {
     fn drop(&mut self) {
-        if !self.counted {
-            return;
-        }
         let mut shard = self
             .registry
             .shard(&self.registry.by_address, &self.address)

@@ -5,56 +5,59 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::AtomicU64;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use tokio::net::TcpListener;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::admission::Admission;
+use self::drain::Drain;
+use self::foundation::{Foundation, Prepared, Running, Seeds};
 use crate::api::{ApiState, InForce, Pages, Phase, Readiness};
-use crate::brokers::{Brokers, DsnError};
-use crate::clock::seconds;
-use crate::close::Close;
-use crate::config::{Config, PresenceKind, PresenceStrategy, ServerConfig};
-use crate::kept::Kept;
-use crate::leases::{Charges, Leases, LeasesError};
-use crate::message::FieldSet;
-use crate::pipeline::{CompileError, Generation, Ingredients, compile};
-use crate::presence::Presence;
-use crate::presence::memory::MemoryPresence;
-use crate::presence::redis::RedisPresence;
-use crate::registry::{AddressPlace, Registry};
+use crate::brokers::DsnError;
+use crate::config::changes::Effective;
+use crate::config::{Config, ServerConfig};
+use crate::leases::{Leases, LeasesError};
+use crate::pipeline::{CompileError, Generation};
+use crate::registry::Registry;
+use crate::replay::ReplaySetupError;
 use crate::replay::archive::{Archive, ArchiveError};
-use crate::replay::{ReplaySetupError, Replays};
+use crate::sinks::SinkError;
 use crate::sinks::delivery::Delivery;
 use crate::sinks::memory::MemorySink;
-use crate::sinks::{self, SinkError, Sinks};
-use crate::sources::{SourceContext, SourceError, Sources};
+use crate::sources::{SourceError, Sources};
 use crate::svc::BoxError;
 use crate::svc::probe::Tap;
+use crate::telemetry::logs::LogLevel;
 use crate::telemetry::metrics::Metrics;
 
 mod accept;
+mod admission;
 mod connection;
+mod drain;
 mod ending;
+mod foundation;
+pub(crate) mod rehearsal;
+mod reload;
 mod stages;
 mod upgrade;
 
-/// How long connections may take to end once they are closed, beyond what a client that ignores the close frame
-/// is given.
-const CLOSE_GRACE: Duration = Duration::from_secs(6);
-
-/// How long the removal of presence may take when the gateway stops.
-const PRESENCE_GRACE: Duration = Duration::from_secs(2);
+pub use self::drain::Stopped;
+pub(crate) use self::reload::log_warning;
+pub use self::reload::{ReloadError, Reloaded};
 
 /// What may be added to a gateway beyond its configuration, as `wsgw dev` does.
 #[derive(Debug, Default)]
 pub struct Extras {
     /// Names the configuration in `wsgw_config_info`.
     pub config_hash: String,
+    /// What a reloaded configuration is compared with.
+    pub effective: Effective,
+    /// Changes what is logged.
+    pub log_level: LogLevel,
     /// A sink in memory that gets every event.
     pub memory: Option<MemorySink>,
     /// Where each message's way through the stages is told.
@@ -63,7 +66,18 @@ pub struct Extras {
     pub pages: Option<Pages>,
 }
 
-/// Why a gateway could not start.
+impl Extras {
+    /// What every generation is made with.
+    fn seeds(&self) -> Seeds {
+        Seeds {
+            memory: self.memory.clone(),
+            tap: self.tap.clone(),
+            log_level: self.log_level.clone(),
+        }
+    }
+}
+
+/// Why a gateway could not start, or a reload not be prepared.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// An address cannot be listened on.
@@ -102,6 +116,9 @@ pub enum StartError {
     /// Replays cannot be set up.
     #[error(transparent)]
     Replay(#[from] ReplaySetupError),
+    /// The level of the log cannot be used.
+    #[error("`logging.level`: {0}")]
+    LogLevel(BoxError),
     /// The metrics are inconsistent.
     #[error("metrics: {0}")]
     Metrics(BoxError),
@@ -110,66 +127,26 @@ pub enum StartError {
 /// What all tasks of a gateway share.
 pub(crate) struct State {
     current: ArcSwap<Generation>,
+    /// The current generation's number, for who only wants to know whether it changed.
+    newest: AtomicU64,
     registry: Arc<Registry>,
     in_force: Arc<ArcSwap<InForce>>,
     metrics: Metrics,
-    open: Arc<AtomicUsize>,
-    draining: AtomicBool,
+    admission: Admission,
+    drain: Drain,
     tasks: TaskTracker,
-}
-
-/// One connection's place in `server.max_connections`; given back on drop.
-#[derive(Debug)]
-pub(crate) struct Place(Arc<AtomicUsize>);
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// What a connection counts for in the limits, for as long as it lasts.
-#[derive(Debug)]
-pub(crate) struct Places {
-    _of_all: Place,
-    _of_address: AddressPlace,
-}
-
-impl State {
-    fn take_place(&self, max: usize) -> Option<Place> {
-        if self.open.fetch_add(1, Ordering::Relaxed) >= max && max != 0 {
-            self.open.fetch_sub(1, Ordering::Relaxed);
-            return None;
-        }
-        Some(Place(Arc::clone(&self.open)))
-    }
-
-    fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
-    }
 }
 
 /// A running gateway.
 pub struct Gateway {
     state: Arc<State>,
     readiness: Arc<Readiness>,
-    deliveries: Vec<Arc<Delivery>>,
+    foundation: Foundation,
+    running: Mutex<Running>,
     archive: Option<Arc<Archive>>,
-    leases: Option<Arc<Leases>>,
     sources: Sources,
     listening: CancellationToken,
     address: SocketAddr,
-}
-
-/// What became of the events that were buffered when the gateway stopped.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Stopped {
-    /// Delivered while stopping.
-    pub delivered: u64,
-    /// Kept by the dead-letter target.
-    pub dead_lettered: u64,
-    /// Kept nowhere.
-    pub lost: u64,
 }
 
 impl Gateway {
@@ -182,82 +159,45 @@ impl Gateway {
     pub async fn start(config: Config, extras: Extras) -> Result<Self, StartError> {
         let metrics = metrics(&extras.config_hash)?;
         let config = Arc::new(config);
-        let registry = Arc::new(Registry::new(config.backpressure.clone(), metrics.clone()));
-        let readiness = Arc::new(Readiness::default());
-        let brokers = Arc::new(Brokers::new(
-            config.brokers.clone(),
-            Arc::clone(&readiness),
-            metrics.clone(),
-        ));
         let server = &config.server;
+        let readiness = Arc::new(Readiness::default());
         let (public, address) = bind("server.listen", &server.listen).await?;
-        let node_id: Arc<str> = node_id(server, address).into();
-        let leases = Leases::open(&config, &brokers, &node_id)?;
-        let Sinks {
-            mut deliveries,
-            source_dead_letters,
-            dead_letter_stores,
-        } = sinks::build(&config, &brokers, leases.as_deref(), extras.memory)?;
         let trace_id = &config.tracing.trace_id_field;
-        let archive =
-            Archive::start(&config.replay, trace_id, &deliveries, &readiness, &metrics).await?;
-        deliveries.extend(archive.iter().map(|archive| Arc::clone(archive.delivery())));
-        let ingredients = Ingredients {
-            config: &config,
-            shared: &Kept::default(),
-            metrics: &metrics,
-            deliveries: &deliveries,
-            fields: FieldSet::default(),
-            tap: extras.tap,
-        };
-        let generation = compile(1, ingredients)?;
-        let (presence, kept_in_redis) = presence(&config, &brokers, &node_id, &registry)?;
-        if let Some(leases) = &leases {
-            leases.start(Charges {
-                deliveries: deliveries.clone(),
-                registry: Arc::clone(&registry),
-                presence: kept_in_redis,
-                metrics: metrics.clone(),
-            });
-        }
-        let replays = Replays::new(&config, &brokers, dead_letter_stores)?;
-        let in_force = Arc::new(ArcSwap::from_pointee(InForce {
-            presence,
-            replays: Arc::new(replays.with_archive(archive.clone())),
-            config: Arc::clone(&config),
-        }));
-        let api = Arc::new(ApiState::new(
-            Arc::clone(&registry),
-            Arc::clone(&in_force),
-            metrics.clone(),
-            Arc::clone(&readiness),
-        ));
-        let state = Arc::new(State {
-            current: ArcSwap::from_pointee(generation),
-            registry,
+        let archive = Archive::start(&config.replay, trace_id, &[], &readiness, &metrics).await?;
+        let foundation = Foundation::new(
+            &config,
+            node_id(server, address).into(),
+            (Arc::clone(&readiness), metrics),
+            archive.clone(),
+            extras.seeds(),
+        );
+        let Prepared {
+            generation,
             in_force,
-            metrics,
-            open: Arc::default(),
-            draining: AtomicBool::new(false),
+            parts,
+        } = foundation.prepare(&config, None)?;
+        let state = Arc::new(State {
+            newest: AtomicU64::new(generation.number),
+            current: ArcSwap::from_pointee(generation),
+            registry: Arc::clone(&foundation.registry),
+            in_force: Arc::new(ArcSwap::from_pointee(in_force)),
+            metrics: foundation.metrics.clone(),
+            admission: Admission::new(),
+            drain: Drain::default(),
             tasks: TaskTracker::new(),
         });
-        let sources = Sources::start(&SourceContext {
-            config: Arc::clone(&config),
-            node_id,
-            brokers: Arc::clone(&brokers),
-            registry: Arc::clone(&state.registry),
-            dead_letters: source_dead_letters,
-            stop: CancellationToken::new(),
-            tasks: TaskTracker::new(),
-        })?;
         let internal = bind_internal(&server.internal_listen).await?;
+        let api = Arc::new(ApiState::new(
+            Arc::clone(&state.registry),
+            Arc::clone(&state.in_force),
+            state.metrics.clone(),
+            Arc::clone(&readiness),
+        ));
+        let sources = Sources::start(&foundation.sources);
+        let running = foundation.activate(parts, None, &state, &sources);
         let listening = CancellationToken::new();
         let serve = |socket, surface| {
-            let listener = accept::Listener {
-                socket,
-                surface,
-                handshake_timeout: seconds(server.handshake_timeout_seconds),
-            };
+            let listener = accept::Listener { socket, surface };
             accept::spawn(listener, &state, &listening);
         };
         let surface = accept::Surface::public(&api, internal.is_none(), extras.pages);
@@ -269,9 +209,9 @@ impl Gateway {
         Ok(Self {
             state,
             readiness,
-            deliveries,
+            foundation,
+            running: Mutex::new(running.named(extras.config_hash, extras.effective)),
             archive,
-            leases,
             sources,
             listening,
             address,
@@ -284,57 +224,19 @@ impl Gateway {
         self.address
     }
 
-    /// Stops: turns unready, closes the clients with 1001 spread over the drain time, tells the backend of each,
-    /// delivers what is buffered, and hands the rest to the dead letters.
-    pub async fn stop(self) -> Stopped {
-        let drain = seconds(self.state.current.load().config.server.drain_seconds);
-        self.readiness.set_phase(Phase::Draining);
-        self.state.draining.store(true, Ordering::Relaxed);
-        if let Some(archive) = &self.archive {
-            archive.stop_replay();
-        }
-        self.sources.stop().await;
-        self.close_clients(drain).await;
-        self.state.tasks.close();
-        // Connections that wait for room in a full buffer end only as that drains.
-        let _ = tokio::time::timeout(CLOSE_GRACE, self.state.tasks.wait()).await;
-        let deadline = Instant::now() + drain;
-        let mut stopped = Stopped::default();
-        for drained in
-            futures_util::future::join_all(self.deliveries.iter().map(|d| d.drain(deadline))).await
-        {
-            stopped.delivered += drained.delivered;
-            stopped.dead_lettered += drained.dead_lettered;
-            stopped.lost += drained.lost;
-        }
-        let _ = tokio::time::timeout(CLOSE_GRACE, self.state.tasks.wait()).await;
-        let replays = Arc::clone(&self.state.in_force.load().replays);
-        let _ = tokio::time::timeout(CLOSE_GRACE, replays.finish()).await;
-        if let Some(archive) = &self.archive {
-            archive.close().await;
-        }
-        let presence = Arc::clone(&self.state.in_force.load().presence);
-        let _ = tokio::time::timeout(PRESENCE_GRACE, presence.flush()).await;
-        if let Some(leases) = &self.leases {
-            leases.leave(stopped.lost == 0).await;
-        }
-        self.listening.cancel();
-        stopped
+    /// Every delivery that may have events, those of sinks that a reload removed among them.
+    fn deliveries(&self) -> Vec<Arc<Delivery>> {
+        let archive = self
+            .archive
+            .iter()
+            .map(|archive| archive.outlet().delivery());
+        let running = self.running.lock();
+        running.sinks.deliveries().chain(archive).cloned().collect()
     }
 
-    async fn close_clients(&self, spread: Duration) {
-        let sessions = self.state.registry.all();
-        let started = Instant::now();
-        let count = u32::try_from(sessions.len()).unwrap_or(u32::MAX).max(1);
-        tracing::info!(event = "draining", connections = sessions.len());
-        for (at, session) in (0_u32..).zip(sessions) {
-            tokio::time::sleep_until(started + spread * at / count).await;
-            session.outbox().close(Close::stopping());
-        }
-        // A handshake that was under way when the list was made.
-        for session in self.state.registry.all() {
-            session.outbox().close(Close::stopping());
-        }
+    /// The gateway's lease, where leases are kept.
+    fn leases(&self) -> Option<Arc<Leases>> {
+        self.running.lock().leases.clone()
     }
 }
 
@@ -396,39 +298,4 @@ fn node_id(server: &ServerConfig, address: SocketAddr) -> String {
     }
     let host = gethostname::gethostname();
     format!("{}-{address}", host.to_string_lossy())
-}
-
-/// Presence where it is in Redis.
-type KeptInRedis = Option<Arc<RedisPresence>>;
-
-/// The store that the API lists from, and the same as one in Redis, where it is.
-///
-/// With presence off, or without a Redis for it, that is still this gateway's own connections.
-fn presence(
-    config: &Config,
-    brokers: &Brokers,
-    node_id: &str,
-    registry: &Arc<Registry>,
-) -> Result<(Arc<dyn Presence>, KeptInRedis), StartError> {
-    let mut presence = config.presence.clone();
-    if presence.kind.is_none() {
-        presence.strategy = PresenceStrategy::None;
-    }
-    let dsn = &presence.redis.dsn;
-    let in_redis = presence.kind == Some(PresenceKind::Redis)
-        && presence.strategy != PresenceStrategy::None
-        && !dsn.is_empty();
-    if in_redis {
-        let setting = "presence.redis.dsn";
-        let link = brokers
-            .redis(dsn)
-            .map_err(|reason| StartError::Presence { setting, reason })?;
-        link.used_by(setting);
-        let kept = RedisPresence::start(link, &presence, node_id, Arc::clone(registry));
-        return Ok((Arc::clone(&kept) as Arc<dyn Presence>, Some(kept)));
-    }
-    Ok((
-        Arc::new(MemoryPresence::new(Arc::clone(registry), presence)),
-        None,
-    ))
 }

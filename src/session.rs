@@ -7,6 +7,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use http::HeaderName;
+use parking_lot::Mutex;
 use uuid::Uuid;
 
 use crate::clock::unix_now;
@@ -29,6 +31,9 @@ pub struct Identity {
 /// The end of a connection that has none.
 const NEVER: f64 = f64::INFINITY;
 
+/// Headers of an upgrade request that the stages want, each with its first value.
+pub type WantedHeaders = Box<[(HeaderName, Box<str>)]>;
+
 /// One admitted connection.
 pub struct Session {
     id: Uuid,
@@ -42,6 +47,10 @@ pub struct Session {
     last_seen_at: AtomicU64,
     beat_at: AtomicU64,
     expires_at: AtomicU64,
+    /// How often the claims were replaced, so that what was made of them is made again only then.
+    claims_version: AtomicU64,
+    claims: Mutex<Option<Arc<str>>>,
+    headers: WantedHeaders,
     outbox: Outbox,
     kept: Kept,
 }
@@ -65,9 +74,20 @@ impl Session {
             last_seen_at: AtomicU64::new(connected_at),
             beat_at: AtomicU64::new(connected_at),
             expires_at: AtomicU64::new(identity.expires_at.unwrap_or(NEVER).to_bits()),
+            claims_version: AtomicU64::new(0),
+            claims: Mutex::new(None),
+            headers: WantedHeaders::default(),
             outbox: Outbox::default(),
             kept: Kept::default(),
         }
+    }
+
+    /// Adds what the upgrade told beside the identity: the token's claims as JSON, and headers.
+    #[must_use]
+    pub fn with_upgrade(mut self, claims: Option<Arc<str>>, headers: WantedHeaders) -> Self {
+        self.claims = Mutex::new(claims);
+        self.headers = headers;
+        self
     }
 
     /// The connection's id (`UUIDv7`).
@@ -157,6 +177,31 @@ impl Session {
             .store(at.unwrap_or(NEVER).to_bits(), Ordering::Relaxed);
     }
 
+    /// The claims of the connection's newest token as one compact JSON object; none where there is no token.
+    #[must_use]
+    pub fn claims(&self) -> Option<Arc<str>> {
+        self.claims.lock().clone()
+    }
+
+    /// Changes with every change of the claims: cheaper to look at than they are.
+    #[must_use]
+    pub fn claims_version(&self) -> u64 {
+        self.claims_version.load(Ordering::Acquire)
+    }
+
+    /// Replaces the claims by those of a renewed token.
+    pub fn set_claims(&self, claims: Option<Arc<str>>) {
+        *self.claims.lock() = claims;
+        self.claims_version.fetch_add(1, Ordering::Release);
+    }
+
+    /// A header of the upgrade request, if a stage of the generation at connect wanted it and the client sent it.
+    #[must_use]
+    pub fn header(&self, name: &HeaderName) -> Option<&str> {
+        let (_, value) = self.headers.iter().find(|(known, _)| known == name)?;
+        Some(value)
+    }
+
     /// The pushes that wait for the connection.
     #[must_use]
     pub fn outbox(&self) -> &Outbox {
@@ -166,6 +211,15 @@ impl Session {
     /// State of the connection that outlives a reload: the one value of its type, made at the first call.
     pub fn keep<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Arc<T> {
         self.kept.keep(make)
+    }
+
+    /// The same for each name, as [`Kept::keep_for`] says.
+    pub fn keep_for<T: Any + Send + Sync>(
+        &self,
+        name: Option<&Arc<str>>,
+        make: impl FnOnce() -> T,
+    ) -> Arc<T> {
+        self.kept.keep_for(name, make)
     }
 
     /// A session without a connection behind it.

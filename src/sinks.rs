@@ -19,10 +19,12 @@ pub mod delivery;
 pub mod memory;
 pub mod rabbitmq;
 pub mod redis_stream;
+pub(crate) mod rehearsal;
 pub mod stdout;
 pub mod webhook;
 
-pub use build::{SinkError, Sinks, build};
+pub(crate) use build::primary;
+pub use build::{Activation, Running, SinkError, Sinks, build};
 
 /// Events that a sink is to deliver in one try, in this order.
 pub type Batch = Arc<[Arc<Event>]>;

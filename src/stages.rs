@@ -9,11 +9,15 @@ use serde::{Deserialize, Serialize};
 use crate::pipeline::Stage;
 
 pub mod auth;
+pub mod authorize;
+pub mod dedupe;
 pub mod fan_out;
 pub mod ordering_key;
 pub mod ping_filter;
 pub mod rate_limit;
+pub mod set;
 pub mod trace;
+pub mod validate;
 
 #[cfg(test)]
 pub(crate) mod testing;
@@ -52,10 +56,18 @@ stages! {
     PingFilter = "ping_filter": ping_filter::PingFilterConfig,
     /// Refuses messages that come faster than the limit.
     RateLimit = "rate_limit": rate_limit::RateLimitConfig,
+    /// Refuses messages that do not fit the JSON Schema of their type.
+    Validate = "validate": validate::ValidateConfig,
+    /// Refuses messages that name what their user may not.
+    Authorize = "authorize": authorize::AuthorizeConfig,
+    /// Lets a message that a client sends again pass once, by the message's id.
+    Dedupe = "dedupe": dedupe::DedupeConfig,
     /// Names the key within which a message keeps its order.
     OrderingKey = "ordering_key": ordering_key::OrderingKeyConfig,
     /// Copies or starts the message's trace context.
     Trace = "trace": trace::TraceConfig,
+    /// Adds fields to the event: from claims, headers of the upgrade request, or constants.
+    Set = "set": set::SetConfig,
     /// Makes the event and hands it to the sinks; always the last stage.
     FanOut = "fan_out": fan_out::FanOutConfig,
 }
@@ -110,6 +122,14 @@ mod tests {
                     .any(|line| line.trim_start().starts_with(&format!("- {name}:")))
             });
             assert!(shown, "no shipped pipeline shows `{name}`");
+            let settings = serde_json::json!({ (*name): { "when": { "type": ["a"] } } });
+            let when = serde_json::from_value::<StageConfig>(settings)
+                .is_ok_and(|stage| stage.settings().when().is_some());
+            let unconditional = matches!(*name, "auth" | "fan_out");
+            assert_eq!(
+                when, !unconditional,
+                "`{name}`: a field and a method `when`"
+            );
         }
         let names: Vec<_> = item(&document).fields().iter().map(|f| &f.name).collect();
         assert_eq!(names, StageConfig::NAMES, "the schema's names");

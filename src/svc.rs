@@ -17,6 +17,7 @@ use crate::pipeline::Handshake;
 use crate::session::Session;
 use crate::sinks::{Batch, DeliveryError};
 
+pub mod conditional;
 pub mod probe;
 
 use probe::{NewProbed, Probe};
@@ -31,6 +32,8 @@ pub enum Outcome {
     Published,
     /// It was answered, and goes no further.
     Reply(Utf8Bytes),
+    /// It goes no further, and is answered later or not at all.
+    Ignored,
 }
 
 /// What a message service answers.
@@ -147,6 +150,16 @@ impl NewMessageService {
         <N::Service as Service<Message>>::Future: Into<MessageFuture>,
     {
         Self(Arc::new(Erase(NewProbed::new(new, probe))))
+    }
+
+    /// The same for what is no stage, and so not watched.
+    pub fn unwatched<N>(new: N) -> Self
+    where
+        N: NewService<Arc<Session>> + Send + Sync + 'static,
+        N::Service: Service<Message, Response = Outcome, Error = BoxError> + Send + 'static,
+        <N::Service as Service<Message>>::Future: Into<MessageFuture>,
+    {
+        Self(Arc::new(Erase(new)))
     }
 }
 

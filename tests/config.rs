@@ -356,6 +356,46 @@ fn explain_shows_brokers_but_not_their_passwords() {
 }
 
 #[test]
+fn explain_shows_routes_and_conditions_in_a_line() {
+    let mut out = Vec::new();
+    let mut pairs = CLEAN.to_vec();
+    pairs.push(("REDIS_DSN", "redis://redis"));
+    let file = Path::new("pipelines/routed.yaml");
+    let code = explain::run_explain(file, &overrides(&[], &pairs), false, &mut out);
+    let text = String::from_utf8(out).expect("UTF-8");
+    assert_eq!(code.expect("printed"), 0, "{text}");
+    let values = text.find("\nvalues:").expect("a list of values");
+    snapshot("explain_routed", &text[..values]);
+    let limit = |place, value| format!("stages[{place}].rate_limit.burst = {value}");
+    for line in [limit(2, 4), limit(3, 20)] {
+        assert!(text.contains(&line), "{line} in {text}");
+    }
+}
+
+#[test]
+fn a_stage_that_stands_twice_is_not_overridden() {
+    let mut pairs = CLEAN.to_vec();
+    pairs.push(("REDIS_DSN", "redis://redis"));
+    let load = |sets: &[&str], pairs: &[(&str, &str)]| {
+        said(config::load(
+            Path::new("pipelines/routed.yaml"),
+            &overrides(sets, pairs),
+        ))
+    };
+    let refused = load(&["stages.rate_limit.burst=5"], &pairs);
+    assert!(
+        refused
+            .iter()
+            .any(|line| line.contains("bad_override: the file has several stages `rate_limit`")),
+        "{refused:#?}"
+    );
+    assert_eq!(
+        load(&["set.when.type=[a, b]", "trace.when.type=c,d"], &pairs),
+        Vec::<String>::new()
+    );
+}
+
+#[test]
 fn explain_shows_everything_but_secrets() {
     let mut out = Vec::new();
     let mut pairs = CLEAN.to_vec();

@@ -165,6 +165,9 @@ async fn what_is_printed_works_as_it_stands() {
     assert_eq!(push["payload"]["hello"], "from the backend");
     let (code, stderr) = dev.stop("INT");
     assert_eq!((code, stderr.as_str()), (Some(0), ""));
+    let hint = next(&mut client).await.into_text().unwrap();
+    let hint: Value = serde_json::from_str(&hint).unwrap();
+    assert_eq!(hint["type"], "reconnect");
     let Message::Close(Some(close)) = next(&mut client).await else {
         panic!("no close frame");
     };

@@ -33,6 +33,7 @@ fn link(vhost: &Vhost<'_>) -> Arc<RabbitmqLink> {
     let readiness = Arc::new(Readiness::default());
     RabbitmqLink::open(
         &Secret::from(vhost.dsn()),
+        "test",
         &BrokerConfig::default(),
         &readiness,
     )
@@ -302,7 +303,7 @@ async fn without_a_connection_it_fails_at_once() {
         "amqp://guest:hunter2@127.0.0.1:{}",
         support::free_port()
     ));
-    let link = RabbitmqLink::open(&dsn, &BrokerConfig::default(), &Arc::default()).unwrap();
+    let link = RabbitmqLink::open(&dsn, "test", &BrokerConfig::default(), &Arc::default()).unwrap();
     let letters = RabbitmqDeadLetters::new(&Config::default(), link).unwrap();
     let error = letters.store(letter(0)).await.unwrap_err();
     assert_eq!(error.to_string(), "not connected");
@@ -320,6 +321,7 @@ async fn a_link_ends_its_connection_with_its_last_holder() {
     let readiness = Arc::new(Readiness::default());
     let link = RabbitmqLink::open(
         &Secret::from(vhost.dsn()),
+        "test",
         &BrokerConfig::default(),
         &readiness,
     )

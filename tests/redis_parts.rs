@@ -31,7 +31,7 @@ use wsgw::sinks::{Batch, DeliveryError, Retry};
 fn link(dsn: &str) -> Arc<RedisLink> {
     let readiness = Arc::new(Readiness::default());
     let config = BrokersConfig::default().redis;
-    RedisLink::open(&Secret::from(dsn.to_owned()), &config, &readiness).unwrap()
+    RedisLink::open(&Secret::from(dsn.to_owned()), "test", &config, &readiness).unwrap()
 }
 
 fn letter(n: u64, raw: &str) -> DeadLetter {
@@ -159,7 +159,7 @@ async fn the_link_ends_with_its_last_user_and_a_blocked_reader_with_the_link() {
         ..BrokerConfig::default()
     };
     let dsn = Secret::from(redis.dsn());
-    let link = RedisLink::open(&dsn, &config, &readiness).unwrap();
+    let link = RedisLink::open(&dsn, "test", &config, &readiness).unwrap();
     link.require();
     assert!(readiness.report().checks.contains_key("redis"));
     link.connected().await;
@@ -218,6 +218,7 @@ impl Ledger for Counts {
 fn event(n: u128, kind: EventKind, replayed: bool) -> Arc<Event> {
     Arc::new(Event {
         spoken_for: None,
+        receipt: None,
         id: Uuid::from_u128(n),
         kind,
         connection_id: Uuid::from_u128(1),

@@ -266,6 +266,36 @@ class WsClient(ScriptTest):
                 self.assertEqual(result.returncode, status)
                 self.assertIn(f"closed with code {code}: because", result.stderr)
 
+    def test_comes_back_when_the_gateway_says_so(self) -> None:
+        visits = []
+
+        async def stop_once(websocket) -> None:
+            visits.append(time.monotonic())
+            if len(visits) == 1:
+                await websocket.send('{"type":"event","payload":1}')
+                await websocket.send('{"type":"reconnect","after_ms":300}')
+                await websocket.close(1001, "gateway stopping")
+            else:
+                await websocket.send('{"type":"event","payload":2}')
+                await websocket.close(1000, "done")
+
+        _, result = self.talk(stop_once)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual(len(visits), 2)
+        self.assertGreaterEqual(visits[1] - visits[0], 0.3)
+        lines = result.stdout.splitlines()
+        self.assertEqual((lines[0], lines[2]), ('{"type":"event","payload":1}', '{"type":"event","payload":2}'))
+        self.assertIn("closed with code 1000: done", result.stderr)
+
+    def test_a_hint_without_a_stop_means_nothing(self) -> None:
+        async def mislead(websocket) -> None:
+            await websocket.send('{"type":"reconnect","after_ms":1}')
+            await websocket.close(4403, "go away")
+
+        _, result = self.talk(mislead)
+        self.assertEqual(result.returncode, 1)
+        self.assertIn("closed with code 4403: go away", result.stderr)
+
     def test_lost_connection_is_exit_1(self) -> None:
         async def cut(websocket) -> None:
             websocket.transport.abort()

@@ -33,9 +33,22 @@ pub struct Readiness {
 struct State {
     phase: Phase,
     /// The parts of each check by their names; a check that has none has one part without a name.
-    checks: BTreeMap<String, BTreeMap<String, Result<(), String>>>,
+    checks: BTreeMap<String, BTreeMap<String, Part>>,
     advisories: BTreeMap<String, Result<(), String>>,
+    owners: u64,
 }
+
+#[derive(Debug)]
+struct Part {
+    owner: Owner,
+    result: Result<(), String>,
+}
+
+/// Who speaks for parts of a check.
+///
+/// After a reload an old connection to a server may end beside a new one to the same: only the newest is believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Owner(u64);
 
 /// What `GET /ready` answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -72,9 +85,35 @@ impl Readiness {
     ///
     /// Both texts are shown to anyone who asks: see [`Readiness::set_check`].
     pub fn set_part(&self, name: &str, part: &str, result: Result<(), String>) {
+        self.set_part_by(Owner::default(), name, part, result);
+    }
+
+    /// Makes an owner of parts, which is believed rather than all that were made before.
+    #[must_use]
+    pub fn owner(&self) -> Owner {
+        let mut state = self.state.write();
+        state.owners += 1;
+        Owner(state.owners)
+    }
+
+    /// As [`Readiness::set_part`], unless a newer owner speaks for the part.
+    pub fn set_part_by(&self, owner: Owner, name: &str, part: &str, result: Result<(), String>) {
         let mut state = self.state.write();
         let parts = state.checks.entry(name.to_owned()).or_default();
-        parts.insert(part.to_owned(), result);
+        if parts.get(part).is_none_or(|known| known.owner <= owner) {
+            parts.insert(part.to_owned(), Part { owner, result });
+        }
+    }
+
+    /// Forgets the parts of a check that an owner speaks for, and the check with its last part.
+    pub fn remove_parts_of(&self, owner: Owner, name: &str) {
+        let mut state = self.state.write();
+        if let Some(parts) = state.checks.get_mut(name) {
+            parts.retain(|_, part| part.owner != owner);
+            if parts.is_empty() {
+                state.checks.remove(name);
+            }
+        }
     }
 
     /// Notes how a dependency is that traffic can do without: it is shown, and makes nothing unready.
@@ -123,10 +162,10 @@ impl Readiness {
         for (name, parts) in &state.checks {
             let failed: Vec<String> = parts
                 .iter()
-                .filter_map(|(part, result)| match (result, parts.len()) {
+                .filter_map(|(name, part)| match (&part.result, parts.len()) {
                     (Ok(()), _) => None,
                     (Err(reason), 1) => Some(reason.clone()),
-                    (Err(reason), _) => Some(format!("{part}: {reason}")),
+                    (Err(reason), _) => Some(format!("{name}: {reason}")),
                 })
                 .collect();
             ok &= failed.is_empty();
@@ -187,6 +226,21 @@ mod tests {
         assert!(readiness.report().ok);
         readiness.remove_part("redis", "a:1/0");
         readiness.remove_part("redis", "b:1/0");
+        assert!(!readiness.report().checks.contains_key("redis"));
+    }
+
+    #[test]
+    fn the_newest_owner_of_a_part_is_believed() {
+        let readiness = Readiness::default();
+        readiness.set_phase(Phase::Serving);
+        let (old, new) = (readiness.owner(), readiness.owner());
+        readiness.set_part_by(old, "redis", "a:1/0", Err("refused".into()));
+        readiness.set_part_by(new, "redis", "a:1/0", Ok(()));
+        readiness.set_part_by(old, "redis", "a:1/0", Err("refused".into()));
+        assert!(readiness.report().ok);
+        readiness.remove_parts_of(old, "redis");
+        assert_eq!(readiness.report().checks["redis"], "ok");
+        readiness.remove_parts_of(new, "redis");
         assert!(!readiness.report().checks.contains_key("redis"));
     }
 

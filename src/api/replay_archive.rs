@@ -102,7 +102,7 @@ fn request(archive: &Archive, body: &[u8]) -> Result<Request, Malformed> {
 }
 
 fn target(archive: &Archive, fields: &Fields<'_, 7>) -> Result<&'static str, Malformed> {
-    let names: Vec<_> = archive.targets().collect();
+    let names = archive.targets();
     let known = match names.as_slice() {
         [] => "no sink is configured that could be sent to".to_owned(),
         names => format!("expected a configured sink: `{}`", names.join("`, `")),

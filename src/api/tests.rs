@@ -19,7 +19,7 @@ use crate::replay::{DeadLetterStore, ReplayConfig, ReplayStrategy};
 use crate::session::Session;
 use crate::sinks::Batch;
 use crate::sinks::dead_letter::NoDeadLetters;
-use crate::sinks::delivery::{Delivery, DeliverySettings, WhenFull};
+use crate::sinks::delivery::{DeliverySettings, Outlet, WhenFull};
 use crate::sinks::webhook::WebhookConfig;
 use crate::svc::{BoxError, BoxSink};
 
@@ -103,8 +103,8 @@ impl Api {
             linger: Duration::ZERO,
         };
         let sink = BoxSink::new(tower::service_fn(async |_: Batch| Ok(())));
-        let sinks = [Delivery::start(
-            settings,
+        let sinks = [Outlet::start(
+            &settings,
             sink,
             Arc::new(NoDeadLetters),
             &api.metrics,

@@ -8,7 +8,8 @@
 //! an answer then goes on waiting, without a timeout, and `/ready` is 503 and says so.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use futures_util::{Stream, StreamExt as _};
@@ -19,7 +20,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use self::connect::{Connector, Socket};
 use super::{BrokerConfig, DsnError};
-use crate::api::Readiness;
+use crate::api::{Owner, Readiness};
 use crate::clock::seconds;
 use crate::config::Secret;
 use crate::telemetry::throttle::Throttle;
@@ -54,8 +55,9 @@ pub struct RabbitmqLink {
     address: String,
     timeout: Duration,
     readiness: Arc<Readiness>,
-    /// The name of the check in `/ready`, once someone requires it.
-    check: OnceLock<String>,
+    owner: Owner,
+    /// Whether `/ready` depends on it.
+    required: AtomicBool,
     health: Mutex<Health>,
     /// The settings that name this broker.
     settings: Mutex<Vec<&'static str>>,
@@ -98,6 +100,7 @@ impl RabbitmqLink {
     /// Outside a tokio runtime.
     pub fn open(
         dsn: &Secret,
+        setting: &'static str,
         config: &BrokerConfig,
         readiness: &Arc<Readiness>,
     ) -> Result<Arc<Self>, DsnError> {
@@ -108,9 +111,10 @@ impl RabbitmqLink {
         Ok(Arc::new_cyclic(|link| Self {
             address,
             timeout: seconds(config.response_timeout_seconds),
+            owner: readiness.owner(),
             readiness: Arc::clone(readiness),
-            check: OnceLock::new(),
-            settings: Mutex::default(),
+            required: AtomicBool::new(false),
+            settings: Mutex::new(vec![setting]),
             health: Mutex::new(Health {
                 link: Err(NOT_YET.to_owned()),
                 parts: BTreeMap::new(),
@@ -133,7 +137,7 @@ impl RabbitmqLink {
     }
 
     /// Notes the setting that a user of the link took its DSN from, for logs.
-    pub fn used_by(&self, setting: &'static str) {
+    pub(super) fn used_by(&self, setting: &'static str) {
         let mut settings = self.settings.lock();
         if !settings.contains(&setting) {
             settings.push(setting);
@@ -183,15 +187,16 @@ impl RabbitmqLink {
 
     /// Makes `/ready` depend on this link from now on, for as long as it lives.
     pub fn require(&self) {
-        // Two links, of a sink and a source at different brokers, say, must not speak for each other.
-        self.check.get_or_init(|| {
-            if self.readiness.report().checks.contains_key(NAME) {
-                format!("{NAME} {}", self.address)
-            } else {
-                NAME.to_owned()
-            }
-        });
+        self.required.store(true, Ordering::Relaxed);
         self.tell(|_| {});
+    }
+
+    /// Makes `/ready` no longer depend on this link, which only what ends still uses.
+    pub(super) fn relinquish(&self) {
+        let _health = self.health.lock();
+        if self.required.swap(false, Ordering::Relaxed) {
+            self.readiness.remove_parts_of(self.owner, NAME);
+        }
     }
 
     /// Opens a channel; never waits for a connection.
@@ -223,14 +228,15 @@ impl RabbitmqLink {
     fn tell(&self, change: impl FnOnce(&mut Health)) {
         let mut health = self.health.lock();
         change(&mut health);
-        if let Some(check) = self.check.get() {
+        if self.required.load(Ordering::Relaxed) {
             let result = match (&health.link, health.parts.iter().next()) {
                 (Err(reason), _) => Err(reason.clone()),
                 (Ok(()), Some((part, fault))) => Err(format!("{part}: {fault}")),
                 (Ok(()), None) => Ok(()),
             };
             // Under the lock, so that an older word never replaces a newer one.
-            self.readiness.set_check(check, result);
+            self.readiness
+                .set_part_by(self.owner, NAME, &self.address, result);
         }
     }
 
@@ -278,9 +284,7 @@ impl Drop for RabbitmqLink {
     fn drop(&mut self) {
         // Channels that are still held would keep the connection open.
         self.state.send_replace(State::default());
-        if let Some(check) = self.check.get() {
-            self.readiness.remove_check(check);
-        }
+        self.relinquish();
     }
 }
 

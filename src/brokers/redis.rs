@@ -72,18 +72,21 @@ impl RedisLink {
     /// When the DSN is malformed or names a certificate that cannot be read.
     pub fn open(
         dsn: &Secret,
+        setting: &'static str,
         config: &BrokerConfig,
         readiness: &Arc<Readiness>,
     ) -> Result<Arc<Self>, DsnError> {
         let connector = Connector::new(RedisDsn::parse(dsn.reveal())?, config)?;
         let address = connector.dsn().address();
         let kept = Arc::new(Kept {
+            dsn: dsn.clone(),
             connector,
             address: address.clone(),
             longest: seconds(config.reconnect_max_seconds),
+            owner: readiness.owner(),
             readiness: Arc::clone(readiness),
             required: AtomicBool::new(false),
-            settings: Mutex::default(),
+            settings: Mutex::new(vec![setting]),
             shared: watch::Sender::new(None),
             losses: watch::Sender::new(0),
             state: Mutex::new(Err("not connected yet".to_owned())),
@@ -108,7 +111,7 @@ impl RedisLink {
     }
 
     /// Notes the setting that a user of the link took its DSN from, for logs.
-    pub fn used_by(&self, setting: &'static str) {
+    pub(super) fn used_by(&self, setting: &'static str) {
         let mut settings = self.kept.settings.lock();
         if !settings.contains(&setting) {
             settings.push(setting);
@@ -128,20 +131,34 @@ impl RedisLink {
         self.kept.shared.borrow().is_some()
     }
 
+    /// Whether both have one DSN, though perhaps different settings or certificates.
+    #[must_use]
+    pub fn leads_where(&self, other: &Self) -> bool {
+        self.kept.dsn == other.kept.dsn
+    }
+
     /// Makes `/ready` depend on this link from now on, for as long as it lives.
     pub fn require(&self) {
         self.kept.required.store(true, Ordering::Relaxed);
         self.kept.tell(None);
     }
 
+    /// Makes `/ready` no longer depend on this link, which only what ends still uses.
+    pub(super) fn relinquish(&self) {
+        self.kept.forget();
+    }
+
     /// Says in `/ready` what is wrong with one that uses the link, or that all is well with it.
     pub fn report(&self, part: &str, result: Result<(), String>) {
         if self.kept.required.load(Ordering::Relaxed) {
             let part = format!("{} {part}", self.kept.part());
+            let Kept {
+                readiness, owner, ..
+            } = &*self.kept;
             if result.is_ok() {
-                self.kept.readiness.remove_part(NAME, &part);
+                readiness.remove_part(NAME, &part);
             } else {
-                self.kept.readiness.set_part(NAME, &part, result);
+                readiness.set_part_by(*owner, NAME, &part, result);
             }
         }
     }

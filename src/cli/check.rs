@@ -5,6 +5,7 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use crate::config::cases;
 use crate::config::{self, Diagnostic, LoadError, Overrides, Severity, Symfony};
 
 /// How problems are printed.
@@ -55,6 +56,13 @@ pub fn run_check(
     };
     for file in files {
         let name = file.display().to_string();
+        if cases::pipeline_of(file).is_some() {
+            match cases::check_cases(file) {
+                Ok(problems) => report.add(&name, problems)?,
+                Err(error) => report.fail(file, error)?,
+            }
+            continue;
+        }
         match config::load(file, overrides) {
             Ok(loaded) => {
                 let compared = symfony

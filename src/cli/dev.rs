@@ -62,7 +62,7 @@ pub(super) fn run(args: &DevArgs) -> ExitCode {
             Err(error) => return fail(&explained(&error, &args.listen)),
         };
         match welcome(args, &gateway) {
-            Ok(()) => serve(gateway.into_gateway(), signals).await,
+            Ok(()) => serve(gateway.into_gateway(), signals, None).await,
             Err(code) => code,
         }
     })

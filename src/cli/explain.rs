@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 
 use crate::config::{self, BufferConfig, Config, LoadError, Loaded, Mode, Overrides, Secret};
 use crate::replay::ReplayStrategy;
-use crate::stages::fan_out::OnFull;
+use crate::stages::fan_out::{OnFull, RouteMatch};
 
 /// Explains the pipeline in `file` to `out` and gives the exit code: 0, or 1 with the problems printed.
 ///
@@ -57,9 +57,13 @@ fn explain(name: &str, loaded: &Loaded, out: &mut dyn Write) -> io::Result<()> {
         let (number, name) = (index + 1, stage.name());
         let (acts_on, does) = (settings.acts_on(), settings.does());
         writeln!(out, "  {number}. {name:<13} {acts_on:<44} {does}")?;
+        if let Some(when) = settings.when() {
+            writeln!(out, "       when {when}")?;
+        }
     }
     writeln!(out, "\nsinks:")?;
     sinks(config, out)?;
+    routes(config, out)?;
     writeln!(out, "\npushes come from:")?;
     sources(config, out)?;
     writeln!(out, "\nvalues:")?;
@@ -133,6 +137,34 @@ fn sinks(config: &Config, out: &mut dyn Write) -> io::Result<()> {
         writeln!(out, "  none: events go nowhere")?;
     }
     dead_letters(config, out)
+}
+
+fn routes(config: &Config, out: &mut dyn Write) -> io::Result<()> {
+    let Some(fan_out) = config
+        .fan_out()
+        .filter(|fan_out| !fan_out.routes.is_empty())
+    else {
+        return Ok(());
+    };
+    let which = match fan_out.route_match {
+        RouteMatch::First => "an event takes the first that holds",
+        RouteMatch::All => "an event takes all that hold",
+    };
+    writeln!(out, "\nroutes, {which}:")?;
+    for (index, route) in fan_out.routes.iter().enumerate() {
+        let to = match route.to.as_deref().unwrap_or_default() {
+            [] => "nowhere".to_owned(),
+            sinks => sinks.join(", "),
+        };
+        match &route.when {
+            Some(when) => writeln!(out, "  {}. {when} -> {to}", index + 1)?,
+            None => writeln!(out, "  {}. everything -> {to}", index + 1)?,
+        }
+    }
+    if fan_out.routes.iter().all(|route| route.when.is_some()) {
+        writeln!(out, "  all else -> nowhere, and counted")?;
+    }
+    Ok(())
 }
 
 fn broker(config: &Config, buffer: &BufferConfig, out: &mut dyn Write) -> io::Result<()> {
@@ -248,7 +280,7 @@ fn webhook(config: &Config, out: &mut dyn Write) -> io::Result<()> {
 }
 
 /// Shows a value as the file would write it.
-fn shown(value: &Json) -> String {
+pub(super) fn shown(value: &Json) -> String {
     match value {
         Json::Null => "(none)".into(),
         Json::String(text) if text.is_empty() => "\"\"".into(),
@@ -260,7 +292,7 @@ fn shown(value: &Json) -> String {
 }
 
 /// Hides the password of a text that is a URL; anything else stays.
-fn without_password(text: &str) -> Cow<'_, str> {
+pub(super) fn without_password(text: &str) -> Cow<'_, str> {
     let masked = || {
         let (scheme, rest) = text.split_once("://")?;
         let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());

@@ -1,50 +1,50 @@
-//! `wsgw run`: serves a pipeline until it is told to stop.
+//! `wsgw run`: serves a pipeline until it is told to stop, and reloads it when asked to.
 //!
-//! Stands around `server`: it loads, logs, starts, and turns signals into a stop.
+//! Stands around `server`: it loads, logs, starts, and turns signals and changed files into reloads and a stop.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Instant;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinHandle;
 
+use super::watch::Watch;
 use super::{fail, load};
-use crate::config::Overrides;
-use crate::server::{Extras, Gateway, Stopped};
+use crate::config::{self, Config, LoadError, Loaded, Overrides};
+use crate::server::{Extras, Gateway, Stopped, log_warning};
 use crate::telemetry::logs;
 
 /// Serves the pipeline; the exit code is 0 after a clean stop, 1 otherwise.
-pub(super) fn run(file: Option<PathBuf>, overrides: &Overrides) -> ExitCode {
-    let file = file.unwrap_or_else(|| default_file(overrides));
-    let loaded = match load(&file, overrides) {
+pub(super) fn run(file: Option<PathBuf>, overrides: Overrides) -> ExitCode {
+    let file = file.unwrap_or_else(|| default_file(&overrides));
+    let loaded = match load(&file, &overrides) {
         Ok(loaded) => loaded,
         Err(code) => return code,
     };
-    if let Err(error) = logs::start(&loaded.config.logging) {
-        return fail(&error);
-    }
-    for warning in &loaded.warnings {
-        tracing::warn!(
-            event = "config_warning",
-            code = warning.code,
-            place = %format_args!("{}:{}:{}", warning.file, warning.line, warning.column),
-            message = %warning.message,
-        );
-    }
+    let log_level = match logs::start(&loaded.config.logging) {
+        Ok(log_level) => log_level,
+        Err(error) => return fail(&error),
+    };
+    loaded.warnings.iter().for_each(log_warning);
     on_runtime(async |signals| {
         let hash = loaded.hash;
         let extras = Extras {
             config_hash: hash.clone(),
+            effective: loaded.effective,
+            log_level,
             ..Extras::default()
         };
+        let pipeline = Pipeline::new(file, overrides, &loaded.config);
         match Gateway::start(loaded.config, extras).await {
             Ok(gateway) => {
                 tracing::info!(
                     event = "started",
                     version = env!("CARGO_PKG_VERSION"),
-                    file = %file.display(),
+                    file = %pipeline.file.display(),
                     config = hash,
                 );
-                serve(gateway, signals).await
+                serve(gateway, signals, Some(pipeline)).await
             }
             Err(error) => fail(&error),
         }
@@ -60,12 +60,15 @@ pub(super) fn on_runtime(command: impl AsyncFnOnce(Signals) -> ExitCode) -> Exit
         Ok(runtime) => runtime,
         Err(error) => return fail(&error),
     };
-    runtime.block_on(async {
+    let code = runtime.block_on(async {
         match Signals::listen() {
             Ok(signals) => command(signals).await,
             Err(error) => fail(&error),
         }
-    })
+    });
+    // A host name that is being looked up blocks a thread for as long as the resolver likes; nobody waits for it now.
+    runtime.shutdown_background();
+    code
 }
 
 /// The file that `WS_MODE` names.
@@ -75,20 +78,171 @@ fn default_file(overrides: &Overrides) -> PathBuf {
     PathBuf::from(format!("pipelines/{mode}.yaml"))
 }
 
-/// Serves until the first signal, then stops; a second signal ends the process at once.
-pub(super) async fn serve(gateway: Gateway, mut signals: Signals) -> ExitCode {
-    let name = signals.stop().await;
-    tracing::info!(event = "stopping", signal = name);
-    tokio::select! {
-        stopped = gateway.stop() => {
-            log(stopped);
-            ExitCode::SUCCESS
+/// The pipeline file of a running gateway, and what overrides it: both are as they were at the start.
+pub(super) struct Pipeline {
+    file: PathBuf,
+    overrides: Overrides,
+    watch: Option<Watch>,
+    loading: Option<JoinHandle<Result<Loaded, LoadError>>>,
+    /// When the reload under way was asked for.
+    asked: Instant,
+    /// Someone asked while the file was being read.
+    again: bool,
+}
+
+impl Pipeline {
+    fn new(file: PathBuf, overrides: Overrides, config: &Config) -> Self {
+        let mut pipeline = Self {
+            file,
+            overrides,
+            watch: None,
+            loading: None,
+            asked: Instant::now(),
+            again: false,
+        };
+        pipeline.watch_as(config);
+        pipeline
+    }
+
+    /// Begins to read the file, on a thread that may wait for the disk; however often that is asked for meanwhile, the
+    /// file is read once more.
+    fn ask(&mut self) {
+        if self.loading.is_some() {
+            self.again = true;
+            return;
         }
-        name = signals.stop() => {
-            tracing::warn!(event = "stopped_at_once", signal = name);
-            ExitCode::FAILURE
+        self.asked = Instant::now();
+        let (file, overrides) = (self.file.clone(), self.overrides.clone());
+        self.loading = Some(tokio::task::spawn_blocking(move || {
+            config::load(&file, &overrides)
+        }));
+    }
+
+    /// Waits until the file was read that someone asked for, or changed; asks for it in the latter case.
+    async fn loaded(&mut self) -> Result<Loaded, LoadError> {
+        loop {
+            tokio::select! {
+                read = finished(&mut self.loading) => {
+                    self.loading = None;
+                    return read.unwrap_or_else(|error| Err(LoadError::Unreadable {
+                        path: self.file.display().to_string(),
+                        reason: error.to_string(),
+                    }));
+                }
+                () = changed(&mut self.watch) => {
+                    tracing::info!(event = "config_changed", file = %self.file.display());
+                    self.ask();
+                }
+            }
         }
     }
+
+    /// Puts the file that was read in force, and asks for it again if that is wanted.
+    fn reload(&mut self, gateway: &Gateway, loaded: Result<Loaded, LoadError>) {
+        let config = loaded.as_ref().ok().map(|loaded| loaded.config.clone());
+        // It is logged and counted there.
+        let reloaded = gateway.reload(loaded, self.asked);
+        if let Some(config) = config {
+            if reloaded.is_ok() {
+                self.watch_as(&config);
+            } else if let Some(watch) = &mut self.watch {
+                // What could not be used for want of a file can be once that is there.
+                watch.set_files(files(&self.file, &config));
+            }
+        }
+        if std::mem::take(&mut self.again) {
+            self.ask();
+        }
+    }
+
+    /// Watches what a configuration names, if it wants that.
+    fn watch_as(&mut self, config: &Config) {
+        let files = files(&self.file, config);
+        match &mut self.watch {
+            _ if !config.server.watch => self.watch = None,
+            Some(watch) => watch.set_files(files),
+            None => match Watch::start(files) {
+                Ok(watch) => self.watch = Some(watch),
+                Err(error) => tracing::warn!(
+                    event = "watch_failed",
+                    %error,
+                    "changes of the pipeline file are not noticed"
+                ),
+            },
+        }
+    }
+}
+
+/// The pipeline file, and the key and certificate files that it names.
+fn files(file: &Path, config: &Config) -> Vec<PathBuf> {
+    let mut files = vec![file.to_owned()];
+    files.extend(config.files().map(PathBuf::from));
+    files
+}
+
+async fn finished<T>(task: &mut Option<JoinHandle<T>>) -> Result<T, tokio::task::JoinError> {
+    match task {
+        Some(task) => task.await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn changed(watch: &mut Option<Watch>) {
+    match watch {
+        Some(watch) => watch.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Serves until the first signal to stop, then stops; a second one ends the process at once.
+pub(super) async fn serve(
+    gateway: Gateway,
+    signals: Signals,
+    mut pipeline: Option<Pipeline>,
+) -> ExitCode {
+    let Signals {
+        mut stop,
+        mut hangup,
+    } = signals;
+    let name = loop {
+        let loaded = async {
+            match &mut pipeline {
+                Some(pipeline) => pipeline.loaded().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            name = stop.recv() => break name,
+            _ = hangup.recv() => match &mut pipeline {
+                Some(pipeline) => pipeline.ask(),
+                None => refused("there is no pipeline file to be read again"),
+            },
+            loaded = loaded => if let Some(pipeline) = &mut pipeline {
+                pipeline.reload(&gateway, loaded);
+            },
+        }
+    };
+    tracing::info!(event = "stopping", signal = name);
+    drop(pipeline);
+    let mut stopping = std::pin::pin!(gateway.stop());
+    loop {
+        tokio::select! {
+            stopped = &mut stopping => {
+                log(stopped);
+                return ExitCode::SUCCESS;
+            }
+            name = stop.recv() => {
+                tracing::warn!(event = "stopped_at_once", signal = name);
+                return ExitCode::FAILURE;
+            }
+            _ = hangup.recv() => refused("the gateway stops"),
+        }
+    }
+}
+
+fn refused(reason: &str) {
+    tracing::warn!(event = "reload_refused", reason);
 }
 
 fn log(stopped: Stopped) {
@@ -107,35 +261,35 @@ fn log(stopped: Stopped) {
 /// The signals that a gateway minds.
 #[derive(Debug)]
 pub(super) struct Signals {
+    stop: Stop,
+    hangup: Signal,
+}
+
+/// The signals to stop.
+#[derive(Debug)]
+struct Stop {
     terminate: Signal,
     interrupt: Signal,
-    hangup: Signal,
 }
 
 impl Signals {
     /// Listens from now on; must be called within a tokio runtime.
     pub(super) fn listen() -> std::io::Result<Self> {
         Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
+            stop: Stop {
+                terminate: signal(SignalKind::terminate())?,
+                interrupt: signal(SignalKind::interrupt())?,
+            },
             hangup: signal(SignalKind::hangup())?,
         })
     }
+}
 
-    /// Waits for a signal to stop.
-    async fn stop(&mut self) -> &'static str {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return "SIGTERM",
-                _ = self.interrupt.recv() => return "SIGINT",
-                // Its default would end the process, and a terminal that goes away must not.
-                _ = self.hangup.recv() => {
-                    tracing::warn!(
-                        event = "reload_refused",
-                        reason = "this version takes changes of the pipeline file by a restart",
-                    );
-                }
-            }
+impl Stop {
+    async fn recv(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
         }
     }
 }

@@ -6,13 +6,17 @@ use super::diagnostic::Severity;
 use Severity::{Error, Warning};
 
 mod page;
+mod routing;
+mod symfony;
 #[cfg(test)]
 mod tests;
 
 pub use page::render;
+use routing::ROUTING;
+use symfony::SYMFONY;
 
 /// A row of the table of codes.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub struct Code {
     /// The code, which never changes its meaning.
     pub name: &'static str,
@@ -40,7 +44,10 @@ const fn code(
 
 /// All codes: first those about the text, then about keys and values, then about their meaning, then about
 /// the Symfony bundle's side.
-pub const TABLE: &[Code] = &[
+pub const TABLE: &[Code] =
+    &joined::<{ FILE.len() + ROUTING.len() + SYMFONY.len() }>(&[FILE, ROUTING, SYMFONY]);
+
+const FILE: &[Code] = &[
     code(
         "unreadable_file",
         Error,
@@ -212,8 +219,8 @@ pub const TABLE: &[Code] = &[
     code(
         "duplicate_stage",
         Error,
-        "A stage is listed twice.",
-        "Remove one of the two.",
+        "A stage is listed twice with one condition, or both times without any.",
+        "Remove one of the two, or tell them apart by `when`.",
     ),
     code(
         "partition_without_strategy",
@@ -342,6 +349,18 @@ pub const TABLE: &[Code] = &[
         "Use letters, digits and `-`, as in `X-Trace-Id`.",
     ),
     code(
+        "bad_authorize_rule",
+        Error,
+        "A rule of `authorize` names no field, allows nothing, or has a pattern or a pointer that cannot be read.",
+        "Write a field, and patterns with `*`, `{user_id}` and `{claim:/path}`, or `allow_claim: /path`.",
+    ),
+    code(
+        "authorize_without_rules",
+        Warning,
+        "An `authorize` stage has no rules, so that every message passes.",
+        "Add rules, or remove the stage.",
+    ),
+    code(
         "trace_field_taken",
         Error,
         "The trace id's field has the name of another member of an event.",
@@ -372,90 +391,27 @@ pub const TABLE: &[Code] = &[
         "Name the queue beside it, or remove the TTL.",
     ),
     code(
-        "symfony_no_root",
-        Error,
-        "The file given by `--symfony` has no settings of the bundle at its top level.",
-        "Name the bundle's `config/packages/snoke_ws.yaml`; what stands below `when@…` is not compared.",
-    ),
-    code(
-        "symfony_mode",
-        Error,
-        "The bundle and the gateway are set to different modes.",
-        "Give both the same `mode`, for instance by WS_MODE.",
-    ),
-    code(
-        "symfony_transport",
-        Error,
-        "The bundle pushes to a broker that the gateway does not read from.",
-        "Configure that broker in the gateway's `transport`, or set the bundle's `transport.type` to `http`.",
-    ),
-    code(
-        "symfony_publish_path",
-        Error,
-        "The bundle pushes to a path that is not the gateway's.",
-        "Set the bundle's `transport.http.publish_path` to `/internal/publish`.",
-    ),
-    code(
-        "symfony_base_url",
+        "bad_case",
         Warning,
-        "The bundle pushes to the port of the WebSocket listener, and `server.internal_listen` moved the API to another.",
-        "Name the port of `server.internal_listen` in the bundle's `transport.http.base_url`.",
-    ),
-    code(
-        "symfony_api_key",
-        Error,
-        "The API key is set on one side only, or the two sides have different ones.",
-        "Give the bundle's `transport.http.api_key` and the gateway's `server.api_key` the same value.",
-    ),
-    code(
-        "symfony_events",
-        Error,
-        "The bundle waits for events that the gateway does not send that way, or the gateway sends what the bundle does not take.",
-        "Let the bundle's `events.type` and the gateway's `events_mode` name the same way.",
-    ),
-    code(
-        "symfony_webhook_path",
-        Error,
-        "The gateway posts events to another path than the bundle's.",
-        "Let the path of `events.webhook.url` be the bundle's `events.webhook.path`.",
-    ),
-    code(
-        "symfony_webhook_secret",
-        Error,
-        "The webhook's secret is set on one side only, or the two sides have different ones.",
-        "Give both the same `events.webhook.secret`, for instance by SYMFONY_WEBHOOK_SECRET.",
-    ),
-    code(
-        "symfony_stream",
-        Error,
-        "The two sides name different Redis streams, so that what one writes the other never reads.",
-        "Give both the same stream.",
-    ),
-    code(
-        "symfony_exchange",
-        Error,
-        "The two sides name different RabbitMQ exchanges, queues or routing keys, so that what one publishes the other never gets.",
-        "Give both the same.",
-    ),
-    code(
-        "symfony_presence",
-        Error,
-        "The bundle reads presence where the gateway does not write it.",
-        "Let both sides keep presence in the same store, under the same prefix.",
-    ),
-    code(
-        "symfony_user_prefix",
-        Error,
-        "The two sides make a user's subject with different prefixes, so that pushes to users reach nobody.",
-        "Give both the same `subjects.user_prefix`.",
-    ),
-    code(
-        "symfony_trace_field",
-        Warning,
-        "The bundle looks for trace context in a field that the gateway's events do not have.",
-        "Give both the same `tracing.trace_id_field`; the bundle's `tracing.traceparent_field` must be `traceparent`.",
+        "A test below `tests` is malformed. The gateway does not mind; `wsgw test` refuses the file.",
+        "Take the key the hint suggests, or look it up in docs/testing.md.",
     ),
 ];
+
+const fn joined<const N: usize>(parts: &[&[Code]]) -> [Code; N] {
+    let mut table = [code("", Error, "", ""); N];
+    let (mut at, mut part) = (0, 0);
+    while part < parts.len() {
+        let mut row = 0;
+        while row < parts[part].len() {
+            table[at] = parts[part][row];
+            at += 1;
+            row += 1;
+        }
+        part += 1;
+    }
+    table
+}
 
 /// Gives the severity of the code `name`; one that the table lacks counts as an error.
 #[must_use]

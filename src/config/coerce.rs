@@ -58,7 +58,9 @@ pub(super) fn coerce(shape: &Shape, text: &str) -> Result<Json, Complaint> {
             return Ok(Json::Null);
         }
         match (&shape.kind, &shape.default) {
-            (Kind::Text(_) | Kind::Any, _) => return Ok(Json::String(text.to_owned())),
+            (Kind::Text(_) | Kind::Scalar | Kind::Free | Kind::Any, _) => {
+                return Ok(Json::String(text.to_owned()));
+            }
             (
                 Kind::Bool | Kind::Integer { .. } | Kind::Number { .. } | Kind::Choice(_),
                 Some(default),
@@ -106,7 +108,7 @@ pub(super) fn coerce(shape: &Shape, text: &str) -> Result<Json, Complaint> {
             .map(|part| coerce(item, part.trim()))
             .collect::<Result<_, _>>()
             .map(Json::Array),
-        Kind::Any => Ok(Json::String(text.to_owned())),
+        Kind::Scalar | Kind::Free | Kind::Any => Ok(Json::String(text.to_owned())),
     }
 }
 
@@ -120,6 +122,7 @@ pub(super) fn literal(shape: &Shape, node: &Node) -> Result<Json, Complaint> {
         )
     };
     match (&shape.kind, &node.value) {
+        (Kind::Scalar | Kind::Free, _) => free(&shape.kind, node).ok_or_else(unfit),
         (_, Value::Null) if shape.nullable => Ok(Json::Null),
         (Kind::Object(_) | Kind::Map(_), Value::Null) => Ok(Json::Object(serde_json::Map::new())),
         (Kind::Choice(words), Value::Null) if words.iter().any(|word| word.name == "none") => {
@@ -188,6 +191,30 @@ pub(super) fn literal(shape: &Shape, node: &Node) -> Result<Json, Complaint> {
         }
         (Kind::Object(_), Value::List(_)) => Err(unfit().hint("remove the `- ` before its keys")),
         _ => Err(unfit()),
+    }
+}
+
+/// Gives a value as JSON; lists and maps where the key takes them.
+fn free(kind: &Kind, node: &Node) -> Option<Json> {
+    let nested = matches!(kind, Kind::Free);
+    match &node.value {
+        // What is broken is reported already.
+        Value::Null | Value::Broken => Some(Json::Null),
+        Value::Bool(value) => Some(Json::Bool(*value)),
+        Value::Int(value) => u64::try_from(*value)
+            .map(Number::from)
+            .or_else(|_| i64::try_from(*value).map(Number::from))
+            .map(Json::Number)
+            .ok(),
+        Value::Float(value) => Number::from_f64(*value).map(Json::Number),
+        Value::Text(text) => Some(Json::String(text.clone())),
+        Value::List(items) if nested => items.iter().map(|item| free(kind, item)).collect(),
+        Value::Map(entries) if nested => entries
+            .iter()
+            .map(|entry| Some((entry.key.clone(), free(kind, &entry.node)?)))
+            .collect::<Option<_>>()
+            .map(Json::Object),
+        Value::List(_) | Value::Map(_) => None,
     }
 }
 
@@ -316,6 +343,8 @@ mod tests {
             kind,
             nullable: false,
             secret: false,
+            lone: false,
+            name: String::new(),
             description: String::new(),
             default: Some(default),
         }

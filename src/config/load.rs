@@ -4,9 +4,10 @@
 
 use std::path::Path;
 
-use aws_lc_rs::digest;
 use serde_json::Value as Json;
 
+use super::cases;
+use super::changes::Effective;
 use super::diagnostic::{Diagnostic, Severity};
 use super::document::{KeyPath, Mark, Node, Value};
 use super::excerpt::KeyNames;
@@ -30,6 +31,8 @@ pub struct Loaded {
     pub origins: Origins,
     /// Digest of the effective settings, secrets included: equal if and only if nothing changed.
     pub hash: String,
+    /// The effective settings, to be compared with others.
+    pub effective: Effective,
 }
 
 /// Why a file cannot be used.
@@ -102,6 +105,7 @@ pub fn load_str(name: &str, text: &str, overrides: &Overrides) -> Result<Loaded,
     let mut root = parsed.root;
     let mut outcome = None;
     if let Some(root) = &mut root {
+        cases::take(name, root, &mut problems);
         expand::expand(root, &overrides.env, &mut problems);
         if is_usable(root, &mut problems) {
             outcome = evaluate(&shape, root, overrides, &mut problems);
@@ -111,7 +115,7 @@ pub fn load_str(name: &str, text: &str, overrides: &Overrides) -> Result<Loaded,
     }
     let diagnostics = locate(name, text, &shape.key_names(), problems);
     match outcome {
-        Some((config, origins, hash))
+        Some((config, origins, effective))
             if diagnostics
                 .iter()
                 .all(|diagnostic| diagnostic.severity == Severity::Warning) =>
@@ -120,7 +124,8 @@ pub fn load_str(name: &str, text: &str, overrides: &Overrides) -> Result<Loaded,
                 config,
                 warnings: diagnostics,
                 origins,
-                hash,
+                hash: effective.hash(),
+                effective,
             })
         }
         _ => Err(LoadError::Invalid(diagnostics)),
@@ -164,7 +169,7 @@ fn evaluate(
     root: &Node,
     overrides: &Overrides,
     problems: &mut Vec<Problem>,
-) -> Option<(Config, Origins, String)> {
+) -> Option<(Config, Origins, Effective)> {
     let overriding = overrides::resolve(overrides, shape, root, problems);
     let layers = match Layers::merge(root, &overriding) {
         Ok(layers) => layers,
@@ -183,8 +188,8 @@ fn evaluate(
     }
     let effective = serde_json::to_value(&config).unwrap_or_default();
     let origins = Origins::trace(shape, &effective, &layers);
-    let hash = fingerprint(shape, effective, &checked);
-    Some((config, origins, hash))
+    let effective = revealed(shape, effective, &checked);
+    Some((config, origins, effective))
 }
 
 fn extract(root: &Node, checked: &Checked, problems: &mut Vec<Problem>) -> Option<Config> {
@@ -207,8 +212,8 @@ fn extract(root: &Node, checked: &Checked, problems: &mut Vec<Problem>) -> Optio
     None
 }
 
-/// Digests the effective settings, with secrets as they are rather than masked.
-fn fingerprint(shape: &Shape, mut effective: Json, checked: &Checked) -> String {
+/// The effective settings with secrets as they are rather than masked.
+fn revealed(shape: &Shape, mut effective: Json, checked: &Checked) -> Effective {
     if let Some(field) = shape.fields().first() {
         reveal(
             &field.shape,
@@ -216,9 +221,7 @@ fn fingerprint(shape: &Shape, mut effective: Json, checked: &Checked) -> String 
             &checked.document[field.name.as_str()],
         );
     }
-    let digest = digest::digest(&digest::SHA256, effective.to_string().as_bytes());
-    let start = digest.as_ref().first_chunk().copied().unwrap_or_default();
-    format!("{:016x}", u64::from_be_bytes(start))
+    Effective::new(effective)
 }
 
 fn reveal(shape: &Shape, masked: &mut Json, plain: &Json) {

@@ -72,6 +72,20 @@ impl Config {
         })
     }
 
+    /// The key and certificate files that the settings name.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        let keys = self.stages.iter().filter_map(|stage| match stage {
+            StageConfig::Auth(auth) => Some(&auth.jwt.public_key_file),
+            _ => None,
+        });
+        let tls = [&self.brokers.redis.tls, &self.brokers.rabbitmq.tls];
+        let certificates = tls
+            .into_iter()
+            .flat_map(|tls| [&tls.ca_file, &tls.cert_file, &tls.key_file]);
+        let files = keys.chain(certificates).map(String::as_str);
+        files.filter(|file| !file.is_empty())
+    }
+
     /// The Redis of the sink, else of the source; empty if neither is configured.
     #[must_use]
     pub fn redis_dsn(&self) -> &Secret {
@@ -142,8 +156,10 @@ pub struct ServerConfig {
     /// Networks of proxies whose `X-Forwarded-For` names the client's address.
     #[schemars(with = "Vec<String>", extend("items" = {"type": "string", "format": "cidr"}))]
     pub trusted_proxies: Vec<IpNet>,
-    /// Name of this gateway in logs and leases; empty: host name and listen address.
+    /// Name of this gateway in logs and leases; empty: host name and listen address. A change needs a restart.
     pub node_id: String,
+    /// Whether a change of this file, or of a key or certificate file that it names, reloads it, as SIGHUP does.
+    pub watch: bool,
     /// Largest message a client may send, in bytes, all fragments together; more closes with 1009.
     #[schemars(range(min = 1, max = 67_108_864))]
     pub max_message_bytes: usize,
@@ -156,6 +172,9 @@ pub struct ServerConfig {
     pub max_connections_per_user: usize,
     /// Connections at once from one address; more are answered 429 before the upgrade. 0: no limit.
     pub max_connections_per_address: usize,
+    /// Upgrade requests that may begin a second, with a burst of one second's worth; more are answered 503 before the upgrade. 0: no limit.
+    #[schemars(range(min = 0.0, max = 1_000_000.0))]
+    pub max_handshakes_per_second: f64,
     /// Seconds a client has to send its complete HTTP request.
     #[schemars(range(min = 0.1, max = 3600.0))]
     pub handshake_timeout_seconds: f64,
@@ -168,6 +187,9 @@ pub struct ServerConfig {
     /// Seconds over which open connections are closed on SIGTERM, and that buffered events then have to be delivered.
     #[schemars(range(min = 0.0, max = 3600.0))]
     pub drain_seconds: f64,
+    /// Seconds beyond the end of the drain up to which clients are told to reconnect, each at a random time; 0: they are not told.
+    #[schemars(range(min = 0.0, max = 3600.0))]
+    pub reconnect_spread_seconds: f64,
 }
 
 impl Default for ServerConfig {
@@ -180,15 +202,18 @@ impl Default for ServerConfig {
             allowed_origins: Vec::new(),
             trusted_proxies: Vec::new(),
             node_id: String::new(),
+            watch: false,
             max_message_bytes: 65_536,
             max_body_bytes: 1_048_576,
             max_connections: 0,
             max_connections_per_user: 0,
             max_connections_per_address: 0,
+            max_handshakes_per_second: 0.0,
             handshake_timeout_seconds: 10.0,
             ping_interval_seconds: 25.0,
             pong_timeout_seconds: 10.0,
             drain_seconds: 10.0,
+            reconnect_spread_seconds: 5.0,
         }
     }
 }
@@ -345,7 +370,7 @@ pub enum DropPolicy {
 }
 
 /// Who is online, and when an entry expires.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PresenceConfig {
     /// Where presence is kept; empty switches it off.
@@ -467,7 +492,7 @@ pub enum TracingStrategy {
 pub struct LoggingConfig {
     /// `error`, `warn`, `info`, `debug`, `trace` or `off`, or a filter such as `info,wsgw::sinks=debug`.
     pub level: String,
-    /// One JSON object a line, or text for people.
+    /// One JSON object a line, or text for people. A change needs a restart.
     pub format: LogFormat,
 }
 

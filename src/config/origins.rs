@@ -2,7 +2,7 @@
 //!
 //! Filled once validation is through; `explain` prints it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use figment::value::Value as Merged;
@@ -76,6 +76,8 @@ pub struct Setting {
 pub struct Origins {
     settings: Vec<Setting>,
     by_path: BTreeMap<String, usize>,
+    /// Names of stages that stand several times.
+    repeated: BTreeSet<String>,
 }
 
 impl Origins {
@@ -96,6 +98,17 @@ impl Origins {
 
     pub(super) fn trace(document: &Shape, effective: &Json, layers: &Layers<'_>) -> Self {
         let mut origins = Self::default();
+        let mut seen = BTreeSet::new();
+        let stages = effective.get("stages").and_then(Json::as_array);
+        for name in stages
+            .into_iter()
+            .flatten()
+            .filter_map(|stage| stage.as_object()?.keys().next())
+        {
+            if !seen.insert(name) {
+                origins.repeated.insert(name.clone());
+            }
+        }
         if let Some(root) = document.fields().first() {
             origins.collect(
                 &root.shape,
@@ -106,6 +119,19 @@ impl Origins {
             );
         }
         origins
+    }
+
+    /// The path as `--set` takes it; a stage that stands several times has its place in the list instead.
+    fn shown(&self, path: &KeyPath) -> String {
+        match path.segments() {
+            [_, list, index, name, rest @ ..]
+                if list == "stages" && self.repeated.contains(name) =>
+            {
+                let rest = rest.join(".");
+                format!("stages[{index}].{name}.{rest}")
+            }
+            _ => path.to_string(),
+        }
     }
 
     fn collect(
@@ -170,7 +196,7 @@ impl Origins {
                         Setter::Flag(_) => Origin::Flag,
                     },
                 };
-                let path = path.to_string();
+                let path = self.shown(path);
                 self.by_path.insert(path.clone(), self.settings.len());
                 self.settings.push(Setting {
                     path,

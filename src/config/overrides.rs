@@ -192,14 +192,29 @@ impl Resolver<'_> {
             self.unknown(setter, &path, name, item.fields(), "stages", separator);
             return None;
         };
-        let index = self
-            .root
-            .find(&path)
-            .and_then(|(_, list)| match &list.value {
-                Value::List(items) => items.iter().position(|item| item.entry(name).is_some()),
-                _ => None,
-            });
-        let Some(index) = index else {
+        let items = match self.root.find(&path) {
+            Some((_, list)) => match &list.value {
+                Value::List(items) => items.as_slice(),
+                _ => &[],
+            },
+            None => &[],
+        };
+        let mut places = items
+            .iter()
+            .enumerate()
+            .filter(|(_, item)| item.entry(name).is_some());
+        let (index, another) = (places.next(), places.next());
+        if let Some((another, _)) = another {
+            self.refuse(
+                setter,
+                &path.child(another.to_string()),
+                "bad_override",
+                format!("the file has several stages `{name}`, and this names none of them"),
+                Some("write the value, or a `${NAME}`, into the file".into()),
+            );
+            return None;
+        }
+        let Some((index, _)) = index else {
             self.refuse(
                 setter,
                 &path,

@@ -65,11 +65,76 @@ pub fn render(document: &Shape) -> String {
             section(&mut page, 2, &field.name, &field.shape);
         }
     }
+    for (title, name, means) in SHARED {
+        if let Some(shape) = named(&root.shape, name) {
+            heading(&mut page, 2, title, means);
+            let rows = shape.fields().iter();
+            table(
+                &mut page,
+                "",
+                rows.map(|field| (field.name.as_str(), &field.shape)),
+            );
+        }
+    }
     page
+}
+
+/// Types that stand in many places and have a table of their own: its title, the type's name, what it is.
+const SHARED: [(&str, &str, &str); 4] = [
+    (
+        "Conditions",
+        "Condition",
+        "What `when` asks of a message and of its connection. All that is given must hold. What asks for `type` or `json` \
+         never holds of `connected` and `disconnected`, which have no message.",
+    ),
+    (
+        "Tests",
+        "Test",
+        "What a condition asks of one value: exactly one of these.",
+    ),
+    (
+        "Routes",
+        "RouteConfig",
+        "The sinks that events go to for which a condition holds.",
+    ),
+    (
+        "Fields",
+        "FieldSource",
+        "Where the value of a field of `set` comes from: exactly one of `claim`, `header`, `value`.",
+    ),
+];
+
+/// Finds a shape by its type's name.
+fn named<'a>(shape: &'a Shape, name: &str) -> Option<&'a Shape> {
+    if shape.name == name {
+        return Some(shape);
+    }
+    let inner = match &shape.kind {
+        Kind::List(item) | Kind::Map(item) => named(item, name),
+        _ => None,
+    };
+    inner.or_else(|| {
+        let mut fields = shape.fields().iter();
+        fields.find_map(|field| named(&field.shape, name))
+    })
+}
+
+/// A link to the table of a type that has one; a plain condition's is that of conditions.
+fn link(shape: &Shape) -> Option<String> {
+    let name = shape.name.strip_prefix("Plain").unwrap_or(&shape.name);
+    let (title, ..) = SHARED.iter().find(|(_, shared, _)| *shared == name)?;
+    let anchor = title.to_lowercase();
+    let word = anchor.trim_end_matches('s');
+    Some(if shape.name == name {
+        format!("[{word}](#{anchor})")
+    } else {
+        format!("[{word}](#{anchor}) without `any` and `not`")
+    })
 }
 
 fn is_section(shape: &Shape) -> bool {
     match &shape.kind {
+        _ if link(shape).is_some() => false,
         Kind::Object(_) => true,
         Kind::List(item) => matches!(item.kind, Kind::OneKey(_)),
         _ => false,
@@ -145,6 +210,9 @@ fn words(shape: &Shape) -> Option<&[super::shape::Word]> {
 }
 
 fn value(shape: &Shape) -> String {
+    if let Some(link) = link(shape) {
+        return link;
+    }
     let kind = match &shape.kind {
         Kind::Text(_) if shape.secret => "secret text".into(),
         Kind::Text(Some(format)) if format == "cidr" => "network".into(),
@@ -162,9 +230,12 @@ fn value(shape: &Shape) -> String {
             .map(|word| format!("`{}`", word.name))
             .collect::<Vec<_>>()
             .join(", "),
+        Kind::List(item) if shape.lone => format!("{}, or a list", value(item)),
         Kind::List(item) => format!("list of {}", value(item)),
+        Kind::Map(inner) if link(inner).is_some() => format!("map to {}", value(inner)),
         Kind::Object(_) | Kind::OneKey(_) | Kind::Map(_) => "map".into(),
-        Kind::Any => "anything".into(),
+        Kind::Scalar => "text, number, `true`, `false`, `null`".into(),
+        Kind::Free | Kind::Any => "anything".into(),
     };
     if shape.nullable {
         format!("{kind}, or empty")
@@ -187,6 +258,7 @@ fn default(shape: &Shape) -> String {
         Some(Json::String(text)) if text.is_empty() => "empty".into(),
         Some(Json::String(text)) => format!("`{text}`"),
         Some(Json::Array(items)) if items.is_empty() => "empty".into(),
+        Some(Json::Object(fields)) if fields.is_empty() => "empty".into(),
         Some(Json::Array(items)) => items
             .iter()
             .map(|item| {

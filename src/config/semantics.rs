@@ -3,6 +3,8 @@
 //! Stands last in validation, on typed settings. It does no I/O: whether a broker answers or a key file can be
 //! read is for compiling to find out.
 
+use std::sync::Arc;
+
 use super::document::{KeyPath, Mark, Node};
 use super::layers::{Layer, Layers};
 use super::model::Config;
@@ -15,7 +17,9 @@ use crate::stages::fan_out::EventsMode;
 use crate::stages::ordering_key::{OrderingStrategy, PartitionMode};
 
 mod addresses;
+mod authorize;
 mod brokers;
+mod routing;
 mod secrets;
 
 /// Reports everything about `config` that cannot work or surprises.
@@ -37,7 +41,9 @@ pub(super) fn check(
     review.stages();
     review.events();
     addresses::check(&mut review);
+    authorize::check(&mut review);
     brokers::check(&mut review);
+    routing::check(&mut review);
     secrets::check(&mut review);
     review.tracing();
     review.logging();
@@ -60,7 +66,7 @@ struct Review<'a> {
     problems: &'a mut Vec<Problem>,
 }
 
-impl Review<'_> {
+impl<'a> Review<'a> {
     /// Tells whether the value at `path`, or something in or around it, is already known to be wrong.
     fn is_poisoned(&self, path: &KeyPath) -> bool {
         self.checked
@@ -125,6 +131,19 @@ impl Review<'_> {
         )
     }
 
+    /// Gives each stage with its path, which names its place in the list.
+    fn stage_paths(&self) -> Vec<(KeyPath, &'a StageConfig)> {
+        let list = KeyPath::setting("stages");
+        let mut places = self.checked.stages.iter().enumerate();
+        let config = self.config;
+        let found = config.stages.iter().filter_map(|stage| {
+            // A stage that is written wrongly has a place and no settings.
+            let (index, _) = places.find(|(_, name)| name.as_deref() == Some(stage.name()))?;
+            Some((list.child(index.to_string()).child(stage.name()), stage))
+        });
+        found.collect()
+    }
+
     fn order(&mut self) {
         if self.checked.stages.is_empty() {
             self.say(
@@ -149,25 +168,41 @@ impl Review<'_> {
         })
     }
 
+    /// Stages of one name are told apart by their conditions, as is what they keep over a reload.
     fn repeated_stages(&self) -> Vec<Problem> {
-        let stages = &self.checked.stages;
+        let mut seen: Vec<(&str, Option<Arc<str>>, Mark)> = Vec::new();
         let mut found = Vec::new();
-        for (index, stage) in stages.iter().enumerate() {
-            let Some(name) = stage else { continue };
-            let Some(first) = stages.iter().take(index).position(|other| other == stage) else {
+        for (path, stage) in self.stage_paths() {
+            if self.is_poisoned(&path.child("when")) {
                 continue;
-            };
-            found.push(
-                Problem::at(
-                    self.stage_mark(Some(index)),
-                    "duplicate_stage",
-                    format!(
-                        "the stage `{name}` is listed twice; the first is on line {}",
-                        self.stage_mark(Some(first)).line
-                    ),
-                )
-                .hint("remove one of the two"),
-            );
+            }
+            let (name, when) = (stage.name(), routing::identities(stage));
+            let mark = self.root.nearest_key(&path);
+            let first = seen
+                .iter()
+                .find(|(other, its, _)| *other == name && *its == when);
+            if let Some((.., first)) = first {
+                let (how, hint) = match (&when, stage) {
+                    (_, StageConfig::Auth(_) | StageConfig::FanOut(_)) => {
+                        ("", "remove one of the two")
+                    }
+                    (Some(_), _) => (" with one condition", "make one of the two"),
+                    (None, _) => ("", "remove one of the two, or tell them apart by `when`"),
+                };
+                found.push(
+                    Problem::at(
+                        mark,
+                        "duplicate_stage",
+                        format!(
+                            "the stage `{name}` is listed twice{how}; the first is on line {}",
+                            first.line
+                        ),
+                    )
+                    .hint(hint),
+                );
+            } else {
+                seen.push((name, when, mark));
+            }
         }
         found
     }
@@ -215,7 +250,13 @@ impl Review<'_> {
             ),
             _ => {}
         }
-        if let (Some(limit), Some(filter)) = (position("rate_limit"), position("ping_filter"))
+        // A limit with a condition is for some messages only, and pings are hardly among them.
+        let limit = self.stage_paths().into_iter().find_map(|(path, stage)| {
+            let of_all = stage.name() == "rate_limit" && stage.settings().when().is_none();
+            let index = path.segments().get(2).filter(|_| of_all)?;
+            index.parse::<usize>().ok()
+        });
+        if let (Some(limit), Some(filter)) = (limit, position("ping_filter"))
             && limit < filter
         {
             say(

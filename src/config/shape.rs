@@ -5,6 +5,7 @@
 
 use serde_json::{Map, Value as Json};
 
+use super::cases;
 use super::excerpt::KeyNames;
 use super::model::Document;
 
@@ -17,6 +18,10 @@ pub struct Shape {
     pub nullable: bool,
     /// Whether the value must never be shown.
     pub secret: bool,
+    /// Whether a list's only item may stand for it.
+    pub lone: bool,
+    /// Name of the type that stands in several places, such as `Condition`; else empty.
+    pub name: String,
     /// What the value means: the doc comment of its field.
     pub description: String,
     /// The value of a key that is not written.
@@ -54,6 +59,10 @@ pub enum Kind {
     },
     /// `true` or `false`.
     Bool,
+    /// A text, a number, a truth value or null.
+    Scalar,
+    /// Any value, lists and maps among them.
+    Free,
     /// Anything: a schema outside of our subset, which a test forbids.
     Any,
 }
@@ -80,7 +89,7 @@ impl Shape {
     /// Gives the shape of a whole pipeline file.
     #[must_use]
     pub fn of_document() -> Self {
-        let root = document_schema();
+        let root = settings_schema();
         compile(&root, &root, 0)
     }
 
@@ -140,15 +149,28 @@ impl Shape {
             Kind::Integer { .. } => "a whole number",
             Kind::Number { .. } => "a number",
             Kind::Bool => "`true` or `false`",
-            Kind::Any => "a value",
+            Kind::Scalar => "a text, a number, `true`, `false` or `null`",
+            Kind::Free | Kind::Any => "a value",
         };
         kind.to_owned()
     }
 }
 
-/// Gives the JSON Schema of a pipeline file, as `wsgw schema` prints it.
+/// Gives the JSON Schema of a pipeline file, as `wsgw schema` prints it: its settings, and the tests beside them.
 #[must_use]
 pub fn document_schema() -> Json {
+    let mut schema = settings_schema();
+    let mut tests = cases::schema();
+    schema["properties"][cases::KEY] = tests["tests"].take();
+    if let Json::Object(definitions) = tests["$defs"].take() {
+        for (name, definition) in definitions {
+            schema["$defs"][name] = definition;
+        }
+    }
+    schema
+}
+
+fn settings_schema() -> Json {
     let mut schema = schemars::generate::SchemaSettings::draft2020_12()
         .into_generator()
         .into_root_schema_for::<Document>();
@@ -161,6 +183,8 @@ fn compile(root: &Json, schema: &Json, depth: usize) -> Shape {
         kind: Kind::Any,
         nullable: false,
         secret: false,
+        lone: false,
+        name: String::new(),
         description: String::new(),
         default: None,
     };
@@ -173,18 +197,27 @@ fn compile(root: &Json, schema: &Json, depth: usize) -> Shape {
         .and_then(|reference| root.pointer(reference.trim_start_matches('#')));
     if let Some(target) = target {
         shape = compile(root, target, depth + 1);
+        if let Some(reference) = object.get("$ref").and_then(Json::as_str) {
+            let name = reference.rsplit('/').next().unwrap_or_default();
+            name.clone_into(&mut shape.name);
+        }
     } else if let Some(variants) = object.get("anyOf").and_then(Json::as_array) {
         let is_null = |variant: &Json| variant.get("type").and_then(Json::as_str) == Some("null");
         if let Some(inner) = variants.iter().find(|variant| !is_null(variant)) {
             shape = compile(root, inner, depth + 1);
         }
         shape.nullable = variants.iter().any(is_null);
+        // What else there is beside a list is its only item.
+        let others = variants.iter().filter(|variant| !is_null(variant)).count();
+        shape.lone = others > 1 && matches!(shape.kind, Kind::List(_));
     } else {
         shape.kind = kind(root, object, depth);
-        shape.nullable = object
-            .get("type")
-            .and_then(Json::as_array)
-            .is_some_and(|types| types.iter().any(|name| name == "null"));
+        // Where any value may stand, null is one of them.
+        shape.nullable = !matches!(shape.kind, Kind::Scalar | Kind::Free)
+            && object
+                .get("type")
+                .and_then(Json::as_array)
+                .is_some_and(|types| types.iter().any(|name| name == "null"));
     }
     if object.get("writeOnly") == Some(&Json::Bool(true)) {
         shape.secret = true;
@@ -231,6 +264,10 @@ fn kind(root: &Json, object: &Map<String, Json>, depth: usize) -> Kind {
     }
     let name = match object.get("type") {
         Some(Json::String(name)) => name.as_str(),
+        Some(Json::Array(names)) if names.len() > 2 => {
+            let nested = names.iter().any(|name| name == "object");
+            return if nested { Kind::Free } else { Kind::Scalar };
+        }
         Some(Json::Array(names)) => names
             .iter()
             .filter_map(Json::as_str)

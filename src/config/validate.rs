@@ -261,6 +261,12 @@ impl<'a> Checker<'a, '_> {
                 });
                 Some(Json::Object(values.collect()))
             }
+            (Kind::List(item), value)
+                if shape.lone && node.variables.is_empty() && stands_alone(item, value) =>
+            {
+                let value = self.node(item, node, layer, path)?;
+                Some(Json::Array(vec![value]))
+            }
             (Kind::List(item), Value::List(nodes)) => {
                 let values = nodes.iter().enumerate().filter_map(|(index, node)| {
                     self.node(item, node, layer, &path.child(index.to_string()))
@@ -358,6 +364,17 @@ impl<'a> Checker<'a, '_> {
     fn report(&mut self, path: &KeyPath, problem: Problem) {
         self.checked.poisoned.push(path.clone());
         self.problems.push(problem);
+    }
+}
+
+/// Whether a value is the only item of a list, and stands for it.
+fn stands_alone(item: &Shape, value: &Value) -> bool {
+    match value {
+        Value::Map(_) => matches!(item.kind, Kind::Object(_)),
+        Value::Text(_) | Value::Bool(_) | Value::Int(_) | Value::Float(_) => {
+            !matches!(item.kind, Kind::Object(_))
+        }
+        _ => false,
     }
 }
 

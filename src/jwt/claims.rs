@@ -3,6 +3,7 @@
 //! Stands last in deciding about a token: the signature has been checked by then.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
@@ -21,6 +22,8 @@ pub struct Claims {
     pub subjects: Vec<String>,
     /// When the token stops being valid, leeway included (Unix seconds); none without `exp`.
     pub expires_at: Option<f64>,
+    /// All claims as the token writes them: one JSON object without white space.
+    pub raw: Arc<str>,
 }
 
 /// What the configuration demands of the claims.
@@ -47,9 +50,10 @@ impl ClaimRules {
         }
     }
 
-    /// Checks verified claims at the time `now` (Unix seconds).
+    /// Checks verified claims, which `raw` is the text of, at the time `now` (Unix seconds).
     pub(super) fn check(
         &self,
+        raw: Arc<str>,
         mut claims: Map<String, Value>,
         now: f64,
     ) -> Result<Claims, AuthError> {
@@ -73,6 +77,7 @@ impl ClaimRules {
             user_id: user_id(claims.remove(&self.user_id_claim))?,
             subjects: subjects(claims.remove("subjects"))?,
             expires_at,
+            raw,
         })
     }
 }

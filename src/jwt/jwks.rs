@@ -4,7 +4,7 @@
 //! All times are those of the tokens being checked (Unix seconds, injected), so that the policy can be
 //! tested without waiting. A clock that jumps back makes keys stale, never eternal.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -18,6 +18,7 @@ use tokio::task::AbortHandle;
 
 use super::error::{AuthError, VerifierError};
 use super::jwk::KeySet;
+use crate::clock::numeric_date;
 use crate::stages::auth::{JwtAlgorithm, JwtConfig};
 
 const MAX_RESPONSE_BYTES: usize = 1024 * 1024;
@@ -79,7 +80,49 @@ pub(super) enum Lookup {
     Wait(watch::Receiver<u64>),
 }
 
+/// The key sets in use, by which a reload goes on with the keys that were fetched before it.
+#[derive(Default)]
+pub struct KeySets(Mutex<Vec<Weak<Shared>>>);
+
+impl KeySets {
+    /// What was fetched last from the same place for the same algorithm.
+    fn known(&self, config: &JwtConfig) -> Option<(Arc<KeySet>, f64)> {
+        let sets = self.0.lock();
+        sets.iter().rev().filter_map(Weak::upgrade).find_map(|set| {
+            let same =
+                set.config.jwks_url == config.jwks_url && set.config.algorithm == config.algorithm;
+            let state = set.state.lock();
+            let keys = state.keys.clone().filter(|_| same)?;
+            Some((keys, state.fetched_at))
+        })
+    }
+
+    fn add(&self, set: &Arc<Shared>) {
+        let mut sets = self.0.lock();
+        sets.retain(|set| set.strong_count() > 0);
+        sets.push(Arc::downgrade(set));
+    }
+}
+
 impl Jwks {
+    /// Goes on with the keys that `sets` has from the same place, and fetches them again behind the clients' backs.
+    pub(super) fn with_known(
+        config: &JwtConfig,
+        patience: Patience,
+        sets: &KeySets,
+    ) -> Result<Self, VerifierError> {
+        let jwks = Self::new(config, patience)?;
+        let known = sets.known(config);
+        sets.add(&jwks.shared);
+        if let Some((keys, fetched_at)) = known {
+            let mut state = jwks.shared.state.lock();
+            state.keys = Some(keys);
+            state.fetched_at = fetched_at;
+            jwks.start(&mut state, numeric_date());
+        }
+        Ok(jwks)
+    }
+
     pub(super) fn new(config: &JwtConfig, patience: Patience) -> Result<Self, VerifierError> {
         let url = Url::parse(&config.jwks_url).map_err(|_| VerifierError::Url)?;
         if !matches!(url.scheme(), "http" | "https") || !url.has_host() {

@@ -2,6 +2,8 @@
 //!
 //! Stands between the text that `source` finds and the key that proves it.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
@@ -62,18 +64,57 @@ impl<'a> UnverifiedToken<'a> {
         self.kid.as_deref()
     }
 
-    /// The claims, once the signature has proved them.
-    pub(super) fn claims(&self, key: &VerifyKey) -> Result<Map<String, Value>, AuthError> {
+    /// The claims as text and read, once the signature has proved them.
+    pub(super) fn claims(
+        &self,
+        key: &VerifyKey,
+    ) -> Result<(Arc<str>, Map<String, Value>), AuthError> {
         if !key.verifies(self.message, self.signature) {
             return Err(AuthError::BadSignature);
         }
-        decode_object(self.payload)
+        let bytes = decode(self.payload)?;
+        let claims = serde_json::from_slice(&bytes).map_err(|_| AuthError::Malformed)?;
+        let text = String::from_utf8(bytes).map_err(|_| AuthError::Malformed)?;
+        Ok((compact(text).into(), claims))
     }
 }
 
-fn decode_object(part: &str) -> Result<Map<String, Value>, AuthError> {
-    let bytes = URL_SAFE_NO_PAD
+fn decode(part: &str) -> Result<Vec<u8>, AuthError> {
+    URL_SAFE_NO_PAD
         .decode(part)
-        .map_err(|_| AuthError::Malformed)?;
-    serde_json::from_slice(&bytes).map_err(|_| AuthError::Malformed)
+        .map_err(|_| AuthError::Malformed)
+}
+
+fn decode_object(part: &str) -> Result<Map<String, Value>, AuthError> {
+    serde_json::from_slice(&decode(part)?).map_err(|_| AuthError::Malformed)
+}
+
+/// Takes white space out of valid JSON, except within its strings; few tokens have any.
+fn compact(mut json: String) -> String {
+    let (mut in_string, mut escaped) = (false, false);
+    json.retain(|c| {
+        if in_string {
+            match c {
+                _ if escaped => escaped = false,
+                '\\' => escaped = true,
+                '"' => in_string = false,
+                _ => {}
+            }
+            return true;
+        }
+        in_string = c == '"';
+        !c.is_ascii_whitespace()
+    });
+    json
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn white_space_goes_but_from_strings() {
+        let json = "{ \"a b\" : [ 1.50 ,\n\"c \\\" d \\\\\" , {} ] }\t";
+        assert_eq!(compact(json.to_owned()), r#"{"a b":[1.50,"c \" d \\",{}]}"#);
+    }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::claims::{ClaimRules, Claims};
 use super::error::{AuthError, KeyError, VerifierError};
 use super::jwk::KeySet;
-use super::jwks::{Jwks, Lookup, Patience};
+use super::jwks::{Jwks, KeySets, Lookup, Patience};
 use super::keys::VerifyKey;
 use super::token::UnverifiedToken;
 use crate::stages::auth::{AuthConfig, JwtAlgorithm, JwtConfig};
@@ -35,17 +35,28 @@ impl Verifier {
     ///
     /// When there is no usable key for the configured algorithm, or more than one place has a key.
     pub fn new(config: &AuthConfig) -> Result<Self, VerifierError> {
-        Self::with_patience(config, Patience::default())
+        Self::with_patience(config, Patience::default(), &KeySets::default())
+    }
+
+    /// As [`Verifier::new`]; keys that an earlier verifier has fetched from the same place are known from the start,
+    /// and fetched again in the background.
+    ///
+    /// # Errors
+    ///
+    /// As [`Verifier::new`].
+    pub fn renewed(config: &AuthConfig, sets: &KeySets) -> Result<Self, VerifierError> {
+        Self::with_patience(config, Patience::default(), sets)
     }
 
     pub(super) fn with_patience(
         config: &AuthConfig,
         patience: Patience,
+        sets: &KeySets,
     ) -> Result<Self, VerifierError> {
         Ok(Self(Arc::new(Inner {
             algorithm: config.jwt.algorithm,
             rules: ClaimRules::new(config),
-            keys: load(&config.jwt, patience)?,
+            keys: load(&config.jwt, patience, sets)?,
         })))
     }
 
@@ -95,7 +106,8 @@ impl Inner {
         key: &VerifyKey,
         now: f64,
     ) -> Result<Claims, AuthError> {
-        self.rules.check(token.claims(key)?, now)
+        let (raw, claims) = token.claims(key)?;
+        self.rules.check(raw, claims, now)
     }
 
     fn decide_by(
@@ -109,7 +121,7 @@ impl Inner {
     }
 }
 
-fn load(config: &JwtConfig, patience: Patience) -> Result<Keys, VerifierError> {
+fn load(config: &JwtConfig, patience: Patience, sets: &KeySets) -> Result<Keys, VerifierError> {
     let places = [
         ("public_key", !config.public_key.is_empty()),
         ("public_key_file", !config.public_key_file.is_empty()),
@@ -122,7 +134,7 @@ fn load(config: &JwtConfig, patience: Patience) -> Result<Keys, VerifierError> {
         (Some("jwks_url"), None) if config.algorithm.is_symmetric() => {
             Err(VerifierError::SecretFromKeySet(config.algorithm))
         }
-        (Some("jwks_url"), None) => Jwks::new(config, patience).map(Keys::Remote),
+        (Some("jwks_url"), None) => Jwks::with_known(config, patience, sets).map(Keys::Remote),
         (Some("public_key_file"), None) => read_file(config).map(Keys::Fixed),
         (Some(_), None) => read_inline(config).map(Keys::Fixed),
         (None, _) => Err(VerifierError::NoKey),

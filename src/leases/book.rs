@@ -119,6 +119,11 @@ impl Book {
         self.keys.record(&lease, &[(connection, record)], expiry)
     }
 
+    /// Notes a connection that was told of without a record, and is to have one.
+    pub(super) fn adopt(&self, connection: Uuid) {
+        self.state.lock().open.insert(connection);
+    }
+
     /// Notes whether Redis refuses leases.
     pub(super) fn set_refused(&self, refused: bool) {
         self.refused.store(refused, Ordering::Relaxed);

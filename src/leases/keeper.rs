@@ -19,6 +19,7 @@ use super::speaker::{Interrupted, Speaker};
 use crate::brokers::redis::{Atomicity, LinkError};
 use crate::close::Close;
 use crate::registry::Registry;
+use crate::session::Session;
 use crate::telemetry::throttle::Throttle;
 
 /// Records written again in one round trip.
@@ -31,6 +32,8 @@ pub(super) struct Keeper {
     pub(super) speaker: Speaker,
     /// Time without a break after which this gateway may judge others.
     pub(super) patience: Duration,
+    /// Connections that are open already were admitted without leases.
+    adopts: bool,
     state: State,
 }
 
@@ -48,6 +51,8 @@ struct State {
     /// Earlier processes of this gateway were looked for.
     looked_back: bool,
     speaking: Option<AbortOnDropHandle<()>>,
+    /// Connections without a record, whose `connected` may not have been told yet.
+    adopting: Vec<Arc<Session>>,
     log: Throttle,
 }
 
@@ -66,12 +71,14 @@ impl Keeper {
         registry: Arc<Registry>,
         speaker: Speaker,
         patience: Duration,
+        adopts: bool,
     ) -> Self {
         Self {
             desk,
             registry,
             speaker,
             patience,
+            adopts,
             state: State::default(),
         }
     }
@@ -79,7 +86,10 @@ impl Keeper {
     /// Renews until it is dropped.
     pub(super) async fn run(mut self) {
         let ttl = self.desk.book.ttl;
-        self.desk.link.connected().await;
+        self.desk.link.load_full().connected().await;
+        if self.adopts {
+            self.state.adopting = self.registry.all();
+        }
         let mut interval = tokio::time::interval(ttl / 3);
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -156,6 +166,7 @@ impl Keeper {
         self.state.last_renewal = Some(now);
         let steady_since = *self.state.steady_since.get_or_insert(now);
         self.remove_left_over().await?;
+        self.adopt();
         self.state.short = if renewed.records < desk.book.open_count() {
             self.state.short + 1
         } else {
@@ -182,6 +193,30 @@ impl Keeper {
         }
         self.speak_for(lost);
         Ok(())
+    }
+
+    /// Gives records to connections that were admitted without leases, once their `connected` was enqueued.
+    ///
+    /// Whoever is registered now tells `disconnected` by the newest generation, which looks after the record.
+    fn adopt(&mut self) {
+        let book = &self.desk.book;
+        let mut adopted = false;
+        self.state.adopting.retain(|session| {
+            let id = session.id();
+            let is_open = || self.registry.get(id).is_some();
+            if session.next_seq() == 1 {
+                return is_open();
+            }
+            // First noted and then looked at, so that an end in between is not missed.
+            book.adopt(id);
+            if is_open() {
+                adopted = true;
+            } else {
+                book.close(id);
+            }
+            false
+        });
+        self.state.doubtful |= adopted;
     }
 
     /// Ends the connections of a lease that is lost: the backend was told that they are gone.
@@ -279,5 +314,6 @@ fn number(value: &Value) -> Option<u64> {
 /// Ends a lease; with all its records, or only if it has none.
 pub(super) async fn leave(desk: &Desk, all_told: bool) -> Result<(), LinkError> {
     let leave = desk.book.keys.leave(&desk.book.lease(), all_told);
-    desk.link.run(&[leave], Atomicity::Each).await.map(drop)
+    let link = desk.link.load_full();
+    link.run(&[leave], Atomicity::Each).await.map(drop)
 }

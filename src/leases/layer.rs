@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use futures_util::future::BoxFuture;
 use redis::{Cmd, Value};
 use tower_service::Service;
@@ -37,7 +38,8 @@ pub(super) enum Role {
 /// The Redis of the leases, as far as it answers.
 #[derive(Debug)]
 pub(super) struct Desk {
-    pub(super) link: Arc<RedisLink>,
+    /// A reload may open another one to the same Redis.
+    pub(super) link: ArcSwap<RedisLink>,
     pub(super) book: Arc<Book>,
     /// Cleared by the first wait in vain, so that not every event waits; set by the keeper.
     pub(super) answers: AtomicBool,
@@ -48,7 +50,8 @@ impl Desk {
         if commands.is_empty() || !self.answers.load(Ordering::Relaxed) {
             return None;
         }
-        let run = self.link.run(commands, Atomicity::Each);
+        let link = self.link.load_full();
+        let run = link.run(commands, Atomicity::Each);
         let Ok(answers) = tokio::time::timeout(PATIENCE, run).await else {
             self.answers.store(false, Ordering::Relaxed);
             return None;

@@ -5,15 +5,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use redis::{Cmd, FromRedisValue, Value};
 
-use super::book::Book;
+use super::Charges;
 use super::keys::node_of;
+use super::layer::Desk;
 use super::record::Record;
-use crate::brokers::redis::{Atomicity, LinkError, RedisLink};
+use crate::brokers::redis::{Atomicity, LinkError};
 use crate::event::{Event, Orphan};
-use crate::presence::redis::{Lost, RedisPresence};
-use crate::sinks::delivery::Delivery;
+use crate::presence::redis::Lost;
 use crate::telemetry::metrics::Metrics;
 
 /// Records taken over in one round trip.
@@ -22,10 +23,9 @@ const CHUNK: usize = 200;
 /// What speaking for others needs.
 #[derive(Clone)]
 pub(super) struct Speaker {
-    pub(super) link: Arc<RedisLink>,
-    pub(super) book: Arc<Book>,
-    pub(super) deliveries: Vec<Arc<Delivery>>,
-    pub(super) presence: Option<Arc<RedisPresence>>,
+    pub(super) desk: Arc<Desk>,
+    /// A reload replaces them.
+    pub(super) charges: Arc<ArcSwap<Charges>>,
     pub(super) metrics: Metrics,
 }
 
@@ -45,8 +45,8 @@ impl Speaker {
     ///
     /// Ends when every event was delivered or became a dead letter.
     pub(super) async fn speak(&self, lease: Arc<str>, held: bool) -> Result<(), Interrupted> {
-        let (keys, ttl) = (&self.book.keys, self.book.ttl);
-        let me = self.book.lease();
+        let (keys, ttl) = (&self.desk.book.keys, self.desk.book.ttl);
+        let me = self.desk.book.lease();
         let claim = keys.take_lease(&lease, &me, held, ttl);
         let Some(expired_at) = self.ask::<Option<f64>>(claim).await? else {
             return Ok(());
@@ -92,7 +92,7 @@ impl Speaker {
         me: &str,
         ids: &[String],
     ) -> Result<Vec<Record>, Interrupted> {
-        let take = self.book.keys.take(lease, me, self.book.ttl, ids);
+        let take = self.desk.book.keys.take(lease, me, self.desk.book.ttl, ids);
         let records: Option<Vec<String>> = self.ask(take).await?;
         let records = records.ok_or(Interrupted::ClaimLost)?;
         Ok(records
@@ -109,6 +109,7 @@ impl Speaker {
         expired_at: u64,
         records: &[Record],
     ) -> Result<usize, Interrupted> {
+        let charges = self.charges.load_full();
         let enqueue = async {
             for record in records {
                 let identity = record.identity_json();
@@ -119,9 +120,9 @@ impl Speaker {
                     gateway: lease,
                     expired_at,
                 }));
-                for delivery in &self.deliveries {
-                    let slot = delivery.reserve(event.json.len()).await;
-                    delivery.enqueue(slot, Arc::clone(&event));
+                for outlet in &charges.outlets {
+                    let slot = outlet.reserve(event.json.len()).await;
+                    outlet.enqueue(slot, Arc::clone(&event));
                 }
                 self.metrics.node_lost_disconnects_total.inc();
             }
@@ -149,7 +150,7 @@ impl Speaker {
     /// Prolongs the claim until that fails.
     async fn keep_claim(&self, lease: &str, me: &str) -> Interrupted {
         loop {
-            tokio::time::sleep(self.book.ttl / 3).await;
+            tokio::time::sleep(self.desk.book.ttl / 3).await;
             if let Err(error) = self.take(lease, me, &[]).await {
                 return error;
             }
@@ -157,7 +158,8 @@ impl Speaker {
     }
 
     async fn forget(&self, node: &str, records: &[Record]) {
-        let Some(presence) = &self.presence else {
+        let charges = self.charges.load_full();
+        let Some(presence) = &charges.presence else {
             return;
         };
         let ids: Vec<String> = records
@@ -182,10 +184,11 @@ impl Speaker {
 
     /// Removes what presence still holds of a gateway of which no process lives.
     async fn forget_rest(&self, lease: &str, node: &str) -> Result<(), Interrupted> {
-        let Some(presence) = &self.presence else {
+        let charges = self.charges.load_full();
+        let Some(presence) = &charges.presence else {
             return Ok(());
         };
-        let leases: Vec<String> = self.ask(self.book.keys.leases()).await?;
+        let leases: Vec<String> = self.ask(self.desk.book.keys.leases()).await?;
         // A process that began meanwhile sweeps by itself, and knows what to keep.
         let lives = |other: &String| node_of(other) == node && other != lease;
         if !leases.iter().any(lives)
@@ -197,7 +200,12 @@ impl Speaker {
     }
 
     pub(super) async fn ask<T: FromRedisValue>(&self, command: Cmd) -> Result<T, Interrupted> {
-        let mut answers = self.link.run(&[command], Atomicity::Each).await?;
+        let mut answers = self
+            .desk
+            .link
+            .load_full()
+            .run(&[command], Atomicity::Each)
+            .await?;
         let answer = answers.pop().unwrap_or(Ok(Value::Nil));
         let value = answer.map_err(|error| Interrupted::Refused(error.0))?;
         redis::from_redis_value(value)

@@ -13,7 +13,7 @@ use serde_json::value::RawValue;
 pub const MAX_DEPTH: usize = 120;
 
 /// How many different fields the stages of one pipeline may ask for.
-pub(super) const MAX_FIELDS: usize = 8;
+pub(super) const MAX_FIELDS: usize = 12;
 
 /// The field `type`, which every pipeline knows.
 pub const TYPE: FieldId = FieldId(0);

@@ -7,12 +7,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use tower_service::Service;
 
 use crate::config::Config;
 use crate::message::TraceContext;
-use crate::session::{Identity, Session};
+use crate::session::{Identity, Session, WantedHeaders};
 use crate::svc::BoxError;
 
 /// An upgrade request, and what the stages found out about it.
@@ -39,22 +39,47 @@ pub struct Claimed {
     pub subjects: Vec<String>,
     /// Unix seconds at which the connection must end, if ever.
     pub expires_at: Option<f64>,
+    /// The token's claims as one compact JSON object.
+    pub claims: Option<Arc<str>>,
 }
 
 /// User id of every connection where no `auth` stage stands in the pipeline.
 pub const ANONYMOUS: &str = "anonymous";
 
+/// The headers of upgrade requests that the pipeline's stages want to know, each once.
+fn wanted_headers(config: &Config) -> Vec<HeaderName> {
+    let mut wanted = Vec::new();
+    for stage in &config.stages {
+        stage.settings().headers(&mut wanted);
+    }
+    wanted.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
+    wanted.dedup();
+    wanted
+}
+
 /// The bottom of the handshake stack: makes the session.
 #[derive(Debug, Clone)]
 pub(super) struct MakeSession {
     user_prefix: Arc<str>,
+    /// The headers that the stages want to know.
+    headers: Arc<[HeaderName]>,
 }
 
 impl MakeSession {
     pub(super) fn new(config: &Config) -> Self {
         Self {
             user_prefix: config.subjects.user_prefix.as_str().into(),
+            headers: wanted_headers(config).into(),
         }
+    }
+
+    fn wanted(&self, headers: &HeaderMap) -> WantedHeaders {
+        let wanted = self.headers.iter().filter_map(|name| {
+            // Of several with one name the first, as with claims and fields there is one value.
+            let value = std::str::from_utf8(headers.get(name)?.as_bytes()).ok()?;
+            Some((name.clone(), value.into()))
+        });
+        wanted.collect()
     }
 }
 
@@ -72,6 +97,7 @@ impl Service<Handshake> for MakeSession {
             user_id: ANONYMOUS.into(),
             subjects: Vec::new(),
             expires_at: None,
+            claims: None,
         });
         let mut subjects = vec![format!("{}{}", self.user_prefix, claimed.user_id)];
         for subject in claimed.subjects {
@@ -84,10 +110,8 @@ impl Service<Handshake> for MakeSession {
             subjects,
             expires_at: claimed.expires_at,
         };
-        ready(Ok(Arc::new(Session::new(
-            identity,
-            handshake.address,
-            handshake.trace,
-        ))))
+        let session = Session::new(identity, handshake.address, handshake.trace)
+            .with_upgrade(claimed.claims, self.wanted(&handshake.headers));
+        ready(Ok(Arc::new(session)))
     }
 }

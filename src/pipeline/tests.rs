@@ -44,15 +44,15 @@ fn compiled(
 ) -> Result<Generation, CompileError> {
     let metrics = Metrics::new().unwrap();
     let brokers = Brokers::new(config.brokers.clone(), Arc::default(), metrics.clone());
-    let deliveries = sinks::build(&config, &brokers, None, memory)
-        .unwrap()
-        .deliveries;
     let config = Arc::new(config);
+    let outlets = sinks::build(&config, &brokers, None, memory, &sinks::Running::default())
+        .unwrap()
+        .outlets;
     let ingredients = Ingredients {
         config: &config,
         shared,
         metrics: &metrics,
-        deliveries: &deliveries,
+        outlets: &outlets,
         fields: FieldSet::default(),
         tap: None,
     };
@@ -72,6 +72,7 @@ async fn twice(stages: Vec<StageConfig>, text: &str) -> Vec<String> {
                 .call(Message::text(text.to_owned(), &generation.fields))
                 .await
             {
+                Ok(Outcome::Ignored) => "ignored".to_owned(),
                 Ok(Outcome::Published) => "published".to_owned(),
                 Ok(Outcome::Reply(reply)) => reply.to_string(),
                 Err(error) => error.to_string(),
@@ -83,7 +84,7 @@ async fn twice(stages: Vec<StageConfig>, text: &str) -> Vec<String> {
 
 #[tokio::test]
 async fn order_in_the_file_is_the_order_of_meeting() {
-    let ping = || StageConfig::PingFilter(PingFilterConfig {});
+    let ping = || StageConfig::PingFilter(PingFilterConfig::default());
     let (ask, answer) = (r#"{"type":"ping"}"#, r#"{"type":"pong"}"#);
     assert_eq!(
         twice(vec![ping(), one_message(), fan_out()], ask).await,
@@ -163,4 +164,75 @@ async fn what_is_shared_outlives_a_generation() {
     let first = shared.keep(|| 1_u64);
     compiled(config(vec![one_message(), fan_out()]), None, &shared).unwrap();
     assert!(Arc::ptr_eq(&first, &shared.keep(|| 2_u64)));
+}
+
+/// A limit of one message for messages of a type.
+fn one_of(kind: &str) -> StageConfig {
+    let limit = serde_json::json!({"per_second": 0.001, "burst": 1, "when": {"type": [kind]}});
+    StageConfig::RateLimit(serde_json::from_value(limit).unwrap())
+}
+
+#[tokio::test]
+async fn limits_with_conditions_count_apart_wherever_they_stand_after_a_reload() {
+    let (session, shared) = (Session::for_tests("1", &[]), Kept::default());
+    let send = async |stages: Vec<StageConfig>, kind: &str| {
+        let generation = compiled(config(stages), None, &shared).unwrap();
+        let mut stack = generation.messages.new_service(Arc::clone(&session));
+        let text = format!("{{\"type\":\"{kind}\"}}");
+        stack
+            .call(Message::text(text, &generation.fields))
+            .await
+            .is_ok()
+    };
+    assert!(send(vec![one_of("a"), one_of("b"), fan_out()], "a").await);
+    assert!(
+        !send(vec![one_of("b"), one_of("a"), fan_out()], "a").await,
+        "moved, and kept"
+    );
+    assert!(send(vec![one_of("b"), one_of("a"), fan_out()], "b").await);
+    assert!(!send(vec![one_of("a"), one_of("b"), fan_out()], "b").await);
+    assert!(
+        send(vec![one_message(), fan_out()], "a").await,
+        "one without a condition is another"
+    );
+}
+
+#[tokio::test]
+async fn only_wanted_headers_stay_with_the_session() {
+    use tower::ServiceExt as _;
+    let stages = serde_json::json!([
+        {"set": {"fields": {"tenant": {"header": "X-Tenant"}}}},
+        {"trace": {"when": {"header": {"x-app": {"exists": true}}}}},
+        {"fan_out": {"events_mode": "none", "routes": [
+            {"when": {"not": [{"header": {"X-Route": {"equals": "a"}}}]}, "to": []},
+        ]}},
+    ]);
+    let stages = serde_json::from_value(stages).unwrap();
+    let generation = compiled(config(stages), None, &Kept::default()).unwrap();
+    let mut headers = http::HeaderMap::new();
+    for name in ["x-tenant", "x-app", "x-route", "x-other"] {
+        headers.append(name, "first".parse().unwrap());
+        headers.append(name, "second".parse().unwrap());
+    }
+    let handshake = Handshake {
+        headers,
+        query: None,
+        address: None,
+        identity: None,
+        trace: crate::message::TraceContext::default(),
+    };
+    let session = generation.handshake.oneshot(handshake).await.unwrap();
+    for (name, value) in [
+        ("x-tenant", Some("first")),
+        ("x-app", Some("first")),
+        ("x-route", Some("first")),
+        ("x-other", None),
+    ] {
+        assert_eq!(
+            session.header(&HeaderName::from_static(name)),
+            value,
+            "{name}"
+        );
+    }
+    assert_eq!(session.claims(), None);
 }

@@ -24,6 +24,9 @@
 //! member prolongs them, so a set lives at least as long as its youngest member; members whose entry has expired are
 //! removed by whoever finds them in a list.
 //!
+//! A reload that changes anything of presence begins with another keeper, which adopts the connections that are open.
+//! Where the keys are the same, it writes them again by its own rules; else the old ones are removed.
+//!
 //! After a lost connection, and where the index does not hold what it should (Redis came back empty, say), the
 //! keeper removes what the index has too much and writes every connection again.
 
@@ -32,6 +35,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt as _};
+use parking_lot::Mutex;
 use redis::{Cmd, FromRedisValue, Value};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
@@ -42,6 +46,7 @@ use self::keys::{Keys, Life, Place, add};
 use self::notes::Notes;
 use super::{Page, Presence, Query, Sign};
 use crate::brokers::redis::{Atomicity, LinkError, RedisLink};
+use crate::clock::unix_now;
 use crate::config::{PresenceConfig, PresenceStrategy};
 use crate::registry::Registry;
 use crate::session::Session;
@@ -54,12 +59,15 @@ mod notes;
 mod sweep;
 mod wheel;
 
+/// Wait between two tries to remove entries.
+const REMOVE_AGAIN: Duration = Duration::from_secs(1);
+
 /// Presence in Redis; its task stops when it is dropped.
 pub struct RedisPresence {
     store: Store,
     notes: Arc<Notes>,
     rules: Rules,
-    _keeper: AbortOnDropHandle<()>,
+    keeper: Mutex<Option<AbortOnDropHandle<()>>>,
 }
 
 /// The connections' keys in one Redis.
@@ -112,29 +120,53 @@ enum StoreError {
 }
 
 impl RedisPresence {
-    /// Starts to keep presence, on the runtime of the caller; entries that an earlier process of this gateway left
-    /// behind are removed.
+    /// Makes a store that keeps nothing before [`RedisPresence::start`].
+    ///
+    /// `epoch` is when the process began: connections keep times since then over a reload.
     #[must_use]
-    pub fn start(
-        link: Arc<RedisLink>,
-        config: &PresenceConfig,
-        node_id: &str,
-        registry: Arc<Registry>,
-    ) -> Arc<Self> {
-        let rules = Rules::new(config);
-        let notes = Arc::new(Notes::default());
-        let store = Store {
-            link,
-            keys: Keys::new(&config.redis.prefix),
-            expires: config.strategy != PresenceStrategy::Session,
-        };
-        let keeper = Keeper::new(store.clone(), node_id, registry, Arc::clone(&notes), rules);
+    pub fn new(link: Arc<RedisLink>, config: &PresenceConfig, epoch: Instant) -> Arc<Self> {
         Arc::new(Self {
-            store,
-            notes,
-            rules,
-            _keeper: AbortOnDropHandle::new(tokio::spawn(keeper.run())),
+            store: Store {
+                link,
+                keys: Keys::new(&config.redis.prefix),
+                expires: config.strategy != PresenceStrategy::Session,
+            },
+            notes: Arc::default(),
+            rules: Rules::new(config, epoch),
+            keeper: Mutex::default(),
         })
+    }
+
+    /// Starts to keep presence, on the runtime of the caller: of connections that are open already, and of those to
+    /// come. Entries that an earlier process of this gateway left behind are removed.
+    pub fn start(&self, node_id: &str, registry: Arc<Registry>) {
+        let (store, notes) = (self.store.clone(), Arc::clone(&self.notes));
+        let keeper = Keeper::new(store, node_id, registry, notes, self.rules);
+        *self.keeper.lock() = Some(AbortOnDropHandle::new(tokio::spawn(keeper.run())));
+    }
+
+    /// Ends keeping presence; entries stay as they are.
+    pub fn end(&self) {
+        drop(self.keeper.lock().take());
+    }
+
+    /// Whether both keep the same entries.
+    #[must_use]
+    pub fn is_in_place_of(&self, other: &Self) -> bool {
+        let (own, other) = (&self.store, &other.store);
+        own.link.leads_where(&other.link) && own.keys == other.keys
+    }
+
+    /// Removes all entries of this gateway, once Redis answers.
+    pub async fn remove(&self, node_id: &str) {
+        loop {
+            self.store.link.connected().await;
+            match self.forget_all(node_id).await {
+                Ok(()) => return,
+                Err(error) => tracing::warn!(event = "presence_write_failed", %error),
+            }
+            tokio::time::sleep(REMOVE_AGAIN).await;
+        }
     }
 
     /// Removes connections of another gateway, which no longer lives.
@@ -187,6 +219,9 @@ impl Presence for RedisPresence {
             PresenceStrategy::Heartbeat => sign == Sign::Beat,
             PresenceStrategy::Session | PresenceStrategy::None => false,
         };
+        if sign == Sign::Beat {
+            session.beat(unix_now());
+        }
         if !wanted {
             return;
         }
@@ -235,7 +270,7 @@ fn jitter(id: Uuid) -> f64 {
 }
 
 impl Rules {
-    fn new(config: &PresenceConfig) -> Self {
+    fn new(config: &PresenceConfig, epoch: Instant) -> Self {
         let (life, interval) = match config.strategy {
             PresenceStrategy::Heartbeat => {
                 let life = 1000 * (config.heartbeat_seconds + config.grace_seconds);
@@ -244,7 +279,7 @@ impl Rules {
             _ => (1000 * config.ttl_seconds, 1000 * config.ttl_seconds / 3),
         };
         Self {
-            start: Instant::now(),
+            start: epoch,
             strategy: config.strategy,
             refresh_on_message: config.refresh_on_message,
             life,

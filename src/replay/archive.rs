@@ -10,8 +10,10 @@
 //! and only that knows `sqlite` and `postgres`, whose tables are in `migrations/`.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use uuid::Uuid;
@@ -24,7 +26,7 @@ use super::{EndedEarly, ReplayConfig, ReplayStrategy, Replayed};
 use crate::api::Readiness;
 use crate::event::EventKind;
 use crate::sinks::dead_letter::NoDeadLetters;
-use crate::sinks::delivery::{Delivery, DeliverySettings, RetryPolicy, Target, WhenFull};
+use crate::sinks::delivery::{DeliverySettings, Outlet, RetryPolicy, Target, WhenFull};
 use crate::telemetry::metrics::Metrics;
 
 mod database;
@@ -51,12 +53,20 @@ pub struct ArchiveError(String);
 pub struct Archive {
     database: Arc<Database>,
     writer: Arc<Writer>,
-    delivery: Arc<Delivery>,
+    outlet: Outlet,
+    aim: Mutex<Aim>,
+    /// In seconds; 0: for ever.
+    retention: Arc<AtomicU64>,
+    stop: CancellationToken,
+    _retention: AbortOnDropHandle<()>,
+}
+
+/// What the newest generation says of sending again.
+#[derive(Debug)]
+struct Aim {
     targets: Vec<Target>,
     trace_id_field: String,
     max_batch: usize,
-    stop: CancellationToken,
-    _retention: Option<AbortOnDropHandle<()>>,
 }
 
 /// Which events are to be sent again, and where.
@@ -90,7 +100,7 @@ impl Archive {
     pub async fn start(
         config: &ReplayConfig,
         trace_id_field: &str,
-        sinks: &[Arc<Delivery>],
+        sinks: &[Outlet],
         readiness: &Arc<Readiness>,
         metrics: &Metrics,
     ) -> Result<Option<Arc<Self>>, ArchiveError> {
@@ -130,40 +140,58 @@ impl Archive {
             when_full: WhenFull::Drop,
             linger: LINGER,
         };
-        let delivery =
-            Delivery::start(settings, writer.service(), Arc::new(NoDeadLetters), metrics);
-        let retention = (config.retention_seconds > 0).then(|| {
-            AbortOnDropHandle::new(tokio::spawn(retention::keep(
-                Arc::clone(&database),
-                Duration::from_secs(config.retention_seconds),
-                metrics.archive_deleted_total.clone(),
-            )))
-        });
+        let outlet = Outlet::start(
+            &settings,
+            writer.service(),
+            Arc::new(NoDeadLetters),
+            metrics,
+        );
+        let retention = Arc::new(AtomicU64::new(config.retention_seconds));
+        let keeping = AbortOnDropHandle::new(tokio::spawn(retention::keep(
+            Arc::clone(&database),
+            Arc::clone(&retention),
+            metrics.archive_deleted_total.clone(),
+        )));
         Ok(Some(Arc::new(Self {
             database,
             writer,
-            delivery,
-            targets: sinks
-                .iter()
-                .map(|delivery| delivery.target())
-                .filter(|target| matches!(target.name, "redis" | "rabbitmq" | "webhook"))
-                .collect(),
-            trace_id_field: trace_id_field.to_owned(),
-            max_batch: config.archive.max_batch,
+            outlet,
+            aim: Mutex::new(Aim {
+                targets: targets(sinks),
+                trace_id_field: trace_id_field.to_owned(),
+                max_batch: config.archive.max_batch,
+            }),
+            retention,
             stop: CancellationToken::new(),
-            _retention: retention,
+            _retention: keeping,
         })))
     }
 
     /// What hands events to the archive.
     #[must_use]
-    pub fn delivery(&self) -> &Arc<Delivery> {
-        &self.delivery
+    pub fn outlet(&self) -> &Outlet {
+        &self.outlet
     }
 
     /// The sinks that events can be sent to again.
-    pub fn targets(&self) -> impl Iterator<Item = &'static str> {
-        self.targets.iter().map(|target| target.name)
+    #[must_use]
+    pub fn targets(&self) -> Vec<&'static str> {
+        let aim = self.aim.lock();
+        aim.targets.iter().map(|target| target.name).collect()
+    }
+
+    /// Goes on with other settings and sinks; a replay that is under way ends as it began.
+    pub fn change(&self, config: &ReplayConfig, trace_id_field: &str, sinks: &[Outlet]) {
+        let next = Aim {
+            targets: targets(sinks),
+            trace_id_field: trace_id_field.to_owned(),
+            max_batch: config.archive.max_batch,
+        };
+        // The old ones are dropped after the lock.
+        let _old = std::mem::replace(&mut *self.aim.lock(), next);
+        self.outlet.delivery().set_buffer(&config.archive.buffer);
+        self.retention
+            .store(config.retention_seconds, Ordering::Relaxed);
     }
 
     /// Sends events again, the oldest first, to a sink that must be one of [`Archive::targets`].
@@ -178,7 +206,12 @@ impl Archive {
         if request.limit == 0 {
             return Ok(Replayed::default());
         }
-        let Some(target) = self.targets.iter().find(|t| t.name == request.target) else {
+        let (target, trace_id_field, max_batch) = {
+            let aim = self.aim.lock();
+            let target = aim.targets.iter().find(|t| t.name == request.target);
+            (target.cloned(), aim.trace_id_field.clone(), aim.max_batch)
+        };
+        let Some(target) = target else {
             return Err(EndedEarly {
                 came: Replayed::default(),
                 reason: format!("there is no sink `{}`", request.target),
@@ -190,8 +223,8 @@ impl Archive {
             .map_or(since, |cursor| republish::after(cursor).max(since));
         let mut republish = Republish {
             database: &self.database,
-            target: target.clone(),
-            trace_id_field: &self.trace_id_field,
+            target,
+            trace_id_field: &trace_id_field,
             wanted: Wanted {
                 from,
                 until: first_id_at(request.until_ms),
@@ -199,7 +232,7 @@ impl Archive {
                 ordering_key: request.ordering_key.clone(),
                 kind: request.kind,
             },
-            limit: request.limit.min(self.max_batch),
+            limit: request.limit.min(max_batch),
             stop: &self.stop,
             done: Replayed::default(),
         };
@@ -220,4 +253,13 @@ impl Archive {
     pub async fn close(&self) {
         self.writer.close().await;
     }
+}
+
+/// The sinks among these that events can be sent to again.
+fn targets(sinks: &[Outlet]) -> Vec<Target> {
+    sinks
+        .iter()
+        .map(Outlet::target)
+        .filter(|target| matches!(target.name, "redis" | "rabbitmq" | "webhook"))
+        .collect()
 }

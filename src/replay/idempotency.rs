@@ -113,6 +113,17 @@ impl Idempotency {
         }
     }
 
+    /// Goes on with what an earlier one remembers, where both remember in memory.
+    pub(super) fn continuing(self, earlier: &Self) -> Self {
+        match (self, earlier) {
+            (Self::InMemory(own), Self::InMemory(earlier)) => Self::InMemory(InMemory {
+                entries: Arc::clone(&earlier.entries),
+                ..own
+            }),
+            (own, _) => own,
+        }
+    }
+
     /// Claims a key, or waits for the result of whoever claimed it first.
     ///
     /// # Errors

@@ -55,7 +55,7 @@ pub(super) struct RateLimit {
 #[derive(Debug)]
 enum Counts {
     None,
-    InMemory(Mutex<HashMap<String, VecDeque<Instant>>>),
+    InMemory(Arc<Mutex<HashMap<String, VecDeque<Instant>>>>),
     Redis {
         link: Arc<RedisLink>,
         prefix: String,
@@ -72,14 +72,23 @@ impl RateLimit {
                 link,
                 prefix: config.prefix.clone(),
             },
-            (CountStrategy::InMemory | CountStrategy::Redis, _) => {
-                Counts::InMemory(Mutex::default())
-            }
+            (CountStrategy::InMemory | CountStrategy::Redis, _) => Counts::InMemory(Arc::default()),
         };
         Self {
             limit: usize::try_from(config.per_minute).unwrap_or(usize::MAX),
             window: Duration::from_secs(config.window_seconds.max(1)),
             counts,
+        }
+    }
+
+    /// Goes on with what an earlier limit counted, where both count in memory.
+    pub(super) fn continuing(self, earlier: &Self) -> Self {
+        match (&self.counts, &earlier.counts) {
+            (Counts::InMemory(_), Counts::InMemory(counts)) => Self {
+                counts: Counts::InMemory(Arc::clone(counts)),
+                ..self
+            },
+            _ => self,
         }
     }
 
@@ -125,15 +134,13 @@ impl RateLimit {
         while calls.front().is_some_and(left) {
             calls.pop_front();
         }
-        match calls.front() {
-            Some(first) if calls.len() >= self.limit => {
-                Pass::After(self.window.saturating_sub(now.duration_since(*first)))
-            }
-            _ => {
-                calls.push_back(now);
-                Pass::Yes
-            }
+        // More than the limit may have been counted under an earlier, higher one.
+        let first = calls.len().checked_sub(self.limit);
+        if let Some(first) = first.and_then(|at| calls.get(at)) {
+            return Pass::After(self.window.saturating_sub(now.duration_since(*first)));
         }
+        calls.push_back(now);
+        Pass::Yes
     }
 }
 

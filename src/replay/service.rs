@@ -83,6 +83,8 @@ pub struct Listed {
     pub unavailable: Vec<&'static str>,
 }
 
+type Turns = Arc<Mutex<HashMap<&'static str, Arc<Turn<()>>>>>;
+
 /// The replays of one gateway; those under way end when it is dropped.
 pub struct Replays {
     config: ReplayConfig,
@@ -94,8 +96,8 @@ pub struct Replays {
     first_results: Idempotency,
     metrics: Metrics,
     /// For each store, and the archive, the right to act on it, as two at once would take the same.
-    turns: Mutex<HashMap<&'static str, Arc<Turn<()>>>>,
-    under_way: Mutex<JoinSet<()>>,
+    turns: Turns,
+    under_way: Arc<Mutex<JoinSet<()>>>,
 }
 
 impl Replays {
@@ -123,7 +125,7 @@ impl Replays {
             if dsn.is_empty() {
                 return Err(ReplaySetupError::NoRedis(setting));
             }
-            let link = brokers.redis(dsn);
+            let link = brokers.redis(dsn, setting);
             link.map(Some)
                 .map_err(|error| ReplaySetupError::Dsn(setting, error))
         };
@@ -143,10 +145,23 @@ impl Replays {
             counted_by: rate.key,
             first_results: Idempotency::new(first, first_link),
             metrics: brokers.metrics().clone(),
-            turns: Mutex::default(),
-            under_way: Mutex::default(),
+            turns: Arc::default(),
+            under_way: Arc::default(),
             config: config.replay.clone(),
         })
+    }
+
+    /// Goes on where the replays of an earlier configuration are: what is under way, turns, and what is counted or
+    /// remembered in memory.
+    #[must_use]
+    pub fn continuing(self, earlier: &Self) -> Self {
+        Self {
+            turns: Arc::clone(&earlier.turns),
+            under_way: Arc::clone(&earlier.under_way),
+            rate_limit: self.rate_limit.continuing(&earlier.rate_limit),
+            first_results: self.first_results.continuing(&earlier.first_results),
+            ..self
+        }
     }
 
     /// Adds the archive, where there is one.

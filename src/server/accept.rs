@@ -21,6 +21,7 @@ use warp::{Filter, Reply};
 
 use super::{State, upgrade};
 use crate::api::{self, ApiState, CallerAddress, Pages};
+use crate::clock::seconds;
 
 /// Request line and headers at most: room for the largest token that is looked at, and for cookies beside it.
 const MAX_HEAD_BYTES: usize = 256 * 1024;
@@ -36,7 +37,6 @@ const MAX_UNSENT: u32 = 128 * 1024;
 pub(super) struct Listener {
     pub(super) socket: TcpListener,
     pub(super) surface: Surface,
-    pub(super) handshake_timeout: Duration,
 }
 
 /// What a listener serves.
@@ -115,13 +115,14 @@ fn serve(
     let _ = socket.set_nodelay(true);
     limit_unsent(&socket);
     let (state, surface) = (Arc::clone(state), listener.surface.clone());
+    let timeout = seconds(state.current.load().config.server.handshake_timeout_seconds);
     let service = service_fn(move |request: Request<Incoming>| {
         let (state, surface) = (Arc::clone(&state), surface.clone());
         async move { Ok::<_, Infallible>(answer(state, surface, peer, request).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(listener.handshake_timeout)
+        .header_read_timeout(timeout)
         .max_buf_size(MAX_HEAD_BYTES)
         .serve_connection(TokioIo::new(socket), service)
         .with_upgrades();

@@ -16,13 +16,15 @@ use tokio::time::{Instant, Sleep};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message as Frame, Utf8Bytes};
 
+use super::State;
+use super::admission::Places;
 use super::ending::{CLOSE_TIMEOUT, End, Ending};
 use super::stages::Stages;
-use super::{Places, State};
 use crate::clock::{numeric_date, seconds, unix_now};
 use crate::close::{self, Answer, Close, Ended};
 use crate::message::Message;
 use crate::outbox::Registered;
+use crate::pipeline::Generation;
 use crate::presence::Sign;
 use crate::session::Session;
 
@@ -37,6 +39,16 @@ const PUSHES_PER_FLUSH: usize = 64;
 pub(super) struct Heartbeat {
     pub(super) interval: Duration,
     pub(super) timeout: Duration,
+}
+
+impl Heartbeat {
+    fn of(generation: &Generation) -> Self {
+        let server = &generation.config.server;
+        Self {
+            interval: seconds(server.ping_interval_seconds),
+            timeout: seconds(server.pong_timeout_seconds),
+        }
+    }
 }
 
 /// An open connection.
@@ -65,11 +77,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         places: Places,
     ) -> Self {
         let stages = Stages::enter(Arc::clone(&session), Arc::clone(&state));
-        let server = &stages.generation().config.server;
-        let heartbeat = Heartbeat {
-            interval: seconds(server.ping_interval_seconds),
-            timeout: seconds(server.pong_timeout_seconds),
-        };
+        let heartbeat = Heartbeat::of(stages.generation());
         // Connections that came together must not be pinged together for ever after.
         let first = heartbeat.interval.mul_f64(rand::random_range(0.5..=1.0));
         let next_ping = Instant::now() + first;
@@ -151,6 +159,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             if let Some(end) = self.poll_stages(cx) {
                 return Poll::Ready(end);
             }
+            if self.stages.follow_reload() {
+                self.follow_heartbeat();
+            }
             if let Some(end) = self.poll_alarm(cx) {
                 return Poll::Ready(end);
             }
@@ -166,7 +177,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                     };
                 }
             }
-            if self.stages.busy() {
+            if self.stages.busy() || self.owes_many() {
                 return Poll::Pending;
             }
             match ready!(Pin::new(&mut self.stream).poll_next(cx)) {
@@ -191,6 +202,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         Poll::Pending
     }
 
+    /// Whether the client waits for so many acknowledgements that nothing more is read; the outbox wakes the task.
+    fn owes_many(&self) -> bool {
+        !self.gone && self.session.outbox().owes_many()
+    }
+
     /// Lets the message in the stages go on, and does what becomes of it.
     fn poll_stages(&mut self, cx: &mut Context<'_>) -> Option<End> {
         match self.stages.poll(cx)? {
@@ -200,6 +216,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             }
             Answer::Close(close) => Some(close.into()),
         }
+    }
+
+    /// Takes over how often a newer generation pings.
+    fn follow_heartbeat(&mut self) {
+        let heartbeat = Heartbeat::of(self.stages.generation());
+        if heartbeat.interval < self.heartbeat.interval {
+            // Connections must not all be pinged together because a reload woke them together.
+            let soon = heartbeat.interval.mul_f64(rand::random_range(0.5..=1.0));
+            self.next_ping = self.next_ping.min(Instant::now() + soon);
+        }
+        self.heartbeat = heartbeat;
+        self.set_alarm();
     }
 
     /// Takes a frame from the client.
@@ -315,8 +343,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                     // The ping itself may not have left: the client does not read.
                     return Some(Close::too_slow().into());
                 }
-                if self.stages.busy() {
-                    // The pong may lie unread behind a message that waits for a full buffer.
+                if self.stages.busy() || self.owes_many() {
+                    // The pong may lie unread behind a message that waits for a full buffer, or for answers.
                     self.pong_due = Some(now + self.heartbeat.timeout);
                 } else {
                     return Some(End::Lost);
@@ -354,9 +382,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     }
 }
 
-/// The time left to a moment in Unix seconds; a year for whatever lies further off.
+/// The time left to a moment in Unix seconds, in whole microseconds; a year for whatever lies further off.
+///
+/// Unix seconds in floating point are exact to a quarter of a microsecond: without rounding, a timer that has
+/// milliseconds would often come one late.
 fn until(unix: f64) -> Duration {
-    seconds(unix - numeric_date())
+    const MICROSECOND: Duration = Duration::from_micros(1);
+    let left = seconds(unix - numeric_date());
+    if left.is_zero() {
+        return left;
+    }
+    let micros = (left + MICROSECOND / 2).as_micros();
+    Duration::from_micros(u64::try_from(micros).unwrap_or(u64::MAX)).max(MICROSECOND)
 }
 
 #[cfg(test)]

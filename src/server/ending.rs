@@ -77,12 +77,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Ending<'_, S> {
         ended
     }
 
-    /// Sends what still waits and the close frame, then reads to the peer's; returns the peer's reason.
+    /// Sends what still waits, when to reconnect, and the close frame, then reads to the peer's; returns the peer's reason.
     async fn close_handshake(&mut self, close: &Close, broken: bool) -> String {
         while let Some(text) = self.session.outbox().pop(self.state.registry.limits()) {
             if send(self.stream, Frame::Text(text)).await.is_err() {
                 return String::new();
             }
+        }
+        if let Some(hint) = close.reconnect_hint()
+            && send(self.stream, Frame::Text(hint)).await.is_err()
+        {
+            return String::new();
         }
         if send_close(self.stream, close).await.is_err() {
             return String::new();

@@ -6,6 +6,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use tower_service::Service;
@@ -58,9 +59,8 @@ impl Stages {
         self.message.is_some()
     }
 
-    /// Sends a message into the newest generation's stack.
+    /// Sends a message into the stack, for whose generation it was classified.
     pub(super) fn take(&mut self, message: Message) {
-        self.follow_reload();
         self.message = Some(self.stack.call(message));
     }
 
@@ -72,7 +72,7 @@ impl Stages {
         };
         self.message = None;
         let answer = match result {
-            Ok(Outcome::Published) => None,
+            Ok(Outcome::Published | Outcome::Ignored) => None,
             Ok(Outcome::Reply(text)) => Some(Answer::Reply(text)),
             Err(error) => Some(self.failed(&error)),
         };
@@ -112,16 +112,18 @@ impl Stages {
         }
     }
 
-    /// Changes to the newest generation's stack, if there is one.
-    fn follow_reload(&mut self) {
-        let current = self.state.current.load();
-        if current.number != self.generation.number {
-            self.generation = Arc::clone(&current);
-            self.stack = self
-                .generation
-                .messages
-                .new_service(Arc::clone(&self.session));
+    /// Changes to the newest generation's stack, if there is one and no message is in the stages; says whether it did.
+    pub(super) fn follow_reload(&mut self) -> bool {
+        let newest = self.state.newest.load(Ordering::Acquire);
+        if self.busy() || newest == self.generation.number {
+            return false;
         }
+        self.generation = self.state.current.load_full();
+        self.stack = self
+            .generation
+            .messages
+            .new_service(Arc::clone(&self.session));
+        true
     }
 
     /// What a stage's error means for the client; logged where nobody planned for it.

@@ -21,9 +21,10 @@ use tower::ServiceExt as _;
 use warp::Reply as _;
 use warp::reply::Response;
 
+use super::State;
+use super::admission::Places;
 use super::connection::Connection;
 use super::ending::turn_away;
-use super::{Places, State};
 use crate::api::Problem;
 use crate::close::{self, Close, Refused};
 use crate::jwt::offers_bearer;
@@ -45,20 +46,17 @@ pub(super) async fn upgrade(
 ) -> Response {
     let started = Instant::now();
     let generation = state.current.load_full();
+    // From before the drain is looked at: it waits for handshakes that are under way.
+    let _under_way = state.tasks.token();
     let key = match check(&state, &generation, &request) {
         Ok(key) => key,
         Err(refused) => return refuse(&state, &refused),
     };
     let server = &generation.config.server;
-    let Some(place) = state.take_place(server.max_connections) else {
-        return refuse(&state, &Refused::TooManyConnections);
-    };
     let address = client_address(peer.ip(), request.headers(), &server.trusted_proxies);
-    let Some(address_place) = state
-        .registry
-        .take_address(address, server.max_connections_per_address)
-    else {
-        return refuse(&state, &Refused::TooManyFromAddress);
+    let places = match state.admission.admit(server, &state.registry, address) {
+        Ok(places) => places,
+        Err(refused) => return refuse(&state, &refused),
     };
     let subprotocol = offers_bearer(request.headers());
     let handshake = Handshake {
@@ -69,6 +67,9 @@ pub(super) async fn upgrade(
         trace: TraceContext::default(),
     };
     let admitted = generation.handshake.clone().oneshot(handshake).await;
+    if state.drain.is_over() {
+        return refuse(&state, &Refused::Draining);
+    }
     let admitted = admitted
         .map_err(|error| close::admission(&error))
         .and_then(|session| {
@@ -76,8 +77,8 @@ pub(super) async fn upgrade(
                 .registry
                 .register(&session, server.max_connections_per_user)?;
             // Whoever is registered by now is either on the list of those to close, or sees this.
-            if state.is_draining() {
-                session.outbox().close(Close::stopping());
+            if let Some(close) = state.drain.close() {
+                session.outbox().close(close);
             }
             Ok(session)
         });
@@ -87,10 +88,6 @@ pub(super) async fn upgrade(
         .observe(started.elapsed().as_secs_f64());
     let upgrading = hyper::upgrade::on(request);
     let max_message_bytes = server.max_message_bytes;
-    let places = Places {
-        _of_all: place,
-        _of_address: address_place,
-    };
     state.tasks.spawn({
         let state = Arc::clone(&state);
         async move { open(state, upgrading, admitted, max_message_bytes, places).await }
@@ -139,15 +136,20 @@ async fn accept(
     max_message_bytes: usize,
 ) -> Option<WebSocketStream<TcpStream>> {
     let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
-    let config = WebSocketConfig::default()
+    let config = framing(max_message_bytes);
+    let (io, early) = (parts.io.into_inner(), parts.read_buf.to_vec());
+    Some(WebSocketStream::from_partially_read(io, early, Role::Server, Some(config)).await)
+}
+
+/// How clients' frames are read and written.
+pub(super) fn framing(max_message_bytes: usize) -> WebSocketConfig {
+    WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(WRITE_BUFFER)
         // No bound is needed beside the connection's own: it writes nothing more while a flush is pending.
         .max_write_buffer_size(usize::MAX)
         .max_message_size(Some(max_message_bytes))
-        .max_frame_size(Some(max_message_bytes));
-    let (io, early) = (parts.io.into_inner(), parts.read_buf.to_vec());
-    Some(WebSocketStream::from_partially_read(io, early, Role::Server, Some(config)).await)
+        .max_frame_size(Some(max_message_bytes))
 }
 
 /// Checks what RFC 6455 section 4.2.1 asks of an upgrade request, and its origin; gives its key.
@@ -179,7 +181,7 @@ fn check(
     {
         return Err(Refused::Origin);
     }
-    if state.is_draining() {
+    if state.drain.has_begun() {
         return Err(Refused::Draining);
     }
     Ok(key.clone())
@@ -204,7 +206,7 @@ fn is_key(key: &[u8]) -> bool {
 }
 
 /// Whether an origin is listed; `*.` stands for any subdomain, and an empty list or `*` for any origin.
-fn origin_allowed(origin: &HeaderValue, allowed: &[String]) -> bool {
+pub(super) fn origin_allowed(origin: &HeaderValue, allowed: &[String]) -> bool {
     if allowed.is_empty() {
         return true;
     }

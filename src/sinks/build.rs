@@ -1,27 +1,37 @@
-//! Starts the deliveries that a configuration asks for.
+//! Makes the sinks that a configuration asks for, and takes over what runs already.
 //!
-//! Stands between the configuration and `fan_out`, which gets the deliveries.
+//! Stands between the configuration and `fan_out`, which gets the outlets. [`build`] prepares: it may fail, and
+//! changes nothing that runs. [`Activation::apply`] cannot fail. `running` remembers what there is, `letters` finds
+//! the dead-letter targets.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
+use self::letters::Letters;
+use self::running::{Ties, Wanted};
 use super::dead_letter::DeadLetters;
-use super::dead_letter_file::{self, DeadLetterFileError};
-use super::dead_letter_rabbitmq::RabbitmqDeadLetters;
-use super::dead_letter_redis::RedisDeadLetters;
-use super::dead_letter_routes::{DeadLetterRoutes, DeadLetterTargets};
-use super::delivery::{Delivery, DeliverySettings, RetryPolicy, WhenFull};
+use super::dead_letter_file::{DeadLetterFile, DeadLetterFileError};
+use super::delivery::{DeliverySettings, Outlet, RetryPolicy, WhenFull};
 use super::memory::MemorySink;
-use super::rabbitmq::RabbitmqSink;
-use super::redis_stream::RedisStreamSink;
+use super::rabbitmq::{self, RabbitmqSink};
+use super::redis_stream::{self, RedisStreamSink};
 use super::stdout::{self, StdoutSink};
-use super::webhook::{Webhook, WebhookError};
-use crate::brokers::rabbitmq::LinkError;
+use super::webhook::{self, Webhook, WebhookError};
+use crate::brokers::rabbitmq::{LinkError, RabbitmqLink};
 use crate::brokers::redis::RedisLink;
 use crate::brokers::{self, Brokers, DsnError};
 use crate::config::{BufferConfig, Config, Secret};
 use crate::leases::Leases;
 use crate::replay::DeadLetterStore;
+
+mod letters;
+mod running;
+#[cfg(test)]
+mod tests;
+
+pub use running::Running;
 
 /// Why a sink could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -54,122 +64,204 @@ pub enum SinkError {
 /// What a configuration's sinks come to.
 pub struct Sinks {
     /// One for each sink that gets events.
-    pub deliveries: Vec<Arc<Delivery>>,
-    /// Where sources put what they cannot parse.
+    pub outlets: Vec<Outlet>,
+    /// Where sources put what they cannot parse; the same as before where nothing about it changed.
     pub source_dead_letters: Arc<dyn DeadLetters>,
     /// The stores that can give dead letters back.
     pub dead_letter_stores: Vec<Arc<dyn DeadLetterStore>>,
+    /// What is to be done once the configuration is in force.
+    pub activation: Activation,
 }
 
 impl std::fmt::Debug for Sinks {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Sinks")
-            .field("deliveries", &self.deliveries)
+            .field("outlets", &self.outlets)
             .finish_non_exhaustive()
     }
 }
 
-/// Starts a delivery for each sink that gets events, on the runtime of the caller.
+/// What is to be done once a configuration is in force: buffers get their bounds, versions begin and end.
+///
+/// Dropping it instead leaves everything as it was.
+#[must_use = "the sinks of the old configuration go on until it is applied"]
+pub struct Activation {
+    next: Running,
+    required: Vec<Link>,
+    file: Option<(Arc<DeadLetterFile>, Arc<Config>)>,
+}
+
+/// A link that the gateway is not ready without.
+enum Link {
+    Redis(Arc<RedisLink>),
+    Rabbitmq(Arc<RabbitmqLink>),
+}
+
+impl Activation {
+    /// Does it. What was accepted for a target that this configuration no longer has is tried until the deadline, and then
+    /// becomes dead letters; where only the way of reaching the same target changed, it is tried on in the old way.
+    ///
+    /// Cannot fail, and waits for nothing.
+    pub fn apply(self, deadline: Instant) -> Running {
+        for link in &self.required {
+            match link {
+                Link::Redis(link) => link.require(),
+                Link::Rabbitmq(link) => link.require(),
+            }
+        }
+        if let Some((file, config)) = &self.file {
+            file.set_limits(&config.events.dead_letters.file);
+        }
+        self.next.activate(deadline);
+        self.next
+    }
+}
+
+impl std::fmt::Debug for Activation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Activation")
+            .field("next", &self.next)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Makes an outlet for each sink that gets events, on the runtime of the caller.
+///
+/// What of `running` is made of the same settings and links is used again: a sink's delivery always, its version if
+/// nothing about it changed, and at least its connections if only the way of trying or the dead letters did.
 ///
 /// # Errors
 /// When a sink's settings cannot be used, or the dead-letter file cannot be written.
 pub fn build(
-    config: &Config,
+    config: &Arc<Config>,
     links: &Brokers,
-    leases: Option<&Leases>,
+    leases: Option<&Arc<Leases>>,
     memory: Option<MemorySink>,
+    running: &Running,
 ) -> Result<Sinks, SinkError> {
-    let metrics = links.metrics();
-    let mut sinks = Vec::new();
-    let primary = primary(config);
-    // Where connections have records, every sink with a far side goes by them.
-    let with_records = |name, sink| match leases {
-        Some(leases) => leases.layer(sink, primary == Some(name)),
-        None => sink,
-    };
-    let webhook = &config.events.webhook;
-    if config.events_mode().has_webhook() && !webhook.url.is_empty() {
-        let sink = Webhook::new(webhook, &config.tracing.header_name)?.into_service();
-        let settings = DeliverySettings {
-            name: "webhook",
-            buffer: webhook.buffer.clone(),
-            concurrency: webhook.concurrency,
-            max_batch: 1,
-            retry: webhook.retry(),
-            when_full: WhenFull::Wait,
-            linger: Duration::ZERO,
-        };
-        sinks.push((settings, with_records("webhook", sink)));
-    }
-    let stream = &config.events.redis_stream;
-    if config.events_mode().has_broker() && !stream.dsn.is_empty() {
-        let link = redis_link(links, &stream.dsn, "events.redis_stream.dsn")?;
-        link.require();
-        let ledger = leases.and_then(|leases| leases.ledger(&link));
-        let settings = stream.delivery(&link);
-        let has_ledger = ledger.is_some();
-        let sink = RedisStreamSink::new(link, config, ledger).into_service();
-        let sink = if has_ledger {
-            sink
-        } else {
-            with_records(brokers::redis::NAME, sink)
-        };
-        sinks.push((settings, sink));
-    }
-    let rabbitmq = &config.events.rabbitmq;
-    if config.events_mode().has_broker() && !rabbitmq.dsn.is_empty() {
-        let link = links
-            .rabbitmq(&rabbitmq.dsn)
-            .map_err(SinkError::RabbitmqDsn)?;
-        link.used_by("events.rabbitmq.dsn");
-        link.require();
-        let sink = RabbitmqSink::new(config, link, metrics)?.into_service();
-        let sink = with_records(brokers::rabbitmq::NAME, sink);
-        sinks.push((RabbitmqSink::settings(rabbitmq), sink));
-    }
-    if config.events.stdout.enabled {
-        let sink = StdoutSink::start()
-            .map_err(SinkError::Stdout)?
-            .into_service();
-        sinks.push((local("stdout"), sink));
-    }
-    if let Some(memory) = memory {
-        sinks.push((local("memory"), memory.into_service()));
-    }
+    let Gathered { wanted, required } = Gathered::new(config, links, leases, memory)?;
     let nothing_fails =
-        sinks.is_empty() && config.redis_dsn().is_empty() && config.rabbitmq_dsn().is_empty();
-    let mut dead_letter_stores: Vec<Arc<dyn DeadLetterStore>> = Vec::new();
-    let mut targets = DeadLetterTargets::default();
-    if let Some(redis) = redis_dead_letters(config, links)? {
-        dead_letter_stores.push(redis.clone());
-        targets.redis = Some(redis);
+        wanted.is_empty() && config.redis_dsn().is_empty() && config.rabbitmq_dsn().is_empty();
+    let mut letters = running.letters().clone();
+    let found = letters.find(config, links, !nothing_fails)?;
+    let mut next = running.without_finished(&wanted, letters);
+    let mut outlets = Vec::with_capacity(wanted.len());
+    for wanted in wanted {
+        let dead_letters = found.routes.of(wanted.settings.name);
+        outlets.push(next.want(wanted, config, dead_letters, links.metrics())?);
     }
-    if !config.rabbitmq_dsn().is_empty() {
-        let link = links
-            .rabbitmq(config.rabbitmq_dsn())
-            .map_err(SinkError::RabbitmqDsn)?;
-        link.used_by(config.rabbitmq_dsn_setting());
-        let letters = Arc::new(RabbitmqDeadLetters::new(config, link)?);
-        dead_letter_stores.push(letters.clone());
-        targets.rabbitmq = Some(letters);
-    }
-    if !nothing_fails {
-        targets.file = Some(dead_letter_file::start(&config.events.dead_letters.file)?);
-    }
-    let dead_letters: Arc<dyn DeadLetters> = Arc::new(DeadLetterRoutes::new(&targets));
-    let deliveries = sinks
-        .into_iter()
-        .map(|(settings, sink)| Delivery::start(settings, sink, Arc::clone(&dead_letters), metrics))
-        .collect();
     Ok(Sinks {
-        deliveries,
-        source_dead_letters: dead_letters,
-        dead_letter_stores,
+        outlets,
+        source_dead_letters: found.routes,
+        dead_letter_stores: found.stores,
+        activation: Activation {
+            next,
+            required,
+            file: found.file.map(|file| (file, Arc::clone(config))),
+        },
     })
 }
 
+/// The sinks that a configuration asks for, none of them made yet.
+struct Gathered<'a> {
+    wanted: Vec<Wanted<'a>>,
+    required: Vec<Link>,
+}
+
+impl<'a> Gathered<'a> {
+    fn new(
+        config: &'a Config,
+        links: &'a Brokers,
+        leases: Option<&'a Arc<Leases>>,
+        memory: Option<MemorySink>,
+    ) -> Result<Self, SinkError> {
+        let mut wanted = Vec::new();
+        let mut required = Vec::new();
+        let primary = primary(config);
+        // Where connections have records, every sink with a far side goes by them.
+        let ties = |name| Ties::new(leases.map(|leases| (leases, primary == Some(name))));
+        let with_records = move |name, sink| match leases {
+            Some(leases) => leases.layer(sink, primary == Some(name)),
+            None => sink,
+        };
+        let webhook = &config.events.webhook;
+        if config.events_mode().has_webhook() && !webhook.url.is_empty() {
+            wanted.push(Wanted {
+                settings: webhook.delivery(),
+                ties: ties("webhook"),
+                same: |old, new| webhook::made_of(old) == webhook::made_of(new),
+                leads: |old, new| webhook::leads_to(old) == webhook::leads_to(new),
+                make: Box::new(move || {
+                    let sink = Webhook::new(webhook, &config.tracing.header_name)?;
+                    Ok(with_records("webhook", sink.into_service()))
+                }),
+            });
+        }
+        let stream = &config.events.redis_stream;
+        if config.events_mode().has_broker() && !stream.dsn.is_empty() {
+            let link = redis_link(links, &stream.dsn, "events.redis_stream.dsn")?;
+            required.push(Link::Redis(Arc::clone(&link)));
+            wanted.push(Wanted {
+                settings: stream.delivery(&link),
+                ties: ties(brokers::redis::NAME).with(&link),
+                same: |old, new| redis_stream::made_of(old) == redis_stream::made_of(new),
+                leads: |old, new| redis_stream::leads_to(old) == redis_stream::leads_to(new),
+                make: Box::new(move || {
+                    let ledger = leases.and_then(|leases| leases.ledger(&link));
+                    let has_ledger = ledger.is_some();
+                    let sink = RedisStreamSink::new(link, config, ledger).into_service();
+                    Ok(if has_ledger {
+                        sink
+                    } else {
+                        with_records(brokers::redis::NAME, sink)
+                    })
+                }),
+            });
+        }
+        let rabbitmq = &config.events.rabbitmq;
+        if config.events_mode().has_broker() && !rabbitmq.dsn.is_empty() {
+            let link = links
+                .rabbitmq(&rabbitmq.dsn, "events.rabbitmq.dsn")
+                .map_err(SinkError::RabbitmqDsn)?;
+            required.push(Link::Rabbitmq(Arc::clone(&link)));
+            wanted.push(Wanted {
+                settings: RabbitmqSink::settings(rabbitmq),
+                ties: ties(brokers::rabbitmq::NAME).with(&link),
+                same: |old, new| rabbitmq::made_of(old) == rabbitmq::made_of(new),
+                leads: |old, new| rabbitmq::leads_to(old) == rabbitmq::leads_to(new),
+                make: Box::new(move || {
+                    let sink = RabbitmqSink::new(config, link, links.metrics())?.into_service();
+                    Ok(with_records(brokers::rabbitmq::NAME, sink))
+                }),
+            });
+        }
+        if config.events.stdout.enabled {
+            wanted.push(Wanted {
+                settings: local("stdout"),
+                ties: Ties::default(),
+                same: |_, _| true,
+                leads: |_, _| true,
+                make: Box::new(|| {
+                    let sink = StdoutSink::start().map_err(SinkError::Stdout)?;
+                    Ok(sink.into_service())
+                }),
+            });
+        }
+        if let Some(memory) = memory {
+            wanted.push(Wanted {
+                settings: local("memory"),
+                ties: Ties::default(),
+                same: |_, _| true,
+                leads: |_, _| true,
+                make: Box::new(|| Ok(memory.into_service())),
+            });
+        }
+        Ok(Self { wanted, required })
+    }
+}
+
 /// The sink whose deliveries decide what became of a connection, of those that get events.
-fn primary(config: &Config) -> Option<&'static str> {
+pub(crate) fn primary(config: &Config) -> Option<&'static str> {
     let mode = config.events_mode();
     let events = &config.events;
     let candidates = [
@@ -191,38 +283,18 @@ fn primary(config: &Config) -> Option<&'static str> {
         .or_else(|| (mode.has_webhook() && !events.webhook.url.is_empty()).then_some("webhook"))
 }
 
-/// The stream of dead letters, where there is a Redis.
-fn redis_dead_letters(
-    config: &Config,
-    brokers: &Brokers,
-) -> Result<Option<Arc<RedisDeadLetters>>, SinkError> {
-    let dsn = config.redis_dsn();
-    if dsn.is_empty() {
-        return Ok(None);
-    }
-    let setting = if config.events.redis_stream.dsn.is_empty() {
-        "transport.redis_stream.dsn"
-    } else {
-        "events.redis_stream.dsn"
-    };
-    let link = redis_link(brokers, dsn, setting)?;
-    Ok(Some(Arc::new(RedisDeadLetters::new(link, config))))
-}
-
 fn redis_link(
     brokers: &Brokers,
     dsn: &Secret,
     setting: &'static str,
 ) -> Result<Arc<RedisLink>, SinkError> {
-    let link = brokers
-        .redis(dsn)
-        .map_err(|reason| SinkError::Dsn { setting, reason })?;
-    link.used_by(setting);
-    Ok(link)
+    brokers
+        .redis(dsn, setting)
+        .map_err(|reason| SinkError::Dsn { setting, reason })
 }
 
 /// A sink within the machine: it fails for good or not at all.
-fn local(name: &'static str) -> DeliverySettings {
+pub(super) fn local(name: &'static str) -> DeliverySettings {
     DeliverySettings {
         name,
         buffer: BufferConfig::default(),

@@ -116,6 +116,17 @@ impl FallbackDeadLetters {
         Self { targets }
     }
 
+    /// Whether it chains exactly these targets.
+    #[must_use]
+    pub fn chains(&self, targets: &[Arc<dyn DeadLetters>]) -> bool {
+        self.targets.len() == targets.len()
+            && self
+                .targets
+                .iter()
+                .zip(targets)
+                .all(|(own, other)| Arc::ptr_eq(&own.letters, other))
+    }
+
     async fn store_in_first(&self, letter: DeadLetter) -> Result<(), DeadLetterError> {
         let mut error = DeadLetterError::NoTarget;
         let last = self.targets.len().saturating_sub(1);

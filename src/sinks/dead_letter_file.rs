@@ -10,13 +10,14 @@ use std::io::{Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
-use super::dead_letter::{DeadLetter, DeadLetterError, DeadLetters, NoDeadLetters, StoreFuture};
+use super::dead_letter::{DeadLetter, DeadLetterError, DeadLetters, StoreFuture};
 
 /// Letters that wait for the thread at most; further ones wait before they queue.
 const QUEUE: usize = 1024;
@@ -54,17 +55,6 @@ pub struct DeadLetterFileError {
     error: std::io::Error,
 }
 
-/// The dead-letter target of a configuration: the file, or none where no path is set.
-///
-/// # Errors
-/// When the file cannot be opened for appending.
-pub fn start(config: &DeadLetterFileConfig) -> Result<Arc<dyn DeadLetters>, DeadLetterFileError> {
-    if config.path.is_empty() {
-        return Ok(Arc::new(NoDeadLetters));
-    }
-    Ok(Arc::new(DeadLetterFile::start(config)?))
-}
-
 struct Job {
     letter: DeadLetter,
     done: oneshot::Sender<Result<(), String>>,
@@ -74,6 +64,32 @@ struct Job {
 #[derive(Debug)]
 pub struct DeadLetterFile {
     jobs: mpsc::Sender<Job>,
+    limits: Arc<Limits>,
+    place: PathBuf,
+}
+
+/// When the file is renamed, and how many renamed ones are kept; read before each write.
+#[derive(Debug, Default)]
+struct Limits {
+    max_bytes: AtomicU64,
+    max_files: AtomicU32,
+}
+
+impl Limits {
+    fn set(&self, config: &DeadLetterFileConfig) {
+        self.max_bytes.store(config.max_bytes, Ordering::Relaxed);
+        self.max_files
+            .store(config.max_files.max(1), Ordering::Relaxed);
+    }
+}
+
+/// Where a path leads, however it is written.
+fn place(path: &str) -> PathBuf {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.into());
+    match (path.parent().map(Path::canonicalize), path.file_name()) {
+        (Some(Ok(folder)), Some(name)) => folder.join(name),
+        _ => path,
+    }
 }
 
 impl DeadLetterFile {
@@ -88,12 +104,29 @@ impl DeadLetterFile {
         };
         let mut writer = Writer::new(config);
         writer.open().map_err(failed)?;
+        let limits = Arc::clone(&writer.limits);
         let (jobs, queue) = mpsc::channel(QUEUE);
         std::thread::Builder::new()
             .name("wsgw-dead-letters".to_owned())
             .spawn(move || writer.run(queue))
             .map_err(failed)?;
-        Ok(Self { jobs })
+        let place = place(&config.path);
+        Ok(Self {
+            jobs,
+            limits,
+            place,
+        })
+    }
+
+    /// Whether a path leads to this file, which must have one writer only.
+    #[must_use]
+    pub fn is_at(&self, path: &str) -> bool {
+        self.place == place(path)
+    }
+
+    /// Changes when the file is renamed and how many renamed ones are kept, from the next write on.
+    pub fn set_limits(&self, config: &DeadLetterFileConfig) {
+        self.limits.set(config);
     }
 
     async fn append(&self, letter: DeadLetter) -> Result<(), DeadLetterError> {
@@ -126,8 +159,7 @@ struct Line<'a> {
 
 struct Writer {
     path: PathBuf,
-    max_bytes: u64,
-    max_files: u32,
+    limits: Arc<Limits>,
     open: Option<Open>,
 }
 
@@ -139,12 +171,17 @@ struct Open {
 
 impl Writer {
     fn new(config: &DeadLetterFileConfig) -> Self {
+        let limits = Limits::default();
+        limits.set(config);
         Self {
             path: PathBuf::from(&config.path),
-            max_bytes: config.max_bytes,
-            max_files: config.max_files.max(1),
+            limits: Arc::new(limits),
             open: None,
         }
+    }
+
+    fn max_bytes(&self) -> u64 {
+        self.limits.max_bytes.load(Ordering::Relaxed)
     }
 
     fn run(mut self, mut queue: mpsc::Receiver<Job>) {
@@ -155,7 +192,7 @@ impl Writer {
             while let Some(Job { letter, done }) = next {
                 let start = lines.len();
                 write_line(&mut lines, &letter);
-                let fits = self.size() + lines.len() as u64 <= self.max_bytes;
+                let fits = self.size() + lines.len() as u64 <= self.max_bytes();
                 if start > 0 && !fits {
                     // What fits belongs into the file that is full after it.
                     let last = lines.split_off(start);
@@ -185,7 +222,7 @@ impl Writer {
     }
 
     fn append(&mut self, lines: &[u8]) -> std::io::Result<()> {
-        if self.size() > 0 && self.size() + lines.len() as u64 > self.max_bytes {
+        if self.size() > 0 && self.size() + lines.len() as u64 > self.max_bytes() {
             self.rotate();
         }
         self.reopen_if_replaced();
@@ -252,7 +289,8 @@ impl Writer {
     /// Renames the files; one that cannot be renamed is written on, which is better than losing letters.
     fn rotate(&mut self) {
         let numbered = |number: u32| numbered(&self.path, number);
-        for number in (1..self.max_files).rev() {
+        let max_files = self.limits.max_files.load(Ordering::Relaxed);
+        for number in (1..max_files).rev() {
             let _ = std::fs::rename(numbered(number), numbered(number + 1));
         }
         match std::fs::rename(&self.path, numbered(1)) {

@@ -21,7 +21,7 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, ExchangeKind};
 
 use super::dead_letter::{DeadLetter, DeadLetterError, DeadLetters, StoreFuture};
-use super::rabbitmq::{PERSISTENT, declare_dead_letters, declare_inbox, text};
+use super::rabbitmq::{PERSISTENT, declare_dead_letters, declare_inbox, inbox_made_of, text};
 use crate::brokers::rabbitmq::{
     LinkChannel, LinkError, NAME, Outcome, Outgoing, Publisher, RabbitmqLink, Topology,
     WhenRefused, short,
@@ -51,6 +51,11 @@ pub struct RabbitmqDeadLetters {
     max_batch: usize,
     /// Held by whoever looks into the queue or moves what is in it.
     looking: tokio::sync::Mutex<()>,
+}
+
+/// What [`RabbitmqDeadLetters::new`] reads of a configuration, besides the link.
+pub(super) fn made_of(config: &Config) -> impl PartialEq {
+    (&config.replay.rabbitmq, inbox_made_of(config))
 }
 
 impl RabbitmqDeadLetters {

@@ -66,6 +66,17 @@ pub struct RedisDeadLetters {
     _trimmer: Option<Trimmer>,
 }
 
+/// What [`RedisDeadLetters::new`] reads of a configuration, besides the link.
+pub(super) fn made_of(config: &Config) -> impl PartialEq {
+    let sink = &config.events.redis_stream;
+    (
+        &config.events.dead_letters.redis_stream,
+        &config.replay.redis_stream,
+        (&sink.inbox_stream, sink.format),
+        trim::made_of(&config.replay),
+    )
+}
+
 impl RedisDeadLetters {
     /// Makes the store of a configuration; must be called within a tokio runtime.
     #[must_use]

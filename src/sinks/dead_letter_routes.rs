@@ -19,41 +19,72 @@ pub struct DeadLetterTargets {
     pub file: Option<Arc<dyn DeadLetters>>,
 }
 
-/// The way of each sink's and source's dead letters.
-#[derive(Debug)]
-pub struct DeadLetterRoutes {
-    redis: FallbackDeadLetters,
-    rabbitmq: FallbackDeadLetters,
-    others: FallbackDeadLetters,
-}
-
-impl DeadLetterRoutes {
-    /// Chains the targets.
-    #[must_use]
-    pub fn new(targets: &DeadLetterTargets) -> Self {
-        let DeadLetterTargets {
+impl DeadLetterTargets {
+    /// The targets of what a sink or source could not handle, the preferred one first.
+    fn of(&self, sink: &str) -> Vec<Arc<dyn DeadLetters>> {
+        let Self {
             redis,
             rabbitmq,
             file,
-        } = targets;
-        let chain = |targets: &[&Option<Arc<dyn DeadLetters>>]| {
-            FallbackDeadLetters::new(targets.iter().copied().flatten().cloned().collect())
+        } = self;
+        let targets = match sink {
+            redis::NAME => [redis, &None, file],
+            rabbitmq::NAME => [rabbitmq, &None, file],
+            _ => [redis, rabbitmq, file],
         };
+        targets.into_iter().flatten().cloned().collect()
+    }
+}
+
+/// The way of each sink's and source's dead letters.
+#[derive(Debug)]
+pub struct DeadLetterRoutes {
+    redis: Arc<FallbackDeadLetters>,
+    rabbitmq: Arc<FallbackDeadLetters>,
+    others: Arc<FallbackDeadLetters>,
+}
+
+impl DeadLetterRoutes {
+    /// Has the targets of each way chained.
+    #[must_use]
+    pub fn new(
+        targets: &DeadLetterTargets,
+        mut chain: impl FnMut(Vec<Arc<dyn DeadLetters>>) -> Arc<FallbackDeadLetters>,
+    ) -> Self {
         Self {
-            redis: chain(&[redis, file]),
-            rabbitmq: chain(&[rabbitmq, file]),
-            others: chain(&[redis, rabbitmq, file]),
+            redis: chain(targets.of(redis::NAME)),
+            rabbitmq: chain(targets.of(rabbitmq::NAME)),
+            others: chain(targets.of("")),
         }
+    }
+
+    /// The way of one sink's or source's dead letters.
+    #[must_use]
+    pub fn of(&self, sink: &str) -> &Arc<FallbackDeadLetters> {
+        match sink {
+            redis::NAME => &self.redis,
+            rabbitmq::NAME => &self.rabbitmq,
+            _ => &self.others,
+        }
+    }
+
+    /// Whether all ways are the same ones.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        let pairs = [
+            (&self.redis, &other.redis),
+            (&self.rabbitmq, &other.rabbitmq),
+            (&self.others, &other.others),
+        ];
+        pairs
+            .into_iter()
+            .all(|(own, other)| Arc::ptr_eq(own, other))
     }
 }
 
 impl DeadLetters for DeadLetterRoutes {
     fn store(&self, letter: DeadLetter) -> StoreFuture<'_> {
-        match letter.sink {
-            redis::NAME => self.redis.store(letter),
-            rabbitmq::NAME => self.rabbitmq.store(letter),
-            _ => self.others.store(letter),
-        }
+        self.of(letter.sink).store(letter)
     }
 }
 
@@ -79,7 +110,9 @@ mod tests {
     async fn a_brokers_own_letters_go_to_it_and_others_to_the_first() {
         let [redis, rabbitmq, file] = [(); 3].map(|()| Arc::new(Counts::default()));
         let store = async |targets: DeadLetterTargets| {
-            let routes = DeadLetterRoutes::new(&targets);
+            let routes = DeadLetterRoutes::new(&targets, |targets| {
+                Arc::new(FallbackDeadLetters::new(targets))
+            });
             for sink in ["redis", "rabbitmq", "webhook"] {
                 let letter = DeadLetter::now(String::new(), Bytes::new(), None, sink);
                 routes.store(letter).await.unwrap();

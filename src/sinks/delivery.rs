@@ -9,10 +9,17 @@
 //! event that fails holds back only those. A delivery that failed half-way (a timeout, say) may have reached the
 //! backend, so an event may arrive twice, never out of order. `schedule` says why no event can wait for ever.
 //!
+//! # Versions
+//! A delivery lives as long as its sink is configured or has events; a reload changes what is below it, a [`Version`].
+//! Each event goes by the version it was enqueued with, so what was accepted under the old file goes to the old target,
+//! in order with what follows under the new one. Versions have workers of their own, up to `concurrency` each: a target
+//! that hangs never holds up the lanes of another. A version that is retired is tried until its deadline; what is
+//! left then becomes dead letters, so that no lane waits for ever for a target that was given up.
+//!
 //! # Bounds
-//! Room is taken by [`Delivery::reserve`] before the event is made and given back when the event is delivered or
-//! a dead letter, so that memory is bounded whatever the backend does. At most `concurrency` tries run at once; an
-//! event that waits for its back-off takes part in none of them.
+//! Room is taken by [`Outlet::reserve`] before the event is made and given back when the event is delivered or
+//! a dead letter, so that memory is bounded whatever the backend does. At most `concurrency` tries of one version run at
+//! once; an event that waits for its back-off takes part in none of them.
 //!
 //! # Panics
 //! A sink or dead-letter target that panics counts as a failed try; the delivery goes on.
@@ -29,44 +36,56 @@ use tokio_util::sync::CancellationToken;
 
 use self::report::Report;
 use self::room::Room;
-use self::schedule::{Freed, Schedule};
+use self::schedule::{Finished, Freed, Schedule};
+use self::version::Line;
 use super::dead_letter::DeadLetters;
 use crate::config::BufferConfig;
 use crate::event::Event;
 use crate::svc::BoxSink;
 use crate::telemetry::metrics::Metrics;
 
+pub(crate) mod drain;
+mod outlet;
+mod receipts;
 mod report;
 mod retry;
 mod room;
 mod schedule;
 #[cfg(test)]
 mod tests;
+mod version;
 mod worker;
 
 #[cfg(test)]
 pub(crate) use self::tests::test_event;
 
+pub use self::drain::Drained;
+pub use self::outlet::Outlet;
 pub use self::retry::RetryPolicy;
 pub use self::room::Slot;
+pub use self::version::{Version, VersionTrace};
 
 /// Reason of the dead letters that are made because the gateway stops.
 const STOPPING: &str = "gateway stopping";
 
-/// Time after a drain's deadline for what is left to become dead letters.
-const DEAD_LETTER_GRACE: Duration = Duration::from_secs(5);
+/// Reason of the dead letters that are made because a version's deadline has passed.
+const REMOVED: &str = "sink removed by a reload";
 
-/// Shortest back-off during a drain.
-const MIN_CUT: Duration = Duration::from_millis(10);
+/// What those who wait for an event hear where not even a dead letter was made of it.
+const LOST: &str = "the gateway stopped";
 
-/// How a sink is delivered to.
-#[derive(Debug, Clone)]
+/// What those who wait for an event hear where there was no room for it.
+const NO_ROOM: &str = "the buffer is full";
+
+/// How a sink is delivered to: the name, the buffer and what it means when it is full are the delivery's, the rest is
+/// a version's.
+#[derive(Debug, Clone, PartialEq)]
 pub struct DeliverySettings {
     /// The sink's name in metrics, logs and dead letters.
     pub name: &'static str,
     /// Bounds of the buffer.
     pub buffer: BufferConfig,
-    /// Tries under way at once.
+    /// Tries of one version under way at once; the newest version's counts for all.
     pub concurrency: usize,
     /// Events in one try at most.
     pub max_batch: usize,
@@ -98,17 +117,6 @@ pub struct Target {
     pub max_batch: usize,
 }
 
-/// What a drain came to, in events, from its start to its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Drained {
-    /// Delivered to the sink.
-    pub delivered: u64,
-    /// Kept by the dead-letter target.
-    pub dead_lettered: u64,
-    /// Neither.
-    pub lost: u64,
-}
-
 /// The delivery to one sink; its tasks stop when it is dropped.
 pub struct Delivery {
     shared: Arc<Shared>,
@@ -116,22 +124,16 @@ pub struct Delivery {
 
 struct Shared {
     name: &'static str,
-    concurrency: usize,
-    max_batch: usize,
-    retry: RetryPolicy,
     when_full: WhenFull,
-    linger: Duration,
-    sink: BoxSink,
-    dead_letters: Arc<dyn DeadLetters>,
     report: Report,
     runtime: Handle,
     room: Arc<Room>,
     /// Held for bookkeeping only, never while anything waits.
     state: Mutex<State>,
-    /// A back-off ends earlier than all others so far.
-    earlier_back_off: Notify,
+    /// A back-off or a version ends earlier than all others so far.
+    earlier_end: Notify,
     /// Whether anyone wants to know that the buffer is empty.
-    draining: AtomicBool,
+    watched: AtomicBool,
     /// The buffer became empty.
     empty: Notify,
     /// A drain has begun: nobody lingers.
@@ -145,7 +147,8 @@ struct Shared {
 #[derive(Debug)]
 struct State {
     schedule: Schedule,
-    workers: usize,
+    /// Workers of one version at most.
+    concurrency: usize,
     phase: Phase,
     delivered: u64,
     dead_lettered: u64,
@@ -164,62 +167,40 @@ enum Phase {
 }
 
 impl Delivery {
-    /// Starts the delivery to a sink, on the runtime of the caller.
+    /// Starts the delivery to a sink, on the runtime of the caller; it has no version yet.
     ///
     /// # Panics
     /// Outside a tokio runtime.
     #[must_use]
-    pub fn start(
-        settings: DeliverySettings,
-        sink: BoxSink,
-        dead_letters: Arc<dyn DeadLetters>,
-        metrics: &Metrics,
-    ) -> Arc<Self> {
-        let DeliverySettings {
-            name,
-            buffer,
-            concurrency,
-            max_batch,
-            retry,
-            when_full,
-            linger,
-        } = settings;
-        let labels = &[name];
+    pub fn start(settings: &DeliverySettings, metrics: &Metrics) -> Arc<Self> {
+        let labels = &[settings.name];
         let room = Room::new(
-            &buffer,
+            &settings.buffer,
             metrics.sink_buffer_events.with_label_values(labels),
             metrics.sink_buffer_bytes.with_label_values(labels),
         );
         let shared = Arc::new(Shared {
-            name,
-            concurrency: concurrency.max(1),
-            max_batch: max_batch.max(1),
-            retry,
-            when_full,
-            linger,
-            sink,
-            dead_letters,
-            report: Report::new(name, metrics),
+            name: settings.name,
+            when_full: settings.when_full,
+            report: Report::new(settings.name, metrics),
             runtime: Handle::current(),
             room,
             state: Mutex::new(State {
                 schedule: Schedule::default(),
-                workers: 0,
+                concurrency: settings.concurrency.max(1),
                 phase: Phase::Running,
                 delivered: 0,
                 dead_lettered: 0,
                 lost: 0,
             }),
-            earlier_back_off: Notify::new(),
-            draining: AtomicBool::new(false),
+            earlier_end: Notify::new(),
+            watched: AtomicBool::new(false),
             empty: Notify::new(),
             hurry: CancellationToken::new(),
             halt: CancellationToken::new(),
             abandoned: CancellationToken::new(),
         });
-        shared
-            .runtime
-            .spawn(worker::end_back_offs(Arc::clone(&shared)));
+        shared.runtime.spawn(worker::keep_time(Arc::clone(&shared)));
         Arc::new(Self { shared })
     }
 
@@ -235,103 +216,82 @@ impl Delivery {
         self.shared.when_full
     }
 
-    /// The sink itself, for sending again what was delivered before; it shares the sink's connections, but neither
-    /// its buffer nor its order.
+    /// Adds a version, which changes nothing until events are enqueued for it or it is activated.
     #[must_use]
-    pub fn target(&self) -> Target {
-        Target {
-            name: self.shared.name,
-            sink: self.shared.sink.clone(),
-            max_batch: self.shared.max_batch,
-        }
-    }
-
-    /// Hands an event over for delivery if there is room for it, and counts it as dropped if there is none.
-    pub fn enqueue_or_drop(&self, event: &Arc<Event>) {
-        match self.try_reserve(event.json.len()) {
-            Some(slot) => self.enqueue(slot, Arc::clone(event)),
-            None => self.shared.report.dropped(event),
-        }
-    }
-
-    /// Takes room for an event of so many bytes of JSON, unless there is none or others wait for it.
-    #[must_use]
-    pub fn try_reserve(&self, bytes: usize) -> Option<Slot> {
-        self.shared.room.try_reserve(bytes)
-    }
-
-    /// Takes room for an event of so many bytes of JSON, after all who asked for it before.
-    ///
-    /// An event larger than the whole buffer waits for all of it. Dropping the future leaves the queue.
-    pub async fn reserve(&self, bytes: usize) -> Slot {
-        self.shared.room.reserve(bytes).await
-    }
-
-    /// Hands an event over for delivery, behind all others of its lane; never waits and never fails.
-    ///
-    /// The slot must be of this delivery; whoever waits for room comes after this event.
-    pub fn enqueue(&self, mut slot: Slot, event: Arc<Event>) {
+    pub fn version(
+        &self,
+        settings: &DeliverySettings,
+        sink: BoxSink,
+        dead_letters: Arc<dyn DeadLetters>,
+    ) -> Arc<Version> {
         let shared = &self.shared;
-        debug_assert!(slot.is_of(&shared.room), "a slot of another delivery");
-        let bytes = slot.spend();
         let mut state = shared.state.lock();
-        if state.phase == Phase::Abandoned {
-            state.lost += 1;
-            drop(state);
-            shared.report.abandoned(1);
-            shared.give_back(Freed { events: 1, bytes });
-            return;
-        }
-        state.schedule.push(event, bytes);
+        state.schedule.add(shared.halt.child_token(), |index| {
+            Arc::new(Version {
+                shared: Arc::clone(shared),
+                line: Arc::new(Line::new(index, settings, sink, dead_letters)),
+            })
+        })
+    }
+
+    /// A version of this delivery that is not finished, whether anyone holds it or not.
+    #[must_use]
+    pub fn find(&self, trace: &VersionTrace) -> Option<Arc<Version>> {
+        let line = trace.0.upgrade()?;
+        let shared = &self.shared;
+        // A finished version's line may live on for a moment, in a worker that is about to leave.
+        shared.state.lock().schedule.hold(&line, || {
+            Arc::new(Version {
+                shared: Arc::clone(shared),
+                line: Arc::clone(&line),
+            })
+        })
+    }
+
+    /// Makes a version the newest one, also one that was retired: its events are no longer to end.
+    pub fn activate(&self, version: &Version) {
+        let shared = &self.shared;
+        debug_assert!(self.has(version), "a version of another delivery");
+        let mut state = shared.state.lock();
+        state.concurrency = version.line.concurrency;
+        state
+            .schedule
+            .activate(version.line.index, shared.halt.child_token());
         shared.start_worker_if_needed(state);
     }
 
-    /// Delivers what is in the buffer until the deadline, then makes dead letters of the rest.
-    ///
-    /// Afterwards events that are enqueued all the same become dead letters untried. What the dead-letter target
-    /// does not keep within five seconds after the deadline is lost, counted and logged. Back-offs are cut to
-    /// a quarter of the time left.
-    pub async fn drain(&self, deadline: Instant) -> Drained {
+    /// Has the events of a version tried until the deadline, with back-offs cut to a quarter of the time left; what is
+    /// left then becomes dead letters, also what is still enqueued for it while there is no newer version.
+    pub fn retire(&self, version: &Version, deadline: Instant) {
         let shared = &self.shared;
-        shared.draining.store(true, Ordering::Release);
-        shared.hurry.cancel();
-        let before = {
-            let mut state = shared.state.lock();
-            let before = state.totals();
-            if state.phase == Phase::Running {
-                state.phase = Phase::Draining(deadline);
-            }
-            let now = Instant::now();
-            let latest = now + deadline.saturating_duration_since(now) / 4;
-            state.schedule.cut_back_offs(latest);
-            before
-        };
-        shared.earlier_back_off.notify_one();
-        let _ = tokio::time::timeout_at(deadline, shared.wait_until_empty()).await;
-        {
-            let mut state = shared.state.lock();
-            if state.phase != Phase::Abandoned {
-                state.phase = Phase::Stopped;
-            }
-            let latest = Instant::now();
-            state.schedule.cut_back_offs(latest);
-            state.schedule.end_back_offs(latest);
-            shared.start_worker_if_needed(state);
-        }
-        shared.halt.cancel();
-        let grace = deadline.max(Instant::now()) + DEAD_LETTER_GRACE;
-        if tokio::time::timeout_at(grace, shared.wait_until_empty())
-            .await
-            .is_err()
-        {
-            shared.abandon();
-        }
-        let after = shared.state.lock().totals();
-        Drained {
-            delivered: after.delivered - before.delivered,
-            dead_lettered: after.dead_lettered - before.dead_lettered,
-            lost: after.lost - before.lost,
-        }
+        debug_assert!(self.has(version), "a version of another delivery");
+        let now = Instant::now();
+        let latest = now + deadline.saturating_duration_since(now) / 4;
+        let mut state = shared.state.lock();
+        state.schedule.retire(version.line.index, deadline, latest);
+        drop(state);
+        shared.earlier_end.notify_one();
+    }
+
+    /// Changes the buffer's bounds. Where they are lower than what is taken, nobody is admitted until that fits.
+    pub fn set_buffer(&self, buffer: &BufferConfig) {
+        self.shared.room.set_bounds(buffer);
+    }
+
+    /// Whether every event is finished.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.shared.state.lock().schedule.len() == 0
+    }
+
+    /// Waits until every event is finished.
+    pub async fn wait_until_idle(&self) {
+        self.shared.wait_until_empty().await;
+    }
+
+    /// Whether a version is one of this delivery's.
+    fn has(&self, version: &Version) -> bool {
+        Arc::ptr_eq(&self.shared, &version.shared)
     }
 }
 
@@ -349,18 +309,32 @@ impl std::fmt::Debug for Delivery {
     }
 }
 
-impl State {
-    fn totals(&self) -> Drained {
-        Drained {
-            delivered: self.delivered,
-            dead_lettered: self.dead_lettered,
-            lost: self.lost,
-        }
-    }
-}
-
 impl Shared {
+    /// Hands an event over, behind all others of its lane.
+    fn enqueue(self: &Arc<Self>, mut slot: Slot, event: Arc<Event>, version: usize) {
+        debug_assert!(slot.is_of(&self.room), "a slot of another delivery");
+        let bytes = slot.spend();
+        let mut state = self.state.lock();
+        if state.phase == Phase::Abandoned {
+            state.lost += 1;
+            drop(state);
+            self.report.abandoned(1);
+            receipts::failed(self.name, &event, LOST);
+            self.give_back(Freed { events: 1, bytes });
+            return;
+        }
+        state.schedule.push(event, bytes, version);
+        self.start_worker_if_needed(state);
+    }
+
+    /// An event for which there is no room goes on without this sink.
+    fn drop_for_want_of_room(&self, event: &Event) {
+        self.report.dropped(event);
+        receipts::failed(self.name, event, NO_ROOM);
+    }
+
     async fn wait_until_empty(&self) {
+        self.watched.store(true, Ordering::Release);
         loop {
             let empty = self.empty.notified();
             if self.state.lock().schedule.len() == 0 {
@@ -373,31 +347,28 @@ impl Shared {
     /// Gives back the room of finished events; called without the lock.
     fn give_back(&self, freed: Freed) {
         self.room.release(freed);
-        if self.draining.load(Ordering::Acquire) && self.state.lock().schedule.len() == 0 {
+        if self.watched.load(Ordering::Acquire) && self.state.lock().schedule.len() == 0 {
             self.empty.notify_waiters();
         }
     }
 
     /// Counts everything left as lost, and stops every task.
     fn abandon(&self) {
-        let freed = {
+        let Finished { freed, awaited } = {
             let mut state = self.state.lock();
             state.phase = Phase::Abandoned;
-            let freed = state.schedule.clear();
-            state.lost += freed.events as u64;
-            freed
+            let finished = state.schedule.clear();
+            state.lost += finished.freed.events as u64;
+            finished
         };
         self.hurry.cancel();
         self.halt.cancel();
         self.abandoned.cancel();
         self.report.abandoned(freed.events);
+        for event in &awaited {
+            receipts::failed(self.name, event, LOST);
+        }
         self.give_back(freed);
         self.empty.notify_waiters();
     }
-}
-
-/// A back-off during a drain: at most a quarter of the time left, so that more than one retry fits in.
-fn cut(due: Instant, now: Instant, deadline: Instant) -> Instant {
-    let left = deadline.saturating_duration_since(now);
-    due.min(now + (left / 4).max(MIN_CUT))
 }

@@ -106,7 +106,7 @@ pub enum ExchangeType {
 
 /// Where messages go, as the settings say.
 #[derive(Debug)]
-struct Routing {
+pub(crate) struct Routing {
     /// Exchange and routing key of `connected` and `disconnected`.
     events: (ShortString, ShortString),
     /// Those of `message_received`.
@@ -123,6 +123,51 @@ pub struct RabbitmqSink {
     _declaring: AbortOnDropHandle<()>,
     routing: Routing,
     returned: IntCounter,
+}
+
+/// What [`RabbitmqSink::new`] reads of a configuration, besides the link.
+pub(super) fn made_of(config: &Config) -> impl PartialEq {
+    let RabbitmqConfig {
+        exchange,
+        routing_key,
+        queue,
+        queue_ttl_ms,
+        format,
+        // The inbox has its own list.
+        inbox_exchange: _,
+        inbox_exchange_type: _,
+        inbox_routing_key: _,
+        inbox_queue: _,
+        inbox_queue_ttl_ms: _,
+        // The link's.
+        dsn: _,
+        // The delivery's.
+        buffer: _,
+    } = &config.events.rabbitmq;
+    (
+        (exchange, routing_key, queue, queue_ttl_ms, format),
+        inbox_made_of(config),
+    )
+}
+
+/// Where the events go, as a configuration says, besides the link.
+pub(super) fn leads_to(config: &Config) -> impl PartialEq {
+    let sink = &config.events.rabbitmq;
+    (
+        (&sink.exchange, &sink.routing_key),
+        (&sink.inbox_exchange, &sink.inbox_routing_key),
+    )
+}
+
+/// What declaring the inbox reads of a configuration.
+pub(super) fn inbox_made_of(config: &Config) -> impl PartialEq {
+    let rabbitmq = &config.events.rabbitmq;
+    (
+        (&rabbitmq.inbox_exchange, inbox_kind(config)),
+        (&rabbitmq.inbox_routing_key, suffix(config)),
+        (&rabbitmq.inbox_queue, rabbitmq.inbox_queue_ttl_ms),
+        &config.events.dead_letters.rabbitmq,
+    )
 }
 
 impl RabbitmqSink {
@@ -359,7 +404,16 @@ fn arguments(ttl_ms: u32, dead_letters: &DeadLetterQueueConfig) -> FieldTable {
 }
 
 impl Routing {
-    fn message<'a>(&self, event: &'a Event) -> Outgoing<'a> {
+    /// That of a configuration.
+    ///
+    /// # Errors
+    /// When a name is longer than AMQP allows.
+    pub(crate) fn new(config: &Config) -> Result<Self, LinkError> {
+        plan(config).map(|(routing, _)| routing)
+    }
+
+    /// The exchange of an event, and its routing key.
+    pub(crate) fn of(&self, event: &Event) -> (&ShortString, ShortString) {
         let (exchange, routing_key) = if event.kind == EventKind::MessageReceived {
             &self.inbox
         } else {
@@ -373,6 +427,11 @@ impl Routing {
             }
             _ => routing_key.clone(),
         };
+        (exchange, routing_key)
+    }
+
+    fn message<'a>(&self, event: &'a Event) -> Outgoing<'a> {
+        let (exchange, routing_key) = self.of(event);
         Outgoing {
             exchange: exchange.clone(),
             routing_key,

@@ -78,14 +78,19 @@ impl RedisStreamConfig {
     /// hangs does not hold up what goes to the others.
     #[must_use]
     pub fn delivery(&self, link: &RedisLink) -> DeliverySettings {
+        self.delivery_of(if link.is_cluster() {
+            CLUSTER_BATCHES
+        } else {
+            1
+        })
+    }
+
+    /// As [`RedisStreamConfig::delivery`], with so many batches at once.
+    pub(crate) fn delivery_of(&self, concurrency: usize) -> DeliverySettings {
         DeliverySettings {
             name: NAME,
             buffer: self.buffer.clone(),
-            concurrency: if link.is_cluster() {
-                CLUSTER_BATCHES
-            } else {
-                1
-            },
+            concurrency,
             max_batch: MAX_BATCH,
             when_full: WhenFull::Wait,
             linger: Duration::ZERO,
@@ -117,14 +122,82 @@ pub trait Ledger: Send + Sync {
     fn append(&self, event: &Event, xadd: &Xadd<'_>, commands: &mut Vec<Cmd>);
 }
 
+/// What [`RedisStreamSink::new`] reads of a configuration, besides the link and the ledger.
+pub(super) fn made_of(config: &Config) -> impl PartialEq {
+    let RedisStreamConfig {
+        stream,
+        inbox_stream,
+        format,
+        // The link's.
+        dsn: _,
+        // The delivery's.
+        buffer: _,
+    } = &config.events.redis_stream;
+    (
+        (stream, inbox_stream, format),
+        partition_max_len(config),
+        trim::made_of(&config.replay),
+    )
+}
+
+/// Where the events go, as a configuration says, besides the link.
+pub(super) fn leads_to(config: &Config) -> impl PartialEq {
+    let sink = &config.events.redis_stream;
+    (&sink.stream, &sink.inbox_stream)
+}
+
+/// With partitioned streams: the longest key in characters.
+fn partition_max_len(config: &Config) -> Option<usize> {
+    config.stages.iter().find_map(|stage| match stage {
+        StageConfig::OrderingKey(stage) if stage.partition_mode == PartitionMode::Suffix => {
+            Some(stage.partition_max_len)
+        }
+        _ => None,
+    })
+}
+
+/// Which stream an event goes to.
+#[derive(Debug)]
+pub(crate) struct Streams {
+    events: String,
+    inbox: String,
+    /// With partitioned streams: the longest key in characters.
+    partition_max_len: Option<usize>,
+}
+
+impl Streams {
+    /// Those of a configuration.
+    pub(crate) fn new(config: &Config) -> Self {
+        let sink = &config.events.redis_stream;
+        Self {
+            events: sink.stream.clone(),
+            inbox: sink.inbox_stream.clone(),
+            partition_max_len: partition_max_len(config),
+        }
+    }
+
+    /// Whether the configuration names a stream, which a client's topic cannot do.
+    fn is_configured(&self, stream: &str) -> bool {
+        stream == self.events || stream == self.inbox
+    }
+
+    /// The stream of an event.
+    pub(crate) fn of(&self, event: &Event) -> std::borrow::Cow<'_, str> {
+        match (event.kind, self.partition_max_len, &event.ordering_key) {
+            (EventKind::MessageReceived, Some(max_len), Some(key)) => {
+                format!("{}.{}", self.inbox, partition(key, max_len)).into()
+            }
+            (EventKind::MessageReceived, ..) => (&*self.inbox).into(),
+            (EventKind::Connected | EventKind::Disconnected, ..) => (&*self.events).into(),
+        }
+    }
+}
+
 /// Adds events to streams.
 pub struct RedisStreamSink {
     link: Arc<RedisLink>,
-    stream: String,
-    inbox: String,
+    streams: Streams,
     format: BrokerFormat,
-    /// With partitioned streams: the longest key in characters.
-    partition_max_len: Option<usize>,
     maxlen: Option<u64>,
     trimmer: Option<Trimmer>,
     ledger: Option<Arc<dyn Ledger>>,
@@ -136,20 +209,12 @@ impl RedisStreamSink {
     #[must_use]
     pub fn new(link: Arc<RedisLink>, config: &Config, ledger: Option<Arc<dyn Ledger>>) -> Self {
         let sink = &config.events.redis_stream;
-        let partition_max_len = config.stages.iter().find_map(|stage| match stage {
-            StageConfig::OrderingKey(stage) if stage.partition_mode == PartitionMode::Suffix => {
-                Some(stage.partition_max_len)
-            }
-            _ => None,
-        });
-        let streams = vec![sink.stream.clone(), sink.inbox_stream.clone()];
+        let trimmed = vec![sink.stream.clone(), sink.inbox_stream.clone()];
         Self {
-            stream: sink.stream.clone(),
-            inbox: sink.inbox_stream.clone(),
+            streams: Streams::new(config),
             format: sink.format,
-            partition_max_len,
             maxlen: trim::maxlen(&config.replay),
-            trimmer: Trimmer::start(&link, streams, &config.replay),
+            trimmer: Trimmer::start(&link, trimmed, &config.replay),
             ledger,
             refused: Refused::new(Arc::clone(&link)),
             link,
@@ -240,7 +305,7 @@ impl RedisStreamSink {
                 let stream = self.stream_of(&batch[index]).into_owned();
                 let reason = refused.entry(stream).or_insert_with_key(|stream| {
                     let reason: Arc<str> = error.0.as_str().into();
-                    if *stream == self.stream || *stream == self.inbox {
+                    if self.streams.is_configured(stream) {
                         self.refused.refuse(stream, &reason);
                     }
                     reason
@@ -272,18 +337,12 @@ impl RedisStreamSink {
     }
 
     fn stream_of(&self, event: &Event) -> std::borrow::Cow<'_, str> {
-        match (event.kind, self.partition_max_len, &event.ordering_key) {
-            (EventKind::MessageReceived, Some(max_len), Some(key)) => {
-                format!("{}.{}", self.inbox, partition(key, max_len)).into()
-            }
-            (EventKind::MessageReceived, ..) => (&*self.inbox).into(),
-            (EventKind::Connected | EventKind::Disconnected, ..) => (&*self.stream).into(),
-        }
+        self.streams.of(event)
     }
 
     /// Tells the trimmer of partitions, which it cannot know.
     fn note(&self, batch: &Batch, added: &[usize]) {
-        if let (Some(trimmer), Some(_)) = (&self.trimmer, self.partition_max_len) {
+        if let (Some(trimmer), Some(_)) = (&self.trimmer, self.streams.partition_max_len) {
             for &index in added {
                 if batch[index].ordering_key.is_some() {
                     trimmer.note(&self.stream_of(&batch[index]));

@@ -32,10 +32,10 @@ use tokio::time::Instant;
 use url::Url;
 
 use self::signature::Signer;
-use super::delivery::RetryPolicy;
+use super::delivery::{DeliverySettings, RetryPolicy, WhenFull};
 use super::{Batch, DeliveryError, Retry};
 use crate::clock::{seconds, unix_now};
-use crate::config::{BufferConfig, Secret};
+use crate::config::{BufferConfig, Config, Secret};
 use crate::event::Event;
 use crate::svc::BoxSink;
 
@@ -101,6 +101,20 @@ impl Default for WebhookConfig {
 }
 
 impl WebhookConfig {
+    /// How the sink is delivered to.
+    #[must_use]
+    pub fn delivery(&self) -> DeliverySettings {
+        DeliverySettings {
+            name: "webhook",
+            buffer: self.buffer.clone(),
+            concurrency: self.concurrency,
+            max_batch: 1,
+            retry: self.retry(),
+            when_full: WhenFull::Wait,
+            linger: Duration::ZERO,
+        }
+    }
+
     /// How often and when a failed POST is repeated.
     #[must_use]
     pub fn retry(&self) -> RetryPolicy {
@@ -149,6 +163,32 @@ pub struct Webhook {
     trace_header: HeaderName,
     signer: Option<Signer>,
     timeout: Duration,
+}
+
+/// What [`Webhook::new`] reads of a configuration.
+pub(super) fn made_of(config: &Config) -> impl PartialEq {
+    let WebhookConfig {
+        url,
+        secret,
+        signature,
+        timeout_seconds,
+        concurrency,
+        // The delivery's.
+        retry_attempts: _,
+        retry_base_seconds: _,
+        retry_max_seconds: _,
+        buffer: _,
+    } = &config.events.webhook;
+    let trace_header = &config.tracing.header_name;
+    (
+        (url, secret, signature),
+        (timeout_seconds, concurrency, trace_header),
+    )
+}
+
+/// Where the events go, as a configuration says.
+pub(super) fn leads_to(config: &Config) -> impl PartialEq {
+    &config.events.webhook.url
 }
 
 impl Webhook {

@@ -23,19 +23,23 @@ use lapin::{Consumer, ExchangeKind};
 use prometheus::IntCounter;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
+use super::manage::{Feed, Relation, Run, RunFuture};
 use super::pace::Pace;
 use super::{SourceContext, SourceError};
-use crate::brokers::DsnError;
 use crate::brokers::rabbitmq::{
     LinkChannel, LinkError, NAME, Queue, RabbitmqLink, Topology, short,
 };
+use crate::brokers::{Brokers, DsnError};
 use crate::config::{Config, Secret};
 use crate::push::Push;
 use crate::replay::ReplayStrategy;
-use crate::sinks::dead_letter::DeadLetter;
+use crate::sinks::dead_letter::{DeadLetter, DeadLetters as _};
 use crate::stages::ordering_key::partition;
+use crate::telemetry::metrics::Metrics;
 use crate::telemetry::throttle::Throttle;
 
 /// Pushes that the broker sends ahead of their acknowledgement.
@@ -90,35 +94,106 @@ impl Default for RabbitmqSourceConfig {
     }
 }
 
-/// Starts the source, if it is configured.
-pub(super) fn start(context: &SourceContext) -> Result<(), SourceError> {
-    let config = &context.config.transport.rabbitmq;
-    if config.dsn.is_empty() {
-        return Ok(());
+/// The source as a configuration asks for it.
+pub(super) struct RabbitmqFeed {
+    link: Arc<RabbitmqLink>,
+    config: Arc<Config>,
+    topology: Topology,
+    /// The queue; empty for one of this connection's own.
+    queue: String,
+    context: SourceContext,
+    metrics: Metrics,
+}
+
+impl RabbitmqFeed {
+    /// Opens the link, if the source is configured.
+    pub(super) fn prepare(
+        context: &SourceContext,
+        config: &Arc<Config>,
+        brokers: &Brokers,
+    ) -> Result<Option<Self>, SourceError> {
+        let source = &config.transport.rabbitmq;
+        if source.dsn.is_empty() {
+            return Ok(None);
+        }
+        let failed = |reason| SourceError {
+            setting: "transport.rabbitmq",
+            reason,
+        };
+        let link = brokers
+            .rabbitmq(&source.dsn, "transport.rabbitmq.dsn")
+            .map_err(failed)?;
+        let (topology, queue) =
+            plan(config, &context.node_id).map_err(|error| failed(DsnError(error.to_string())))?;
+        Ok(Some(Self {
+            link,
+            config: Arc::clone(config),
+            topology,
+            queue,
+            context: context.clone(),
+            metrics: brokers.metrics().clone(),
+        }))
     }
-    let failed = |reason| SourceError {
-        setting: "transport.rabbitmq",
-        reason,
-    };
-    let link = context.brokers.rabbitmq(&config.dsn).map_err(failed)?;
-    let (topology, name) = plan(&context.config, &context.node_id)
-        .map_err(|error| failed(DsnError(error.to_string())))?;
-    link.report("source", Some(NOT_SUBSCRIBED.to_owned()));
-    link.used_by("transport.rabbitmq.dsn");
-    link.require();
-    let pushes = &context.brokers.metrics().source_pushes_total;
-    let source = Source {
-        link,
-        topology,
-        handled: pushes.with_label_values(&[NAME, "handled"]),
-        malformed: pushes.with_label_values(&[NAME, "malformed"]),
-        context: context.clone(),
-        lines: Throttle::default(),
-        push_lines: Throttle::default(),
-    };
-    tracing::info!(event = "source_started", source = NAME, queue = name);
-    context.tasks.spawn(source.run());
-    Ok(())
+}
+
+impl Feed for RabbitmqFeed {
+    type Left = ();
+
+    fn relation(&self, running: &Self) -> Relation {
+        let (new, old) = (
+            &self.config.transport.rabbitmq,
+            &running.config.transport.rabbitmq,
+        );
+        // What the queue is declared with.
+        let arguments = |feed: &Self| {
+            let replay = &feed.config.replay;
+            let own = feed.config.transport.rabbitmq.queue.is_empty() && !feed.queue.is_empty();
+            own.then_some((replay.retention_seconds, replay.maxlen))
+        };
+        let bound = |source: &RabbitmqSourceConfig| {
+            (
+                source.dsn.clone(),
+                source.exchange.clone(),
+                source.routing_key.clone(),
+            )
+        };
+        if Arc::ptr_eq(&self.link, &running.link)
+            && new == old
+            && self.queue == running.queue
+            && arguments(self) == arguments(running)
+        {
+            Relation::Same
+        } else if bound(new) == bound(old) {
+            // Two queues that are bound alike would each get every push.
+            Relation::Continues
+        } else {
+            Relation::Other
+        }
+    }
+
+    fn announce(&self) {
+        self.link.report("source", Some(NOT_SUBSCRIBED.to_owned()));
+        self.link.require();
+    }
+
+    fn run(self: Arc<Self>, run: Run<()>) -> RunFuture<()> {
+        let pushes = &self.metrics.source_pushes_total;
+        let source = Source {
+            handled: pushes.with_label_values(&[NAME, "handled"]),
+            malformed: pushes.with_label_values(&[NAME, "malformed"]),
+            lines: Throttle::default(),
+            push_lines: Throttle::default(),
+            stop: run.stop,
+            reads: run.reads,
+            feed: self,
+        };
+        tracing::info!(
+            event = "source_started",
+            source = NAME,
+            queue = source.feed.queue
+        );
+        Box::pin(source.run())
+    }
 }
 
 /// The exchange and the queue, and the queue's name for the log.
@@ -157,13 +232,13 @@ fn plan(config: &Config, node_id: &str) -> Result<(Topology, String), LinkError>
 }
 
 struct Source {
-    link: Arc<RabbitmqLink>,
-    topology: Topology,
+    feed: Arc<RabbitmqFeed>,
     handled: IntCounter,
     malformed: IntCounter,
-    context: SourceContext,
     lines: Throttle,
     push_lines: Throttle,
+    stop: CancellationToken,
+    reads: watch::Sender<bool>,
 }
 
 /// How a subscription ended.
@@ -176,17 +251,25 @@ enum End {
 
 impl Source {
     async fn run(self) {
-        let stop = self.context.stop.clone();
+        self.read().await;
+        self.feed.link.report("source", None);
+    }
+
+    /// Reads until it is told to stop.
+    async fn read(&self) {
+        let stop = self.stop.clone();
         let mut wait = FIRST_WAIT;
         loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                () = self.link.connected() => {}
+                () = self.feed.link.connected() => {}
             }
             let started = Instant::now();
             let ended = self.subscribe().await;
-            self.link.report("source", Some(NOT_SUBSCRIBED.to_owned()));
+            self.feed
+                .link
+                .report("source", Some(NOT_SUBSCRIBED.to_owned()));
             let reason = match ended {
                 Ok(End::Stopped) => return,
                 Ok(End::Cancelled) => {
@@ -212,15 +295,16 @@ impl Source {
 
     fn interrupted(&self, reason: &str) {
         // What concerns the connection the link says itself.
-        if self.link.is_connected() {
-            self.link
+        if self.feed.link.is_connected() {
+            self.feed
+                .link
                 .report("source", Some(format!("{NOT_SUBSCRIBED}: {reason}")));
         }
         if let Some(suppressed) = self.lines.pass() {
             tracing::warn!(
                 event = "source_interrupted",
                 source = NAME,
-                address = self.link.address(),
+                address = self.feed.link.address(),
                 reason,
                 suppressed,
             );
@@ -229,8 +313,8 @@ impl Source {
 
     /// Declares, consumes, and reads until the gateway stops or the subscription ends.
     async fn subscribe(&self) -> Result<End, LinkError> {
-        let channel = self.link.channel().await?;
-        let queue = self.topology.declare(&channel).await?;
+        let channel = self.feed.link.channel().await?;
+        let queue = self.feed.topology.declare(&channel).await?;
         let raw = channel.raw();
         channel
             .answer(raw.basic_qos(PREFETCH, BasicQosOptions::default()))
@@ -242,11 +326,12 @@ impl Source {
             FieldTable::default(),
         );
         let mut consumer = channel.answer(consuming).await?;
-        self.link.report("source", None);
+        self.feed.link.report("source", None);
+        self.reads.send_replace(true);
         tracing::info!(
             event = "source_subscribed",
             source = NAME,
-            address = self.link.address()
+            address = self.feed.link.address()
         );
         let mut reading = Reading {
             source: self,
@@ -285,7 +370,7 @@ impl Reading<'_> {
                 self.acknowledge().await?;
                 tokio::select! {
                     biased;
-                    () = self.source.context.stop.cancelled() => return Ok(End::Stopped),
+                    () = self.source.stop.cancelled() => return Ok(End::Stopped),
                     next = self.channel.unless_lost(consumer.next()) => next?,
                 }
             };
@@ -294,7 +379,7 @@ impl Reading<'_> {
                 return Ok(End::Cancelled);
             };
             self.handle(delivery?).await?;
-            if self.source.context.stop.is_cancelled() {
+            if self.source.stop.is_cancelled() {
                 return Ok(End::Stopped);
             }
         }
@@ -305,7 +390,7 @@ impl Reading<'_> {
         match Push::parse(&delivery.data) {
             Ok(push) => {
                 self.pace
-                    .publish(&self.source.context.registry, &push)
+                    .publish(&self.source.feed.context.registry, &push)
                     .await;
                 self.source.handled.inc();
             }
@@ -330,7 +415,7 @@ impl Reading<'_> {
         let source = self.source;
         let raw = Bytes::copy_from_slice(&delivery.data);
         let letter = DeadLetter::now(reason.clone(), raw, None, NAME);
-        let stored = source.context.dead_letters.store(letter).await;
+        let stored = source.feed.context.dead_letters.store(letter).await;
         if let Some(suppressed) = source.push_lines.pass() {
             tracing::warn!(
                 event = "push_malformed",
@@ -346,7 +431,7 @@ impl Reading<'_> {
 
     /// Asks the broker to send a message again, after a pause in which whoever keeps dead letters may come back.
     async fn give_back(&self, tag: u64) -> Result<(), LinkError> {
-        let stop = &self.source.context.stop;
+        let stop = &self.source.stop;
         let _ = stop
             .run_until_cancelled(tokio::time::sleep(STORE_PAUSE))
             .await;

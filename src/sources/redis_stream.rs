@@ -20,17 +20,23 @@ use prometheus::IntCounter;
 use redis::{Cmd, Value};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use self::entry::entries;
 use self::malformed::Malformed;
 use self::position::Position;
+use super::manage::{Feed, Relation, Run, RunFuture};
 use super::pace::Pace;
 use super::{SourceContext, SourceError};
+use crate::api::{Owner, Readiness};
+use crate::brokers::Brokers;
 use crate::brokers::redis::{
     Atomicity, CommandError, DedicatedConnection, LinkError, NAME, RedisLink,
 };
-use crate::config::Secret;
+use crate::config::{Config, Secret};
+use crate::telemetry::metrics::Metrics;
 use crate::telemetry::throttle::Throttle;
 
 mod entry;
@@ -74,41 +80,104 @@ impl Default for RedisSourceConfig {
     }
 }
 
-/// Starts the source, if it is configured.
-pub(super) fn start(context: &SourceContext) -> Result<(), SourceError> {
-    let config = &context.config.transport.redis_stream;
-    if config.dsn.is_empty() {
-        return Ok(());
+/// The source as a configuration asks for it.
+pub(super) struct RedisFeed {
+    stream: Stream,
+    config: Arc<Config>,
+    context: SourceContext,
+    readiness: Arc<Readiness>,
+    metrics: Metrics,
+    owner: Owner,
+}
+
+impl RedisFeed {
+    /// Opens the link, if the source is configured.
+    pub(super) fn prepare(
+        context: &SourceContext,
+        config: &Arc<Config>,
+        brokers: &Brokers,
+    ) -> Result<Option<Self>, SourceError> {
+        let source = &config.transport.redis_stream;
+        if source.dsn.is_empty() {
+            return Ok(None);
+        }
+        let link = brokers
+            .redis(&source.dsn, SETTING)
+            .map_err(|reason| SourceError {
+                setting: SETTING,
+                reason,
+            })?;
+        Ok(Some(Self {
+            stream: Stream {
+                link,
+                name: source.stream.as_str().into(),
+            },
+            config: Arc::clone(config),
+            context: context.clone(),
+            readiness: Arc::clone(brokers.readiness()),
+            metrics: brokers.metrics().clone(),
+            owner: brokers.readiness().owner(),
+        }))
     }
-    let link = context.brokers.redis(&config.dsn);
-    let link = link.map_err(|reason| SourceError {
-        setting: SETTING,
-        reason,
-    })?;
-    link.used_by(SETTING);
-    link.require();
-    let pushes = &context.brokers.metrics().source_pushes_total;
-    let stream = Stream {
-        link,
-        name: config.stream.as_str().into(),
-    };
-    let source = Source {
-        position: Position::new(&stream, &context.config, &context.node_id),
-        malformed: Malformed::new(&stream, context),
-        stream,
-        handled: pushes.with_label_values(&[NAME, "handled"]),
-        context: context.clone(),
-        pace: Pace::default(),
-        lines: Throttle::default(),
-    };
-    source.report(Some(NOT_SUBSCRIBED.to_owned()));
-    tracing::info!(
-        event = "source_started",
-        source = NAME,
-        stream = config.stream
-    );
-    context.tasks.spawn(source.run());
-    Ok(())
+
+    fn report(&self, wrong: Option<String>) {
+        let result = wrong.map_or(Ok(()), Err);
+        let name = &self.stream.name;
+        self.readiness.set_part_by(self.owner, NAME, name, result);
+    }
+}
+
+impl Feed for RedisFeed {
+    type Left = Position;
+
+    fn relation(&self, running: &Self) -> Relation {
+        let (new, old) = (&self.stream, &running.stream);
+        let settings = |feed: &Self| {
+            let (replay, leases) = (&feed.config.replay, &feed.config.leases);
+            (
+                replay.strategy,
+                replay.retention_seconds,
+                replay.snapshot_seconds.to_bits(),
+                leases.prefix.clone(),
+            )
+        };
+        if !new.link.leads_where(&old.link) || new.name != old.name {
+            Relation::Other
+        } else if Arc::ptr_eq(&new.link, &old.link) && settings(self) == settings(running) {
+            Relation::Same
+        } else {
+            Relation::Continues
+        }
+    }
+
+    fn announce(&self) {
+        self.stream.link.require();
+        self.report(Some(NOT_SUBSCRIBED.to_owned()));
+    }
+
+    fn run(self: Arc<Self>, run: Run<Position>) -> RunFuture<Position> {
+        let pushes = &self.metrics.source_pushes_total;
+        let mut position = Position::new(&self.stream, &self.config, &self.context.node_id);
+        if let Some(left) = run.from {
+            position.resume(left);
+        }
+        let source = Source {
+            position,
+            malformed: Malformed::new(&self),
+            handled: pushes.with_label_values(&[NAME, "handled"]),
+            pace: Pace::default(),
+            lines: Throttle::default(),
+            stop: run.stop,
+            reads: run.reads,
+            feed: self,
+        };
+        tracing::info!(
+            event = "source_started",
+            source = NAME,
+            stream = &*source.feed.stream.name
+        );
+        Box::pin(source.run())
+    }
 }
 
 /// The stream, and the way to it for commands that do not block.
@@ -150,28 +219,30 @@ impl Stream {
 }
 
 struct Source {
-    stream: Stream,
+    feed: Arc<RedisFeed>,
     position: Position,
     malformed: Malformed,
     handled: IntCounter,
-    context: SourceContext,
     pace: Pace,
     lines: Throttle,
+    stop: CancellationToken,
+    reads: watch::Sender<bool>,
 }
 
 impl Source {
-    async fn run(mut self) {
-        let stop = self.context.stop.clone();
+    /// Reads until it is told to stop; gives how far it came.
+    async fn run(mut self) -> Position {
+        let stop = self.stop.clone();
         let mut wait = FIRST_WAIT;
         loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                () = self.stream.link.connected() => {}
+                () = self.feed.stream.link.connected() => {}
             }
             let started = Instant::now();
             let ended = self.subscribe().await;
-            self.report(Some(NOT_SUBSCRIBED.to_owned()));
+            self.feed.report(Some(NOT_SUBSCRIBED.to_owned()));
             match ended {
                 Ok(()) => break,
                 Err(error) => self.interrupted(&error),
@@ -190,20 +261,24 @@ impl Source {
             wait = (wait * 2).min(LONGEST_WAIT);
         }
         self.position.keep_at_end().await;
+        let Self { feed, position, .. } = self;
+        feed.readiness.remove_parts_of(feed.owner, NAME);
+        position
     }
 
     /// Reads until the gateway stops.
     async fn subscribe(&mut self) -> Result<(), AskError> {
-        let stop = self.context.stop.clone();
+        let stop = self.stop.clone();
         let Some(connection) = stop.run_until_cancelled(self.open()).await else {
             return Ok(());
         };
         let mut connection = connection?;
-        self.report(None);
+        self.feed.report(None);
+        self.reads.send_replace(true);
         tracing::info!(
             event = "source_subscribed",
             source = NAME,
-            address = self.stream.link.address(),
+            address = self.feed.stream.link.address(),
             after = %self.position.last(),
         );
         loop {
@@ -219,7 +294,8 @@ impl Source {
             for entry in entries {
                 match entry.push() {
                     Ok(push) => {
-                        self.pace.publish(&self.context.registry, &push).await;
+                        let registry = &self.feed.context.registry;
+                        self.pace.publish(registry, &push).await;
                         self.handled.inc();
                     }
                     Err(error) => self.malformed.bury(&entry, &error).await,
@@ -235,30 +311,26 @@ impl Source {
 
     /// Connects, and finds out where to go on.
     async fn open(&mut self) -> Result<DedicatedConnection, AskError> {
-        let connection = self.stream.link.dedicated().await?;
+        let connection = self.feed.stream.link.dedicated().await?;
         self.position.check(true).await?;
         Ok(connection)
     }
 
     fn interrupted(&self, error: &AskError) {
+        let Stream { link, name } = &self.feed.stream;
         // What concerns the connection the link says itself.
-        if self.stream.link.is_connected() {
-            self.report(Some(format!("{NOT_SUBSCRIBED}: {error}")));
+        if link.is_connected() {
+            self.feed.report(Some(format!("{NOT_SUBSCRIBED}: {error}")));
         }
         if let Some(suppressed) = self.lines.pass() {
             tracing::warn!(
                 event = "source_interrupted",
                 source = NAME,
-                address = self.stream.link.address(),
-                stream = &*self.stream.name,
+                address = link.address(),
+                stream = &**name,
                 reason = %error,
                 suppressed,
             );
         }
-    }
-
-    fn report(&self, wrong: Option<String>) {
-        let readiness = self.context.brokers.readiness();
-        readiness.set_part(NAME, &self.stream.name, wrong.map_or(Ok(()), Err));
     }
 }

@@ -16,7 +16,7 @@ use tower_service::Service;
 
 use crate::clock::numeric_date;
 use crate::config::Secret;
-use crate::jwt::{AuthError, Claims, Verifier, find_token};
+use crate::jwt::{AuthError, Claims, KeySets, Verifier, find_token};
 use crate::message::{FieldId, Message};
 use crate::pipeline::{Claimed, CompileError, Handshake, Ingredients, Stage, StageLayers};
 use crate::session::Session;
@@ -153,7 +153,8 @@ impl Stage for AuthConfig {
     }
 
     fn layers(&self, with: &mut Ingredients<'_>) -> Result<StageLayers, CompileError> {
-        let verifier = Verifier::new(self).map_err(|error| {
+        let sets = with.shared.keep(KeySets::default);
+        let verifier = Verifier::renewed(self, &sets).map_err(|error| {
             CompileError::setting("stages.auth.jwt", format!("cannot be used: {error}"))
         })?;
         let layer = AuthLayer {
@@ -240,6 +241,7 @@ where
                         user_id: claims.user_id,
                         subjects: claims.subjects,
                         expires_at: claims.expires_at,
+                        claims: Some(claims.raw),
                     });
                     inner.call(handshake).await
                 }
@@ -318,6 +320,7 @@ fn renew(settings: &AuthLayer, session: &Session, verified: Result<Claims, AuthE
     let reply = match verified {
         Ok(claims) => {
             session.set_expires_at(claims.expires_at);
+            session.set_claims(Some(claims.raw));
             r#"{"type":"auth_ok"}"#
         }
         Err(error) => {

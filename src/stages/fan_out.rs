@@ -7,18 +7,27 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use http::HeaderName;
 use prometheus::IntCounter;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tower_service::Service;
 
-use crate::event::{Event, EventKind};
+use crate::event::{Event, EventKind, Receipt};
 use crate::message::Message;
 use crate::pipeline::{ALL_EVENTS, CompileError, Ingredients, Stage, StageLayers};
 use crate::session::Session;
-use crate::sinks::delivery::{Delivery, Slot, WhenFull};
+use crate::sinks::delivery::{Outlet, Slot, WhenFull};
 use crate::svc::probe::Probe;
 use crate::svc::{BoxError, MessageFuture, MessageResult, NewMessageService, NewService, Outcome};
+
+pub(crate) mod ack;
+mod routes;
+
+pub use ack::AckMode;
+use ack::{Acks, Sinks};
+use routes::{BoundRoutes, Routes, Targets};
+pub use routes::{Certainty, RouteConfig, RouteMatch, lifecycle, sinks};
 
 /// Settings of the `fan_out` stage.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
@@ -28,21 +37,66 @@ pub struct FanOutConfig {
     pub events_mode: Option<EventsMode>,
     /// What a full buffer does to the client whose message finds it full.
     pub on_full: OnFull,
+    /// When a client's message that bears an `id` is acknowledged; `none`: clients hear of refusals only.
+    pub ack: AckMode,
+    /// Which sinks an event goes to, top to bottom; empty: every sink gets every event. The archive always does.
+    pub routes: Vec<RouteConfig>,
+    /// Which of the routes count whose conditions hold.
+    pub route_match: RouteMatch,
 }
 
 impl FanOutConfig {
+    /// Makes what answers clients by the ids of their messages.
+    ///
+    /// # Errors
+    /// When the stages ask for too many message fields.
+    pub(crate) fn acks(&self, with: &mut Ingredients<'_>) -> Result<Arc<Acks>, CompileError> {
+        Ok(Arc::new(Acks::new(
+            self.ack,
+            &mut with.fields,
+            with.metrics,
+        )?))
+    }
+
     /// Makes the bottom of the message stack.
-    pub(crate) fn bottom(&self, with: &Ingredients<'_>, probe: Probe) -> NewMessageService {
+    ///
+    /// # Errors
+    /// When a route cannot be used.
+    pub(crate) fn bottom(
+        &self,
+        with: &Ingredients<'_>,
+        acks: &Arc<Acks>,
+        probe: Probe,
+    ) -> Result<NewMessageService, CompileError> {
         let full = |what: &str| with.metrics.sink_full_total.with_label_values(&[what]);
-        let (deliveries, optional) = with
-            .deliveries
+        let (outlets, optional): (Vec<_>, Vec<_>) = with
+            .outlets
             .iter()
             .cloned()
-            .partition(|delivery| delivery.when_full() == WhenFull::Wait);
-        NewMessageService::new(
+            .partition(|outlet| outlet.when_full() == WhenFull::Wait);
+        let names: Vec<_> = outlets
+            .iter()
+            .map(|outlet: &Outlet| outlet.name())
+            .collect();
+        let unrouted = with.metrics.unrouted_total.clone();
+        let routes = Routes::compile(
+            &self.routes,
+            self.route_match,
+            with.config,
+            &names,
+            unrouted,
+        )?;
+        let not_awaited = optional
+            .iter()
+            .map(|outlet: &Outlet| outlet.name())
+            .collect();
+        Ok(NewMessageService::new(
             NewFanOut {
                 settings: Arc::new(Settings {
-                    deliveries,
+                    acks: Arc::clone(acks),
+                    not_awaited,
+                    outlets,
+                    routes,
                     optional,
                     trace_id_field: with.config.tracing.trace_id_field.clone(),
                     on_full: self.on_full,
@@ -52,7 +106,7 @@ impl FanOutConfig {
                 }),
             },
             probe,
-        )
+        ))
     }
 }
 
@@ -63,6 +117,12 @@ impl Stage for FanOutConfig {
 
     fn does(&self) -> &'static str {
         "hands the event to the sinks"
+    }
+
+    fn headers(&self, wanted: &mut Vec<HeaderName>) {
+        for when in self.routes.iter().filter_map(|route| route.when.as_ref()) {
+            when.headers(wanted);
+        }
     }
 
     /// `fan_out` is the bottom of the stack and stands below no other stage.
@@ -125,9 +185,14 @@ pub enum Overloaded {
 
 #[derive(Debug)]
 struct Settings {
-    deliveries: Vec<Arc<Delivery>>,
+    acks: Arc<Acks>,
+    outlets: Vec<Outlet>,
     /// Those that no message waits for.
-    optional: Vec<Arc<Delivery>>,
+    optional: Vec<Outlet>,
+    /// Their names.
+    not_awaited: Arc<[&'static str]>,
+    /// Which of `outlets` an event goes to; all of them without routes.
+    routes: Option<Arc<Routes>>,
     trace_id_field: String,
     on_full: OnFull,
     waited: IntCounter,
@@ -146,6 +211,11 @@ impl NewService<Arc<Session>> for NewFanOut {
     fn new_service(&self, session: Arc<Session>) -> FanOut {
         FanOut {
             settings: Arc::clone(&self.settings),
+            routes: self
+                .settings
+                .routes
+                .as_ref()
+                .map(|routes| routes.bind(&session)),
             session,
         }
     }
@@ -154,6 +224,7 @@ impl NewService<Arc<Session>> for NewFanOut {
 #[derive(Debug)]
 struct FanOut {
     settings: Arc<Settings>,
+    routes: Option<BoundRoutes>,
     session: Arc<Session>,
 }
 
@@ -167,36 +238,44 @@ impl Service<Message> for FanOut {
     }
 
     fn call(&mut self, message: Message) -> Self::Future {
+        let routes = self.routes.as_mut();
+        let targets = routes.map_or(Targets::ALL, |routes| routes.pick(&message));
         let settings = &self.settings;
-        let event = Arc::new(Event::new(
-            &self.session,
-            &message,
-            &settings.trace_id_field,
-        ));
+        let pending = settings
+            .acks
+            .follow(&self.session, &message, || settings.sinks(targets));
+        let mut event = Event::new(&self.session, &message, &settings.trace_id_field);
+        event.receipt = pending.clone().map(|pending| pending as Arc<dyn Receipt>);
+        let event = Arc::new(event);
         let bytes = event.json.len();
         // Most gateways have one sink, and a slot for it needs no list.
-        if let [delivery] = settings.deliveries.as_slice()
-            && let Some(slot) = delivery.try_reserve(bytes)
+        if let [outlet] = settings.outlets.as_slice()
+            && targets.has(0)
+            && let Some(slot) = outlet.try_reserve(bytes)
         {
             self.session.advance_seq();
             settings.offer(&event);
-            delivery.enqueue(slot, event);
+            outlet.enqueue(slot, event);
             return MessageFuture::ready(Ok(Outcome::Published));
         }
-        let slots: Option<Vec<Slot>> = settings
-            .deliveries
-            .iter()
-            .map(|d| d.try_reserve(bytes))
+        let slots: Option<Vec<Slot>> = targets
+            .of(&settings.outlets)
+            .map(|outlet| outlet.try_reserve(bytes))
             .collect();
         if let Some(slots) = slots {
-            publish(settings, &self.session, slots, &event);
+            publish(settings, &self.session, targets, slots, &event);
+            // Where there are sinks to wait for, they will say.
+            if let Some(pending) = pending {
+                pending.sent();
+            }
             return MessageFuture::ready(Ok(Outcome::Published));
         }
         match (settings.on_full, event.kind) {
             // A connection whose end the backend never hears of would be a ghost there: this always waits.
             (OnFull::Wait, _) | (_, EventKind::Disconnected) => {
                 settings.waited.inc();
-                MessageFuture::waiting(wait(Arc::clone(settings), Arc::clone(&self.session), event))
+                let (settings, session) = (Arc::clone(settings), Arc::clone(&self.session));
+                MessageFuture::waiting(wait(settings, session, targets, event))
             }
             (OnFull::Reject, EventKind::MessageReceived) => {
                 settings.rejected.inc();
@@ -213,11 +292,16 @@ impl Service<Message> for FanOut {
 /// Waits for room in one buffer after the other, always in the sinks' order, so that two waiting events cannot
 /// hold what the other needs. The turn in one buffer is kept until the place in the next one's queue is taken, so
 /// that no event overtakes another on the way.
-async fn wait(settings: Arc<Settings>, session: Arc<Session>, event: Arc<Event>) -> MessageResult {
+async fn wait(
+    settings: Arc<Settings>,
+    session: Arc<Session>,
+    targets: Targets,
+    event: Arc<Event>,
+) -> MessageResult {
     let bytes = event.json.len();
-    let mut slots: Vec<Slot> = Vec::with_capacity(settings.deliveries.len());
-    for delivery in &settings.deliveries {
-        let mut reserve = pin!(delivery.reserve(bytes));
+    let mut slots: Vec<Slot> = Vec::with_capacity(settings.outlets.len());
+    for outlet in targets.of(&settings.outlets) {
+        let mut reserve = pin!(outlet.reserve(bytes));
         let at_once = poll_fn(|cx| Poll::Ready(reserve.as_mut().poll(cx))).await;
         if let Some(before) = slots.last_mut() {
             before.pass_turn();
@@ -227,23 +311,37 @@ async fn wait(settings: Arc<Settings>, session: Arc<Session>, event: Arc<Event>)
             Poll::Pending => reserve.await,
         });
     }
-    publish(&settings, &session, slots, &event);
+    publish(&settings, &session, targets, slots, &event);
     Ok(Outcome::Published)
 }
 
 impl Settings {
+    /// The sinks that an acknowledgement waits for.
+    fn sinks(&self, targets: Targets) -> Sinks {
+        Sinks {
+            required: targets.of(&self.outlets).count(),
+            optional: Arc::clone(&self.not_awaited),
+        }
+    }
+
     /// Hands the event to the sinks that no message waits for.
     fn offer(&self, event: &Arc<Event>) {
-        for delivery in &self.optional {
-            delivery.enqueue_or_drop(event);
+        for outlet in &self.optional {
+            outlet.enqueue_or_drop(event);
         }
     }
 }
 
-fn publish(settings: &Settings, session: &Session, slots: Vec<Slot>, event: &Arc<Event>) {
+fn publish(
+    settings: &Settings,
+    session: &Session,
+    targets: Targets,
+    slots: Vec<Slot>,
+    event: &Arc<Event>,
+) {
     session.advance_seq();
     settings.offer(event);
-    for (delivery, slot) in settings.deliveries.iter().zip(slots) {
-        delivery.enqueue(slot, Arc::clone(event));
+    for (outlet, slot) in targets.of(&settings.outlets).zip(slots) {
+        outlet.enqueue(slot, Arc::clone(event));
     }
 }

@@ -13,6 +13,7 @@ use sha1::{Digest, Sha1};
 use tower_layer::Layer;
 use tower_service::Service;
 
+use crate::condition::Condition;
 use crate::event::EventKind;
 use crate::message::{FieldId, Message, Ordering, TYPE};
 use crate::pipeline::{CompileError, Ingredients, MESSAGES, Stage, StageLayers};
@@ -33,6 +34,9 @@ pub struct OrderingKeyConfig {
     pub partition_mode: PartitionMode,
     /// Characters of the appended key at most; a longer one becomes its SHA-1 in hex. 0: no limit.
     pub partition_max_len: usize,
+    /// Which messages meet the stage; the others pass by it to the next. Empty: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub when: Option<Condition>,
 }
 
 impl Default for OrderingKeyConfig {
@@ -43,6 +47,7 @@ impl Default for OrderingKeyConfig {
             subject_source: SubjectSource::User,
             partition_mode: PartitionMode::None,
             partition_max_len: 64,
+            when: None,
         }
     }
 }
@@ -86,6 +91,10 @@ impl Stage for OrderingKeyConfig {
 
     fn does(&self) -> &'static str {
         "names the key that keeps its order"
+    }
+
+    fn when(&self) -> Option<&Condition> {
+        self.when.as_ref()
     }
 
     fn layers(&self, with: &mut Ingredients<'_>) -> Result<StageLayers, CompileError> {

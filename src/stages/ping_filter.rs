@@ -10,14 +10,19 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use crate::condition::Condition;
 use crate::message::Message;
 use crate::pipeline::{CompileError, Ingredients, MESSAGES, Stage, StageLayers};
 use crate::svc::{BoxError, MessageFuture, MessageLayer, NewService, Outcome};
 
-/// Settings of the `ping_filter` stage; it has none.
+/// Settings of the `ping_filter` stage.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct PingFilterConfig {}
+pub struct PingFilterConfig {
+    /// Which messages meet the stage; the others pass by it to the next. Empty: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub when: Option<Condition>,
+}
 
 impl Stage for PingFilterConfig {
     fn acts_on(&self) -> &'static str {
@@ -26,6 +31,10 @@ impl Stage for PingFilterConfig {
 
     fn does(&self) -> &'static str {
         "answers ping and heartbeat, publishes neither"
+    }
+
+    fn when(&self) -> Option<&Condition> {
+        self.when.as_ref()
     }
 
     fn layers(&self, _: &mut Ingredients<'_>) -> Result<StageLayers, CompileError> {

@@ -1,10 +1,8 @@
 //! Refuses messages that come faster than the limit.
 //!
-//! The generic cell rate algorithm (ITU-T I.371): a limit's whole state is one time, the theoretical arrival of
-//! the next message, so a changed limit keeps the history and a connection pays sixteen bytes.
+//! Each connection or user has a [`Bucket`], which outlives a change of the limit.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -17,9 +15,11 @@ use tokio::time::Instant;
 use tower_layer::Layer;
 use tower_service::Service;
 
+use crate::condition::{self, Condition};
 use crate::event::EventKind;
 use crate::message::Message;
 use crate::pipeline::{CompileError, Ingredients, MESSAGES, Stage, StageLayers};
+use crate::rate::{Bucket, Rate};
 use crate::session::Session;
 use crate::svc::{BoxError, MessageFuture, MessageLayer, NewService, Outcome};
 
@@ -38,6 +38,9 @@ pub struct RateLimitConfig {
     pub burst: u32,
     /// What shares one limit: a `connection`, or all connections of a `user` on this gateway.
     pub scope: RateLimitScope,
+    /// Which messages meet the stage; the others pass by it to the next. Empty: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub when: Option<Condition>,
 }
 
 impl Default for RateLimitConfig {
@@ -46,6 +49,7 @@ impl Default for RateLimitConfig {
             per_second: 10.0,
             burst: 20,
             scope: RateLimitScope::Connection,
+            when: None,
         }
     }
 }
@@ -74,63 +78,24 @@ impl Stage for RateLimitConfig {
         "refuses what comes too fast"
     }
 
+    fn when(&self) -> Option<&Condition> {
+        self.when.as_ref()
+    }
+
     fn layers(&self, with: &mut Ingredients<'_>) -> Result<StageLayers, CompileError> {
         if self.per_second <= 0.0 {
             return Ok(StageLayers::none());
         }
+        let identity = condition::identity(self.when());
         Ok(StageLayers::messages(MessageLayer::new(RateLimitLayer {
             rate: Rate::new(self.per_second, self.burst),
             scope: self.scope,
-            users: with.shared.keep(UserBuckets::default),
+            users: with
+                .shared
+                .keep_for(identity.as_ref(), UserBuckets::default),
+            identity,
             limited: with.metrics.rate_limited_total.clone(),
         })))
-    }
-}
-
-/// How fast messages may come.
-#[derive(Debug, Clone, Copy)]
-struct Rate {
-    interval_nanos: u64,
-    tolerance_nanos: u64,
-}
-
-impl Rate {
-    fn new(per_second: f64, burst: u32) -> Self {
-        let interval = Duration::from_secs_f64((1.0 / per_second).min(1e9));
-        let interval_nanos = u64::try_from(interval.as_nanos())
-            .unwrap_or(u64::MAX)
-            .max(1);
-        Self {
-            interval_nanos,
-            tolerance_nanos: interval_nanos.saturating_mul(u64::from(burst.max(1)) - 1),
-        }
-    }
-}
-
-/// One limit's state: when the next message is due, in nanoseconds since the bucket was made.
-#[derive(Debug)]
-struct Bucket {
-    made_at: Instant,
-    due_nanos: AtomicU64,
-}
-
-impl Bucket {
-    fn new() -> Self {
-        Self {
-            made_at: Instant::now(),
-            due_nanos: AtomicU64::new(0),
-        }
-    }
-
-    fn admits(&self, rate: Rate, now: Instant) -> bool {
-        let now = u64::try_from(now.saturating_duration_since(self.made_at).as_nanos())
-            .unwrap_or(u64::MAX);
-        self.due_nanos
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |due| {
-                (due <= now.saturating_add(rate.tolerance_nanos))
-                    .then(|| due.max(now).saturating_add(rate.interval_nanos))
-            })
-            .is_ok()
     }
 }
 
@@ -161,6 +126,8 @@ struct RateLimitLayer {
     rate: Rate,
     scope: RateLimitScope,
     users: Arc<UserBuckets>,
+    /// Keeps the buckets apart from those of another limit in the same pipeline.
+    identity: Option<Arc<str>>,
     limited: IntCounter,
 }
 
@@ -186,12 +153,13 @@ impl<N: NewService<Arc<Session>>> NewService<Arc<Session>> for NewRateLimit<N> {
 
     fn new_service(&self, session: Arc<Session>) -> Self::Service {
         let settings = &self.settings;
+        let identity = settings.identity.as_ref();
         // Kept by the session in both cases: a user's bucket lives for as long as one of its connections.
         let bucket = match settings.scope {
-            RateLimitScope::Connection => session.keep(Bucket::new),
+            RateLimitScope::Connection => session.keep_for(identity, Bucket::new),
             RateLimitScope::User => {
                 let users = Arc::clone(&settings.users);
-                let kept = session.keep(|| UserBucket(users.of(session.user_id())));
+                let kept = session.keep_for(identity, || UserBucket(users.of(session.user_id())));
                 Arc::clone(&kept.0)
             }
         };
@@ -266,6 +234,7 @@ mod tests {
             rate: Rate::new(per_second, burst),
             scope,
             users: Arc::default(),
+            identity: None,
             limited: Metrics::new().unwrap().rate_limited_total,
         }
         .layer(Inner::publishes())

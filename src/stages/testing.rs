@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
+use parking_lot::Mutex;
 use tower_service::Service;
 
 use crate::message::{FieldSet, Message};
@@ -66,5 +67,39 @@ impl Service<Message> for Inner {
             Ok(Outcome::Published)
         };
         MessageFuture::ready(result)
+    }
+}
+
+/// Stands for the stages below, and keeps the last message that came through.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Kept(Arc<Mutex<Option<Message>>>);
+
+impl Kept {
+    #[track_caller]
+    pub(crate) fn last(&self) -> Message {
+        self.0.lock().clone().expect("a message came through")
+    }
+}
+
+impl<T> NewService<T> for Kept {
+    type Service = Self;
+
+    fn new_service(&self, _: T) -> Self {
+        self.clone()
+    }
+}
+
+impl Service<Message> for Kept {
+    type Response = Outcome;
+    type Error = BoxError;
+    type Future = MessageFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, message: Message) -> MessageFuture {
+        *self.0.lock() = Some(message);
+        MessageFuture::ready(Ok(Outcome::Published))
     }
 }

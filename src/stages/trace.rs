@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use tower_layer::Layer;
 use tower_service::Service;
 
+use crate::condition::Condition;
 use crate::config::TracingStrategy;
 use crate::message::{FieldId, Message, TraceContext};
 use crate::pipeline::{ALL_EVENTS, CompileError, Handshake, Ingredients, Stage, StageLayers};
@@ -26,6 +27,9 @@ const MAX_TRACE_ID: usize = 128;
 pub struct TraceConfig {
     /// What to do with trace context; unset: `tracing.strategy` decides.
     pub strategy: Option<TracingStrategy>,
+    /// Which messages meet the stage; the others pass by it to the next. Empty: all. The upgrade request is always looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub when: Option<Condition>,
 }
 
 impl Stage for TraceConfig {
@@ -35,6 +39,10 @@ impl Stage for TraceConfig {
 
     fn does(&self) -> &'static str {
         "adds trace context"
+    }
+
+    fn when(&self) -> Option<&Condition> {
+        self.when.as_ref()
     }
 
     fn layers(&self, with: &mut Ingredients<'_>) -> Result<StageLayers, CompileError> {

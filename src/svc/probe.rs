@@ -65,6 +65,7 @@ impl Probe {
             outcome: result.map(|result| match result {
                 Ok(Outcome::Published) => "published".to_owned(),
                 Ok(Outcome::Reply(text)) => format!("answered {text}"),
+                Ok(Outcome::Ignored) => "ignored".to_owned(),
                 Err(error) => error.to_string(),
             }),
             micros: since.elapsed().as_secs_f64() * 1e6,

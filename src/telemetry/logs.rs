@@ -4,31 +4,62 @@
 
 use std::io::IsTerminal;
 
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::FmtSpan;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::reload::{self, Handle};
+use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 use crate::config::{LogFormat, LoggingConfig};
+use crate::svc::BoxError;
 
-/// Starts logging for the process.
+/// Changes what a process logs; none where logging was started by someone else, as in tests.
+#[derive(Debug, Clone, Default)]
+pub struct LogLevel(Option<Handle<EnvFilter, Registry>>);
+
+/// A level that can be applied.
+#[derive(Debug)]
+pub struct PreparedLevel(EnvFilter);
+
+impl LogLevel {
+    /// Reads a level.
+    ///
+    /// # Errors
+    /// When the level is no filter.
+    pub fn prepare(level: &str) -> Result<PreparedLevel, BoxError> {
+        // It logs returned messages with their bodies; what matters of it is told by the links themselves.
+        let filter = EnvFilter::try_new(level)?.add_directive("lapin=off".parse()?);
+        Ok(PreparedLevel(filter))
+    }
+
+    /// Logs by another level from now on.
+    pub fn apply(&self, level: PreparedLevel) {
+        if let Some(handle) = &self.0 {
+            // It only fails when nobody logs any more.
+            let _ = handle.reload(level.0);
+        }
+    }
+}
+
+/// Starts logging for the process; gives what changes its level.
 ///
 /// # Errors
 /// When the level is no filter, or logging was started before.
-pub fn start(config: &LoggingConfig) -> Result<(), crate::svc::BoxError> {
-    // It logs returned messages with their bodies; what matters of it is told by the links themselves.
-    let filter = EnvFilter::try_new(&config.level)?.add_directive("lapin=off".parse()?);
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+pub fn start(config: &LoggingConfig) -> Result<LogLevel, BoxError> {
+    let PreparedLevel(filter) = LogLevel::prepare(&config.level)?;
+    let (filter, handle) = reload::Layer::new(filter);
+    let layer = tracing_subscriber::fmt::layer()
         .with_span_events(FmtSpan::NONE)
         .with_writer(std::io::stderr);
-    match config.format {
-        LogFormat::Json => builder
+    let layer: Box<dyn Layer<_> + Send + Sync> = match config.format {
+        LogFormat::Json => layer
             .json()
             .flatten_event(true)
             .with_current_span(false)
             .with_span_list(false)
-            .try_init(),
-        LogFormat::Text => builder
-            .with_ansi(std::io::stderr().is_terminal())
-            .try_init(),
-    }
+            .boxed(),
+        LogFormat::Text => layer.with_ansi(std::io::stderr().is_terminal()).boxed(),
+    };
+    let subscriber = tracing_subscriber::registry().with(filter).with(layer);
+    tracing::subscriber::set_global_default(subscriber)?;
+    Ok(LogLevel(Some(handle)))
 }

@@ -103,6 +103,16 @@ metrics! {
     replayed_total: IntCounterVec = "wsgw_replayed_total" ["store"];
     /// Tokens refused, by reason.
     auth_failures_total: IntCounterVec = "wsgw_auth_failures_total" ["reason"];
+    /// Messages that did not fit a schema, by reason: schema, `unknown_type` (of no schema) or raw (no JSON object).
+    invalid_messages_total: IntCounterVec = "wsgw_invalid_messages_total" ["reason"];
+    /// Messages that named what their user may not, or not what they must.
+    forbidden_messages_total: IntCounter = "wsgw_forbidden_messages_total";
+    /// Messages that were sent before, by what had become of the first: pending or confirmed.
+    duplicate_messages_total: IntCounterVec = "wsgw_duplicate_messages_total" ["first"];
+    /// Message ids forgotten before their window ended, because too many were remembered.
+    dedupe_forgotten_total: IntCounter = "wsgw_dedupe_forgotten_total";
+    /// Answers that bear a message's id, by result: ack or nack.
+    acks_total: IntCounterVec = "wsgw_acks_total" ["result"];
     /// Upgrade requests answered by an HTTP error, by reason.
     upgrades_refused_total: IntCounterVec = "wsgw_upgrades_refused_total" ["reason"];
     /// Connections ended, by close code.
@@ -121,6 +131,8 @@ metrics! {
     sink_buffer_bytes: IntGaugeVec = "wsgw_sink_buffer_bytes" ["sink"];
     /// Messages that found a sink's buffer full, by what was done: wait, reject, close.
     sink_full_total: IntCounterVec = "wsgw_sink_full_total" ["on_full"];
+    /// Events that went to no sink, because no route of `fan_out` takes them.
+    unrouted_total: IntCounter = "wsgw_unrouted_total";
     /// Events that finally could not be delivered, by sink and by what became of them: kept (in the dead-letter target) or lost.
     dead_letters_total: IntCounterVec = "wsgw_dead_letters_total" ["sink", "result"];
     /// Events that `RabbitMQ` returned because no queue is bound for them.
@@ -152,6 +164,8 @@ metrics! {
     config_last_reload_successful: IntGauge = "wsgw_config_last_reload_successful";
     /// Hash of the configuration in force.
     config_info: IntGaugeVec = "wsgw_config_info" ["hash"];
+    /// Compiled configurations that something still uses: 1, but for moments after a reload.
+    config_generations: IntGauge = "wsgw_config_generations";
     /// Version of the gateway.
     build_info: IntGaugeVec = "wsgw_build_info" ["version"];
 }

@@ -3,6 +3,7 @@
 //! # Layout
 //!
 //! - [`gateway`] starts `wsgw run` in a directory of its own and reads its logs.
+//! - [`reload`] gives it another pipeline file while it runs.
 //! - [`webhook`] is the backend: an HTTP server that records every request and answers by a script.
 //! - [`client`] speaks WebSocket properly, [`raw`] writes whatever bytes it is told.
 //! - [`redis`] is a real Redis server of a test's own, [`redis_groups`] several that belong together.
@@ -39,6 +40,7 @@ pub mod rabbitmq;
 pub mod raw;
 pub mod redis;
 pub mod redis_groups;
+pub mod reload;
 pub mod replay;
 pub mod tokens;
 pub mod webhook;

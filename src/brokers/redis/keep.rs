@@ -12,7 +12,8 @@ use tokio::time::Instant;
 
 use super::NAME;
 use super::connect::{self, Connection, Connector};
-use crate::api::Readiness;
+use crate::api::{Owner, Readiness};
+use crate::config::Secret;
 use crate::telemetry::throttle::Throttle;
 
 /// Wait before the second try to connect.
@@ -23,10 +24,12 @@ const PING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What a link and its task share.
 pub(super) struct Kept {
+    pub(super) dsn: Secret,
     pub(super) connector: Connector,
     pub(super) address: String,
     pub(super) longest: Duration,
     pub(super) readiness: Arc<Readiness>,
+    pub(super) owner: Owner,
     pub(super) required: AtomicBool,
     /// The settings that name this Redis.
     pub(super) settings: Mutex<Vec<&'static str>>,
@@ -65,7 +68,8 @@ impl Kept {
             *state = news;
         }
         if self.required.load(Ordering::Relaxed) {
-            self.readiness.set_part(NAME, &self.part(), state.clone());
+            self.readiness
+                .set_part_by(self.owner, NAME, &self.part(), state.clone());
         }
     }
 
@@ -73,7 +77,7 @@ impl Kept {
     pub(super) fn forget(&self) {
         let _state = self.state.lock();
         if self.required.swap(false, Ordering::Relaxed) {
-            self.readiness.remove_part(NAME, &self.part());
+            self.readiness.remove_parts_of(self.owner, NAME);
         }
     }
 

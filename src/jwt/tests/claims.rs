@@ -16,11 +16,12 @@ fn check_with(change: impl FnOnce(&mut AuthConfig), claims: Value) -> Result<Cla
 fn takes_user_subjects_and_expiry() {
     let claims = json!({"user_id": "42", "exp": 1_700_000_060, "subjects": ["b", "a", "b"]});
     assert_eq!(
-        check(claims),
+        check(claims.clone()),
         Ok(Claims {
             user_id: "42".into(),
             subjects: vec!["b".into(), "a".into()],
             expires_at: Some(1_700_000_060.0),
+            raw: claims.to_string().into(),
         })
     );
 }

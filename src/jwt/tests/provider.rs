@@ -17,7 +17,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::jwt::jwks::Patience;
+use crate::jwt::jwks::{KeySets, Patience};
 
 #[derive(Clone)]
 pub(super) struct Answer {
@@ -83,7 +83,7 @@ impl Provider {
         let mut config = AuthConfig::default();
         config.jwt.algorithm = JwtAlgorithm::Es256;
         config.jwt.jwks_url.clone_from(&self.url);
-        Verifier::with_patience(&config, patience).unwrap()
+        Verifier::with_patience(&config, patience, &KeySets::default()).unwrap()
     }
 }
 

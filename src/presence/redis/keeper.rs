@@ -16,6 +16,7 @@ use super::keys::{Place, add, keep};
 use super::notes::{Notes, Pending};
 use super::wheel::Wheel;
 use super::{Rules, Store, StoreError, mark};
+use crate::clock::unix_now;
 use crate::registry::Registry;
 use crate::session::Session;
 use crate::telemetry::throttle::Throttle;
@@ -45,6 +46,8 @@ pub(super) struct Keeper {
     /// The connections, and whether each has an entry, which one whose heartbeat is overdue has not.
     known: HashMap<Uuid, bool, RandomState>,
     present: usize,
+    /// Connections that were open when it began, until the first look.
+    adopted: Vec<Arc<Session>>,
     /// Looks in a row that found another count in the index.
     differing: u32,
     wait: Duration,
@@ -77,6 +80,7 @@ impl Keeper {
             rules,
             known: HashMap::default(),
             present: 0,
+            adopted: Vec::new(),
             differing: 0,
             wait: FIRST_WAIT,
             log: Throttle::default(),
@@ -85,6 +89,7 @@ impl Keeper {
 
     /// Works until it is dropped.
     pub(super) async fn run(mut self) {
+        self.adopt();
         loop {
             self.store.link.connected().await;
             if let Err(error) = self.serve().await {
@@ -93,6 +98,28 @@ impl Keeper {
                 }
                 tokio::time::sleep(self.wait.mul_f64(0.5 + rand::random::<f64>() / 2.0)).await;
                 self.wait = (self.wait * 2).min(LONGEST_WAIT);
+            }
+        }
+    }
+
+    /// Takes over connections that were open before it began, as after a reload.
+    fn adopt(&mut self) {
+        self.adopted = self.registry.all();
+        for session in &self.adopted {
+            let quiet = unix_now().saturating_sub(session.beat_at());
+            let beat = self.rules.now().saturating_sub(quiet * 1000);
+            mark(session).beat.fetch_max(beat, Ordering::Relaxed);
+        }
+        for at in 0..self.adopted.len() {
+            self.set_known(self.adopted[at].id(), true);
+        }
+    }
+
+    /// Removes adopted connections that told only their former store of their end.
+    fn look_at_adopted(&mut self) {
+        for session in std::mem::take(&mut self.adopted) {
+            if self.registry.get(session.id()).is_none() {
+                self.notes.gone(&session);
             }
         }
     }
@@ -255,6 +282,7 @@ impl Keeper {
     /// Looks whether the index holds what it should: Redis may have come back empty, or failed over to one that
     /// missed something, without any command having failed.
     async fn check(&mut self) -> Result<(), StoreError> {
+        self.look_at_adopted();
         if self.known.is_empty() {
             return Ok(());
         }

@@ -10,7 +10,7 @@ use crate::presence::Entry;
 use crate::session::Session;
 
 /// The names of keys under one prefix.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Keys {
     prefix: Box<str>,
 }
@@ -79,9 +79,7 @@ impl Keys {
             .arg("last_seen_at")
             .arg(session.last_seen_at());
         commands.push(entry);
-        if let Some(life) = life.entry {
-            commands.push(expire(&self.connection(&id), life));
-        }
+        commands.push(keep(&self.connection(&id), life.entry));
         let mut join = |key: String| {
             commands.push(add("SADD", &key, &id));
             commands.push(keep(&key, life.sets));

@@ -241,6 +241,7 @@ fn restore((id, json): &Row, trace_id_field: &str) -> Option<Event> {
     let kind = EventKind::from_name(&text("type")?)?;
     Some(Event {
         spoken_for: None,
+        receipt: None,
         id: *id,
         kind,
         connection_id: Uuid::parse_str(&text("connection_id")?).ok()?,

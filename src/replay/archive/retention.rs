@@ -4,6 +4,7 @@
 //! each deletion took.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use prometheus::IntCounter;
@@ -22,11 +23,16 @@ const RARELY: Duration = Duration::from_mins(1);
 /// Shortest pause between two deletions.
 const MIN_PAUSE: Duration = Duration::from_millis(5);
 
-/// Keeps an archive within its retention, for ever.
-pub(super) async fn keep(database: Arc<Database>, retention: Duration, deleted: IntCounter) {
-    let every = (retention / 20).clamp(OFTEN, RARELY);
+/// Keeps an archive within its retention, in seconds, for ever; a retention of 0 deletes nothing.
+pub(super) async fn keep(database: Arc<Database>, seconds: Arc<AtomicU64>, deleted: IntCounter) {
+    let retention = || Duration::from_secs(seconds.load(Ordering::Relaxed));
     loop {
-        tokio::time::sleep(every).await;
+        // A reload may change it meanwhile.
+        tokio::time::sleep((retention() / 20).clamp(OFTEN, RARELY)).await;
+        let retention = retention();
+        if retention.is_zero() {
+            continue;
+        }
         if let Err(error) = trim(&database, retention, &deleted).await {
             tracing::warn!(
                 event = "archive_retention_failed",

@@ -19,15 +19,15 @@ use crate::config::BufferConfig;
 /// Room for events, bounded in number and bytes.
 #[derive(Debug)]
 pub(super) struct Room {
-    max_events: usize,
-    max_bytes: usize,
     taken: Mutex<Taken>,
     events_gauge: IntGauge,
     bytes_gauge: IntGauge,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Taken {
+    max_events: usize,
+    max_bytes: usize,
     events: usize,
     bytes: usize,
     /// Somebody who waited has been granted room and has not passed the turn on.
@@ -40,6 +40,21 @@ struct Taken {
 struct Waiting {
     bytes: usize,
     grant: oneshot::Sender<Slot>,
+}
+
+impl Taken {
+    /// Takes room where there is some; gives how many bytes, since an event larger than the whole buffer takes all of
+    /// it rather than waiting for ever.
+    fn take(&mut self, bytes: usize) -> Option<usize> {
+        let bytes = bytes.min(self.max_bytes);
+        // More may be taken than there is now, since the bounds change.
+        if self.events >= self.max_events || self.bytes + bytes > self.max_bytes {
+            return None;
+        }
+        self.events += 1;
+        self.bytes += bytes;
+        Some(bytes)
+    }
 }
 
 /// Room for one event; given back when dropped unused.
@@ -94,27 +109,27 @@ impl Drop for Slot {
 impl Room {
     pub(super) fn new(config: &BufferConfig, events: IntGauge, bytes: IntGauge) -> Arc<Self> {
         Arc::new(Self {
-            max_events: config.max_events.max(1),
-            max_bytes: config.max_bytes.max(1),
-            taken: Mutex::default(),
+            taken: Mutex::new(Taken {
+                max_events: config.max_events.max(1),
+                max_bytes: config.max_bytes.max(1),
+                events: 0,
+                bytes: 0,
+                granting: false,
+                next_ticket: 0,
+                waiting: BTreeMap::new(),
+            }),
             events_gauge: events,
             bytes_gauge: bytes,
         })
     }
 
-    /// An event larger than the whole buffer takes all of it rather than waiting for ever.
-    fn share(&self, bytes: usize) -> usize {
-        bytes.min(self.max_bytes)
-    }
-
-    fn take(&self, taken: &mut Taken, bytes: usize) -> bool {
-        if taken.events >= self.max_events || bytes > self.max_bytes - taken.bytes {
-            return false;
-        }
-        taken.events += 1;
-        taken.bytes += bytes;
-        self.show(taken);
-        true
+    /// Changes the bounds; who waits for room may get it at once.
+    pub(super) fn set_bounds(self: &Arc<Self>, config: &BufferConfig) {
+        let mut taken = self.taken.lock();
+        taken.max_events = config.max_events.max(1);
+        taken.max_bytes = config.max_bytes.max(1);
+        self.grant(&mut taken);
+        self.show(&taken);
     }
 
     fn show(&self, taken: &Taken) {
@@ -134,8 +149,13 @@ impl Room {
     }
 
     /// Takes room unless somebody else comes first.
-    fn take_at_once(&self, taken: &mut Taken, bytes: usize) -> bool {
-        !taken.granting && taken.waiting.is_empty() && self.take(taken, bytes)
+    fn take_at_once(&self, taken: &mut Taken, bytes: usize) -> Option<usize> {
+        if taken.granting || !taken.waiting.is_empty() {
+            return None;
+        }
+        let bytes = taken.take(bytes)?;
+        self.show(taken);
+        Some(bytes)
     }
 
     fn pass_turn(self: &Arc<Self>) {
@@ -147,22 +167,16 @@ impl Room {
 
     /// Takes room at once, unless there is none or others wait for it.
     pub(super) fn try_reserve(self: &Arc<Self>, bytes: usize) -> Option<Slot> {
-        let bytes = self.share(bytes);
-        let mut taken = self.taken.lock();
-        if self.take_at_once(&mut taken, bytes) {
-            drop(taken);
-            return Some(self.slot(bytes, false));
-        }
-        None
+        let bytes = self.take_at_once(&mut self.taken.lock(), bytes)?;
+        Some(self.slot(bytes, false))
     }
 
     /// Takes room, after all who asked for it before.
     pub(super) async fn reserve(self: &Arc<Self>, bytes: usize) -> Slot {
-        let bytes = self.share(bytes);
         loop {
             let (granted, _turn) = {
                 let mut taken = self.taken.lock();
-                if self.take_at_once(&mut taken, bytes) {
+                if let Some(bytes) = self.take_at_once(&mut taken, bytes) {
                     drop(taken);
                     return self.slot(bytes, false);
                 }
@@ -194,22 +208,24 @@ impl Room {
 
     fn grant(self: &Arc<Self>, taken: &mut Taken) {
         while !taken.granting
-            && let Some(first) = taken.waiting.first_entry()
+            && let Some((_, first)) = taken.waiting.first_key_value()
         {
-            let bytes = first.get().bytes;
-            if taken.events >= self.max_events || bytes > self.max_bytes - taken.bytes {
+            let asked = first.bytes;
+            let Some(bytes) = taken.take(asked) else {
                 break;
-            }
-            let waiting = first.remove();
+            };
+            let Some((_, waiting)) = taken.waiting.pop_first() else {
+                break;
+            };
             if let Err(mut refused) = waiting.grant.send(self.slot(bytes, true)) {
                 // The waiter is gone; its slot must not ask for the lock that is held here.
                 refused.held = false;
                 refused.has_turn = false;
+                taken.events -= 1;
+                taken.bytes -= bytes;
                 continue;
             }
             taken.granting = true;
-            taken.events += 1;
-            taken.bytes += bytes;
         }
     }
 

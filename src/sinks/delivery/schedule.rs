@@ -1,6 +1,7 @@
 //! Which event may be tried next: lanes, the ties between them, and what waits for its back-off.
 //!
-//! Pure bookkeeping under the lock of [`super`]: no clock, no tasks, nothing that waits.
+//! Pure bookkeeping under the lock of [`super`]: no clock, no tasks, nothing that waits. `queue` holds what there is of
+//! each version, `tries` what a worker draws and what comes of it.
 //!
 //! # Order
 //! A lane is a FIFO: one for each ordering key, and one for each connection's events without a key. Only a
@@ -15,7 +16,8 @@
 //! which is total, so the oldest unfinished event waits for nothing but its own try or back-off.
 //!
 //! # Cost
-//! Events live in one slab and lanes are linked lists through it, so that neither allocates for each event.
+//! A lane is ready in the queue of its first event's version, so that drawing for one version never looks at
+//! another's, however they alternate. Events live in one slab and lanes are linked lists through it, so that neither allocates for each event.
 //! A lane or connection without unfinished events takes no memory. Each step is O(1) but for back-offs
 //! (O(log n)); the ends of `connected` and `disconnected` ties are paid by the lanes that waited for them.
 
@@ -28,8 +30,13 @@ use slab::Slab;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+pub(super) use self::tries::{Drawn, Failed};
+
+use self::queue::Queue;
 use crate::event::{Event, EventKind};
-use crate::sinks::{DeliveryError, Failure, Retry};
+
+mod queue;
+mod tries;
 
 /// No entry: the end of a lane's list.
 const NONE: usize = usize::MAX;
@@ -56,6 +63,7 @@ struct Entry {
     bytes: usize,
     next: usize,
     connection: usize,
+    version: usize,
     tries: u32,
     tie: Tie,
 }
@@ -66,7 +74,7 @@ enum Owner {
     Connection(usize),
 }
 
-/// A lane with at least one unfinished event; it is in exactly one of: `ready`, `back_offs`, a connection's
+/// A lane with at least one unfinished event; it is in exactly one of: a version's `ready`, `back_offs`, a connection's
 /// `blocked`, or some worker's [`Drawn`].
 #[derive(Debug)]
 struct Lane {
@@ -88,20 +96,6 @@ struct Connection {
     blocked: Vec<usize>,
 }
 
-/// Events under one try, and the lanes they lead.
-#[derive(Debug, Default)]
-pub(super) struct Drawn {
-    pub(super) events: Vec<Arc<Event>>,
-    lanes: Vec<(usize, usize)>,
-}
-
-impl Drawn {
-    fn clear(&mut self) {
-        self.events.clear();
-        self.lanes.clear();
-    }
-}
-
 /// Room that finished events gave back.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Freed {
@@ -109,15 +103,22 @@ pub(super) struct Freed {
     pub(super) bytes: usize,
 }
 
-/// An event that made a try fail; its lane is held until it is finished or backs off.
-#[derive(Debug, Clone)]
-pub(super) struct Failed {
-    lane: usize,
-    pub(super) event: Arc<Event>,
-    /// Tries so far, the failed one among them.
-    pub(super) tries: u32,
-    /// The next event of its lane failed for good as well, and holds the lane on.
-    followed: bool,
+/// Events that are finished.
+#[derive(Debug, Default)]
+pub(super) struct Finished {
+    pub(super) freed: Freed,
+    /// Those among them that someone waits to hear of.
+    pub(super) awaited: Vec<Arc<Event>>,
+}
+
+impl Finished {
+    fn add(&mut self, event: Arc<Event>, bytes: usize) {
+        self.freed.events += 1;
+        self.freed.bytes += bytes;
+        if event.receipt.is_some() {
+            self.awaited.push(event);
+        }
+    }
 }
 
 /// All unfinished events of one sink.
@@ -128,8 +129,10 @@ pub(super) struct Schedule {
     connections: Slab<Connection>,
     lane_of_key: HashMap<Arc<str>, usize, RandomState>,
     connection_of_id: HashMap<Uuid, usize, RandomState>,
-    ready: VecDeque<usize>,
     back_offs: BinaryHeap<Reverse<(Instant, usize)>>,
+    queues: Slab<Queue>,
+    /// The newest version, unless that is to end.
+    current: Option<usize>,
 }
 
 impl Schedule {
@@ -138,13 +141,20 @@ impl Schedule {
         self.entries.len()
     }
 
-    /// Whether [`Schedule::draw`] would draw something.
-    pub(super) fn is_ready(&self) -> bool {
-        !self.ready.is_empty()
+    /// What there is of a version, which must not be finished.
+    pub(super) fn queue(&mut self, version: usize) -> &mut Queue {
+        &mut self.queues[version]
     }
 
     /// Adds an event behind all others of its lane.
-    pub(super) fn push(&mut self, event: Arc<Event>, bytes: usize) {
+    ///
+    /// An event that comes too late for its version, since it waited for room, is the newest version's.
+    pub(super) fn push(&mut self, event: Arc<Event>, bytes: usize, version: usize) {
+        let version = match self.current {
+            Some(current) if self.queues[version].expired => current,
+            _ => version,
+        };
+        self.queues[version].unfinished += 1;
         let (connection, fresh) = self.connection(event.connection_id);
         let state = &mut self.connections[connection];
         state.unfinished += 1;
@@ -177,6 +187,7 @@ impl Schedule {
             bytes,
             next: NONE,
             connection,
+            version,
             tries: 0,
             tie,
         });
@@ -236,178 +247,42 @@ impl Schedule {
     fn place(&mut self, lane: usize) {
         let entry = &self.entries[self.lanes[lane].head];
         if self.may_start(entry) {
-            self.ready.push_back(lane);
+            self.queues[entry.version].ready.push_back(lane);
         } else {
             let connection = entry.connection;
             self.connections[connection].blocked.push(lane);
         }
     }
 
-    /// Draws up to `max` events that may be tried together, lane after lane, and holds their lanes.
-    pub(super) fn draw(&mut self, max: usize, drawn: &mut Drawn) {
-        drawn.clear();
-        while drawn.events.len() < max {
-            let Some(lane) = self.ready.pop_front() else {
-                break;
-            };
-            let mut count = 0;
-            let mut next = self.lanes[lane].head;
-            while next != NONE && drawn.events.len() < max {
-                let entry = &self.entries[next];
-                // The first may start, or its lane would not be ready; the others only if nothing drawn here
-                // has to be finished before them.
-                if count > 0 && !self.may_start(entry) {
-                    break;
-                }
-                drawn.events.push(Arc::clone(&entry.event));
-                count += 1;
-                next = entry.next;
-            }
-            drawn.lanes.push((lane, count));
+    /// Forgets every event; gives those that someone waits to hear of.
+    pub(super) fn clear(&mut self) -> Finished {
+        let mut finished = Finished::default();
+        for (_, entry) in std::mem::take(&mut self.entries) {
+            finished.add(entry.event, entry.bytes);
         }
+        self.reset();
+        finished
     }
 
-    /// All that was drawn is finished.
-    pub(super) fn finish(&mut self, drawn: &mut Drawn) -> Freed {
-        let mut freed = Freed::default();
-        for &(lane, count) in &drawn.lanes {
-            if self.pop(lane, count, &mut freed) {
-                self.place(lane);
-            }
-        }
-        drawn.clear();
-        self.shrink_if_empty();
-        freed
-    }
-
-    /// What was tried and did not fail is finished, up to each lane's first failure; the rest may be drawn again.
-    ///
-    /// Gives each failed lane's event with its place in `error.failed`, in the order of the batch. One that is never to
-    /// be tried again brings those along that follow it in its lane and are not either, so that a backend that refuses
-    /// everything is not asked again and again about the same events.
-    pub(super) fn fail(
-        &mut self,
-        drawn: &mut Drawn,
-        error: &DeliveryError,
-    ) -> (Freed, Vec<(Failed, usize)>) {
-        let mut freed = Freed::default();
-        let mut failed = Vec::new();
-        let mut untried = Vec::new();
-        let mut failures = error.failed.iter().enumerate().peekable();
-        let mut start = 0;
-        for &(lane, count) in &drawn.lanes {
-            while failures
-                .next_if(|(_, failure)| failure.index < start)
-                .is_some()
-            {}
-            let first = failures.peek().map_or(usize::MAX, |(_, f)| f.index) - start;
-            let finished = count.min(error.tried.saturating_sub(start)).min(first);
-            let remains = self.pop(lane, finished, &mut freed);
-            if finished == count {
-                if remains {
-                    self.place(lane);
-                }
-            } else if first == finished
-                && let Some((place, failure)) = failures.next()
-            {
-                let mut entry = self.lanes[lane].head;
-                failed.push((self.failed(lane, &mut entry), place));
-                let for_good = failure.retry == Retry::Never;
-                for index in start + first + 1..start + count {
-                    let follows = |(_, next): &(usize, &Failure)| {
-                        for_good && next.index == index && next.retry == Retry::Never
-                    };
-                    let Some((place, _)) = failures.next_if(follows) else {
-                        break;
-                    };
-                    if let Some((before, _)) = failed.last_mut() {
-                        before.followed = true;
-                    }
-                    failed.push((self.failed(lane, &mut entry), place));
-                }
-            } else {
-                untried.push(lane);
-            }
-            start += count;
-        }
-        // Those that the failure of another kept from their turn keep their place at the front.
-        for lane in untried.into_iter().rev() {
-            self.ready.push_front(lane);
-        }
-        drawn.clear();
-        self.shrink_if_empty();
-        (freed, failed)
-    }
-
-    /// Notes the failure of a lane's event, and goes on to the next one.
-    fn failed(&mut self, lane: usize, entry: &mut usize) -> Failed {
-        let failed = &mut self.entries[*entry];
-        failed.tries += 1;
-        *entry = failed.next;
-        Failed {
-            lane,
-            event: Arc::clone(&failed.event),
-            tries: failed.tries,
-            followed: false,
-        }
-    }
-
-    /// Nothing of what was drawn was tried: it may be drawn again.
-    pub(super) fn give_back(&mut self, drawn: &mut Drawn) {
-        for &(lane, _) in drawn.lanes.iter().rev() {
-            self.ready.push_front(lane);
-        }
-        drawn.clear();
-    }
-
-    /// The failed event waits until `due`, and its lane with it.
-    pub(super) fn back_off(&mut self, failed: &Failed, due: Instant) {
-        self.back_offs.push(Reverse((due, failed.lane)));
-    }
-
-    /// The failed event is finished: it is a dead letter.
-    pub(super) fn bury(&mut self, failed: &Failed) -> Freed {
-        let mut freed = Freed::default();
-        if self.pop(failed.lane, 1, &mut freed) && !failed.followed {
-            self.place(failed.lane);
-        }
-        self.shrink_if_empty();
-        freed
-    }
-
-    /// When the next back-off ends.
-    pub(super) fn next_due(&self) -> Option<Instant> {
-        self.back_offs.peek().map(|Reverse((due, _))| *due)
-    }
-
-    /// Makes ready what has backed off until `now`.
-    pub(super) fn end_back_offs(&mut self, now: Instant) {
-        while let Some(Reverse((due, lane))) = self.back_offs.peek().copied() {
-            if due > now {
-                break;
-            }
-            self.back_offs.pop();
-            self.ready.push_back(lane);
-        }
-    }
-
-    /// Ends every back-off at `latest` at the latest.
-    pub(super) fn cut_back_offs(&mut self, latest: Instant) {
-        let cut = std::mem::take(&mut self.back_offs)
-            .into_iter()
-            .map(|Reverse((due, lane))| Reverse((due.min(latest), lane)))
-            .collect();
-        self.back_offs = cut;
-    }
-
-    /// Forgets every event.
-    pub(super) fn clear(&mut self) -> Freed {
-        let freed = Freed {
-            events: self.entries.len(),
-            bytes: self.entries.iter().map(|(_, entry)| entry.bytes).sum(),
+    /// Gives the memory of an empty schedule back; its versions stay.
+    fn reset(&mut self) {
+        let queues = std::mem::take(&mut self.queues);
+        let current = self.current;
+        *self = Self {
+            queues,
+            current,
+            ..Self::default()
         };
-        *self = Self::default();
-        freed
+        for (_, queue) in &mut self.queues {
+            queue.ready = VecDeque::new();
+            queue.unfinished = 0;
+        }
+    }
+
+    /// How many versions are not finished.
+    #[cfg(test)]
+    pub(super) fn versions(&self) -> usize {
+        self.queues.len()
     }
 
     /// Whether no event, lane, connection, key or back-off is left.
@@ -418,22 +293,25 @@ impl Schedule {
             && self.connections.is_empty()
             && self.lane_of_key.is_empty()
             && self.connection_of_id.is_empty()
-            && self.ready.is_empty()
+            && self
+                .queues
+                .iter()
+                .all(|(_, queue)| queue.ready.is_empty() && queue.unfinished == 0)
             && self.back_offs.is_empty()
     }
 
     /// Finishes the first `count` events of a lane, and says whether the lane still exists.
-    fn pop(&mut self, lane: usize, count: usize, freed: &mut Freed) -> bool {
+    fn pop(&mut self, lane: usize, count: usize, finished: &mut Finished) -> bool {
         for _ in 0..count {
             let entry = self.entries.remove(self.lanes[lane].head);
-            freed.events += 1;
-            freed.bytes += entry.bytes;
+            self.queues[entry.version].unfinished -= 1;
             self.lanes[lane].head = entry.next;
             let empty = entry.next == NONE;
             if empty {
                 self.close_lane(lane);
             }
             self.finished(&entry);
+            finished.add(entry.event, entry.bytes);
             if empty {
                 return false;
             }
@@ -475,7 +353,7 @@ impl Schedule {
 
     fn shrink_if_empty(&mut self) {
         if self.entries.is_empty() && self.entries.capacity() > KEPT_ENTRIES {
-            *self = Self::default();
+            self.reset();
         }
     }
 }

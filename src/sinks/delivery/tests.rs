@@ -4,6 +4,7 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use uuid::Uuid;
 
+use super::drain::DEAD_LETTER_GRACE;
 use super::*;
 use crate::event::EventKind;
 use crate::sinks::dead_letter::{DeadLetter, StoreFuture};
@@ -11,6 +12,9 @@ use crate::sinks::{Batch, DeliveryError, Retry};
 
 mod optional;
 mod order;
+mod receipts;
+mod reloads;
+mod versions;
 
 /// An event of a numbered connection, `seq` 1 being `connected`.
 pub(crate) fn test_event(connection: u128, seq: u64, key: Option<&str>) -> Arc<Event> {
@@ -26,6 +30,7 @@ pub(crate) fn test_event(connection: u128, seq: u64, key: Option<&str>) -> Arc<E
         user_id: "1".into(),
         replayed: false,
         spoken_for: None,
+        receipt: None,
         seq,
         ordering_key: key.map(Arc::from),
         traceparent: None,
@@ -81,16 +86,19 @@ impl Letters {
 }
 
 struct Rig {
+    outlet: Outlet,
     delivery: Arc<Delivery>,
     letters: Arc<Letters>,
     metrics: Metrics,
 }
 
-fn rig(settings: DeliverySettings, sink: BoxSink) -> Rig {
+fn rig(settings: &DeliverySettings, sink: BoxSink) -> Rig {
     let letters = Arc::new(Letters::default());
     let metrics = Metrics::new().unwrap();
+    let outlet = Outlet::start(settings, sink, letters.clone(), &metrics);
     Rig {
-        delivery: Delivery::start(settings, sink, letters.clone(), &metrics),
+        delivery: Arc::clone(outlet.delivery()),
+        outlet,
         letters,
         metrics,
     }
@@ -98,13 +106,23 @@ fn rig(settings: DeliverySettings, sink: BoxSink) -> Rig {
 
 impl Rig {
     fn enqueue(&self, event: &Arc<Event>) {
-        let slot = self.delivery.try_reserve(event.json.len()).unwrap();
-        self.delivery.enqueue(slot, Arc::clone(event));
+        let slot = self.outlet.try_reserve(event.json.len()).unwrap();
+        self.outlet.enqueue(slot, Arc::clone(event));
     }
 
     async fn emptied(&self) {
-        self.delivery.shared.draining.store(true, Ordering::Release);
-        self.delivery.shared.wait_until_empty().await;
+        self.delivery.wait_until_idle().await;
+    }
+
+    fn workers(&self) -> usize {
+        let version = self.outlet.version().line.index;
+        self.delivery
+            .shared
+            .state
+            .lock()
+            .schedule
+            .queue(version)
+            .workers
     }
 
     fn idle(&self) -> bool {
@@ -124,7 +142,7 @@ async fn a_failing_key_delays_only_itself_and_holds_no_place() {
     let ended = Arc::new(Mutex::new(Vec::new()));
     let log = ended.clone();
     let rig = rig(
-        DeliverySettings {
+        &DeliverySettings {
             concurrency: 1,
             ..settings()
         },
@@ -147,11 +165,7 @@ async fn a_failing_key_delays_only_itself_and_holds_no_place() {
     rig.enqueue(&test_event(2, 2, None));
     tokio::time::sleep(Duration::from_millis(1)).await;
     assert_eq!(ended.lock().len(), 97, "all but the failing key's, at once");
-    assert_eq!(
-        rig.delivery.shared.state.lock().workers,
-        0,
-        "workers go away"
-    );
+    assert_eq!(rig.workers(), 0, "workers go away");
     // `disconnected` is tied to the failing key.
     rig.enqueue(&test_event(1, u64::MAX, None));
     rig.enqueue(&test_event(2, u64::MAX, None));
@@ -166,7 +180,7 @@ async fn retry_after_is_honoured_and_capped() {
     let log = times.clone();
     let start = Instant::now();
     let rig = rig(
-        DeliverySettings {
+        &DeliverySettings {
             retry: RetryPolicy {
                 attempts: Some(4),
                 base: Duration::from_millis(10),
@@ -205,7 +219,7 @@ async fn exhausted_and_refused_events_become_dead_letters() {
     let tries = Arc::new(AtomicUsize::new(0));
     let count = tries.clone();
     let rig = rig(
-        DeliverySettings {
+        &DeliverySettings {
             retry: RetryPolicy {
                 attempts: Some(3),
                 ..settings().retry
@@ -248,7 +262,7 @@ async fn exhausted_and_refused_events_become_dead_letters() {
 #[tokio::test(start_paused = true)]
 async fn reserving_is_bounded_and_first_come_first_served() {
     let rig = rig(
-        DeliverySettings {
+        &DeliverySettings {
             buffer: BufferConfig {
                 max_events: 3,
                 max_bytes: 100,
@@ -257,18 +271,18 @@ async fn reserving_is_bounded_and_first_come_first_served() {
         },
         sink(|_| std::future::ready(Ok(()))),
     );
-    let delivery = &rig.delivery;
-    let first = delivery.try_reserve(60).unwrap();
-    assert!(delivery.try_reserve(41).is_none(), "too many bytes");
-    let second = delivery.try_reserve(10).unwrap();
-    let third = delivery.try_reserve(0).unwrap();
-    assert!(delivery.try_reserve(0).is_none(), "too many events");
+    let outlet = &rig.outlet;
+    let first = outlet.try_reserve(60).unwrap();
+    assert!(outlet.try_reserve(41).is_none(), "too many bytes");
+    let second = outlet.try_reserve(10).unwrap();
+    let third = outlet.try_reserve(0).unwrap();
+    assert!(outlet.try_reserve(0).is_none(), "too many events");
 
     let order = Arc::new(Mutex::new(Vec::new()));
     let ask = |who: &'static str, bytes| {
-        let (delivery, order) = (Arc::clone(delivery), Arc::clone(&order));
+        let (outlet, order) = (outlet.clone(), Arc::clone(&order));
         tokio::spawn(async move {
-            let slot = delivery.reserve(bytes).await;
+            let slot = outlet.reserve(bytes).await;
             order.lock().push(who);
             slot
         })
@@ -283,24 +297,24 @@ async fn reserving_is_bounded_and_first_come_first_served() {
     tokio::task::yield_now().await;
     assert!(order.lock().is_empty(), "the small one does not overtake");
     assert!(
-        delivery.try_reserve(0).is_none(),
+        outlet.try_reserve(0).is_none(),
         "nor does one that just came"
     );
     drop((first, second));
     let huge = huge.await.unwrap();
     assert_eq!(huge.bytes(), 100, "all there is");
-    assert_eq!(delivery.shared.room.waiting(), 2);
+    assert_eq!(outlet.delivery().shared.room.waiting(), 2);
     gone.abort();
     assert!(gone.await.is_err());
     assert_eq!(
-        delivery.shared.room.waiting(),
+        outlet.delivery().shared.room.waiting(),
         1,
         "leaving leaves nothing behind"
     );
     drop(huge);
     drop(small.await.unwrap());
     assert_eq!(*order.lock(), ["huge", "small"]);
-    assert_eq!(delivery.shared.room.taken(), (0, 0));
+    assert_eq!(outlet.delivery().shared.room.taken(), (0, 0));
     let gauge = rig
         .metrics
         .sink_buffer_bytes
@@ -311,7 +325,7 @@ async fn reserving_is_bounded_and_first_come_first_served() {
 #[tokio::test(start_paused = true)]
 async fn who_waited_first_enqueues_first_whichever_task_wakes_first() {
     let rig = rig(
-        DeliverySettings {
+        &DeliverySettings {
             buffer: BufferConfig {
                 max_events: 2,
                 max_bytes: 1000,
@@ -320,10 +334,10 @@ async fn who_waited_first_enqueues_first_whichever_task_wakes_first() {
         },
         sink(|_| std::future::ready(Ok(()))),
     );
-    let delivery = &rig.delivery;
-    let held = [1, 1].map(|bytes| delivery.try_reserve(bytes).unwrap());
-    let mut first = Box::pin(delivery.reserve(1));
-    let mut second = Box::pin(delivery.reserve(1));
+    let outlet = &rig.outlet;
+    let held = [1, 1].map(|bytes| outlet.try_reserve(bytes).unwrap());
+    let mut first = Box::pin(outlet.reserve(1));
+    let mut second = Box::pin(outlet.reserve(1));
     assert!(first.as_mut().now_or_never().is_none());
     assert!(second.as_mut().now_or_never().is_none());
     drop(held);
@@ -331,29 +345,29 @@ async fn who_waited_first_enqueues_first_whichever_task_wakes_first() {
         second.as_mut().now_or_never().is_none(),
         "there is room for it, but its turn comes after the first one's"
     );
-    assert!(delivery.try_reserve(1).is_none(), "nor may a third one");
+    assert!(outlet.try_reserve(1).is_none(), "nor may a third one");
     let slot = first.await;
     assert!(second.as_mut().now_or_never().is_none());
-    delivery.enqueue(slot, test_event(1, 1, None));
+    outlet.enqueue(slot, test_event(1, 1, None));
     let slot = second.now_or_never().unwrap();
-    delivery.enqueue(slot, test_event(2, 1, None));
+    outlet.enqueue(slot, test_event(2, 1, None));
     rig.emptied().await;
     assert!(rig.idle());
     // One that is given up passes its turn on too.
-    let held = [1, 1].map(|bytes| delivery.try_reserve(bytes).unwrap());
-    let mut gone = Box::pin(delivery.reserve(1));
+    let held = [1, 1].map(|bytes| outlet.try_reserve(bytes).unwrap());
+    let mut gone = Box::pin(outlet.reserve(1));
     assert!(gone.as_mut().now_or_never().is_none());
     drop(held);
-    assert!(delivery.try_reserve(1).is_none());
+    assert!(outlet.try_reserve(1).is_none());
     drop(gone);
-    assert!(delivery.try_reserve(1).is_some());
+    assert!(outlet.try_reserve(1).is_some());
 }
 
 #[tokio::test(start_paused = true)]
 async fn room_comes_back_only_with_the_delivery() {
     let (open, gate) = tokio::sync::watch::channel(false);
     let rig = rig(
-        DeliverySettings {
+        &DeliverySettings {
             buffer: BufferConfig {
                 max_events: 1,
                 max_bytes: 1000,
@@ -370,9 +384,9 @@ async fn room_comes_back_only_with_the_delivery() {
     );
     rig.enqueue(&test_event(1, 1, None));
     tokio::time::sleep(Duration::from_mins(1)).await;
-    assert!(rig.delivery.try_reserve(1).is_none());
+    assert!(rig.outlet.try_reserve(1).is_none());
     open.send(true).unwrap();
-    let slot = rig.delivery.reserve(1).await;
+    let slot = rig.outlet.reserve(1).await;
     drop(slot);
     assert!(rig.idle());
 }
@@ -381,7 +395,7 @@ async fn room_comes_back_only_with_the_delivery() {
 async fn a_drain_delivers_and_cuts_back_offs() {
     let healthy_at = Instant::now() + Duration::from_secs(4);
     let rig = rig(
-        settings(),
+        &settings(),
         sink(move |_| {
             std::future::ready(if Instant::now() < healthy_at {
                 Err(error(0, Retry::After(Duration::from_hours(1))))
@@ -408,7 +422,7 @@ async fn a_drain_delivers_and_cuts_back_offs() {
 #[tokio::test(start_paused = true)]
 async fn what_is_left_at_the_deadline_becomes_dead_letters() {
     let rig = rig(
-        settings(),
+        &settings(),
         sink(|batch| async move {
             match batch[0].seq {
                 2 => std::future::pending().await,
@@ -464,20 +478,23 @@ impl DeadLetters for Hangs {
 async fn a_hanging_dead_letter_target_does_not_hold_up_the_stop() {
     let metrics = Metrics::new().unwrap();
     let service = sink(|_| std::future::ready(Err(error(0, Retry::Never))));
-    let delivery = Delivery::start(settings(), service, Arc::new(Hangs), &metrics);
+    let outlet = Outlet::start(&settings(), service, Arc::new(Hangs), &metrics);
     for connection in 0..20 {
-        let slot = delivery.try_reserve(1).unwrap();
-        delivery.enqueue(slot, test_event(connection, 1, None));
+        let slot = outlet.try_reserve(1).unwrap();
+        outlet.enqueue(slot, test_event(connection, 1, None));
     }
     let start = Instant::now();
-    let drained = delivery.drain(start + Duration::from_secs(2)).await;
+    let drained = outlet
+        .delivery()
+        .drain(start + Duration::from_secs(2))
+        .await;
     assert_eq!(start.elapsed(), Duration::from_secs(2) + DEAD_LETTER_GRACE);
     assert_eq!(drained.lost, 20);
     let lost = metrics
         .dead_letters_total
         .with_label_values(&["webhook", "lost"]);
     assert_eq!(lost.get(), 20);
-    assert_eq!(delivery.shared.room.taken(), (0, 0));
+    assert_eq!(outlet.delivery().shared.room.taken(), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -485,7 +502,7 @@ async fn dropping_stops_the_tasks_and_counts_what_is_lost() {
     let alive = Arc::new(());
     let held = Arc::clone(&alive);
     let rig = rig(
-        settings(),
+        &settings(),
         sink(move |_| {
             let held = Arc::clone(&held);
             async move {
@@ -501,9 +518,12 @@ async fn dropping_stops_the_tasks_and_counts_what_is_lost() {
     tokio::time::sleep(Duration::from_millis(1)).await;
     assert!(Arc::strong_count(&alive) > 4);
     let Rig {
-        delivery, metrics, ..
+        delivery,
+        outlet,
+        metrics,
+        ..
     } = rig;
-    drop(delivery);
+    drop((delivery, outlet));
     tokio::time::sleep(Duration::from_millis(1)).await;
     assert_eq!(Arc::strong_count(&alive), 1, "no task keeps the sink");
     let lost = metrics

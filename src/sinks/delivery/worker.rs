@@ -1,7 +1,7 @@
-//! The tasks of a delivery: workers that try, and the one that ends back-offs.
+//! The tasks of a delivery: workers that try, and the one that ends back-offs and versions.
 //!
-//! A worker is started when something is ready and fewer than `concurrency` run, and goes away when nothing is
-//! ready. Each holds its own clone of the sink. Tasks have no names, which stable tokio cannot give them.
+//! A worker is of one version. It is started when something of that is ready and fewer than `concurrency` run, and goes
+//! away when nothing is ready. Each holds its own clone of the sink. Tasks have no names, which stable tokio cannot give them.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
@@ -14,8 +14,10 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use tower::ServiceExt as _;
 use tower_service::Service as _;
 
-use super::schedule::{Drawn, Failed, Freed};
-use super::{Phase, STOPPING, Shared, State};
+use super::drain::cut;
+use super::schedule::{Drawn, Failed, Finished};
+use super::version::Line;
+use super::{Phase, REMOVED, STOPPING, Shared, State, receipts};
 use crate::event::Event;
 use crate::sinks::dead_letter::{DeadLetter, DeadLetterError};
 use crate::sinks::{Batch, DeliveryError, Failure, Retry};
@@ -29,7 +31,7 @@ const LETTERS_AT_ONCE: usize = 16;
 enum Step {
     /// Try what was drawn.
     Try,
-    /// Make dead letters of them, because their sink failed or the gateway stops.
+    /// Make dead letters of them, because their sink failed, or the gateway stops or their version ends.
     Bury(Vec<(Failed, String)>),
     /// Go away.
     Leave,
@@ -42,12 +44,16 @@ enum Tried {
     Halted,
 }
 
-/// Tries events until none is ready.
-pub(super) async fn work(shared: Arc<Shared>) {
-    let mut sink = shared.sink.clone();
-    let mut halted = pin!(shared.halt.clone().cancelled_owned());
+/// Tries events of a version until none is ready.
+pub(super) async fn work(shared: Arc<Shared>, line: Arc<Line>) {
+    let mut sink = line.sink.clone();
     let mut drawn = Drawn::default();
-    let mut step = shared.next(shared.state.lock(), &mut drawn);
+    let (mut step, halt) = {
+        let mut state = shared.state.lock();
+        let halt = state.schedule.queue(line.index).halt.clone();
+        (shared.next(state, &line, &mut drawn), halt)
+    };
+    let mut halted = pin!(halt.cancelled_owned());
     loop {
         step = match step {
             Step::Try => {
@@ -58,20 +64,24 @@ pub(super) async fn work(shared: Arc<Shared>) {
                 };
                 let start = Instant::now();
                 let tried = attempt(&mut sink, batch, halted.as_mut()).await;
-                if !matches!(tried, Tried::Halted) {
+                if matches!(tried, Tried::Halted) {
+                    // A version that ended may have been brought back, and then has a new token.
+                    let halt = shared.state.lock().schedule.queue(line.index).halt.clone();
+                    halted.set(halt.cancelled_owned());
+                } else {
                     shared.report.tried(start.elapsed());
                 }
                 if matches!(tried, Tried::Panicked) {
-                    sink = shared.sink.clone();
+                    sink = line.sink.clone();
                 }
-                if drawn.events.len() < shared.max_batch {
-                    shared.linger().await;
+                if drawn.events.len() < line.max_batch {
+                    shared.linger(&line).await;
                 }
-                shared.settle(tried, &mut drawn)
+                shared.settle(tried, &line, &mut drawn)
             }
             Step::Bury(letters) => {
                 let storing = letters.into_iter().map(|(failed, reason)| async {
-                    let stored = shared.store(&failed.event, &reason).await;
+                    let stored = shared.store(&line, &failed.event, &reason).await;
                     (failed, reason, stored)
                 });
                 let mut storing = pin!(stream::iter(storing).buffered(LETTERS_AT_ONCE));
@@ -86,7 +96,7 @@ pub(super) async fn work(shared: Arc<Shared>) {
                     };
                     shared.bury(&failed, &reason, &stored);
                 }
-                shared.next(shared.state.lock(), &mut drawn)
+                shared.next(shared.state.lock(), &line, &mut drawn)
             }
             Step::Leave => return,
         }
@@ -107,10 +117,14 @@ async fn attempt(
     }
 }
 
-/// Ends back-offs when they are due.
-pub(super) async fn end_back_offs(shared: Arc<Shared>) {
+/// Ends back-offs and versions when they are due.
+pub(super) async fn keep_time(shared: Arc<Shared>) {
     loop {
-        let next = shared.state.lock().schedule.next_due();
+        let next = {
+            let state = shared.state.lock();
+            let ends = [state.schedule.next_due(), state.schedule.next_end()];
+            ends.into_iter().flatten().min()
+        };
         let due = async {
             match next {
                 Some(next) => tokio::time::sleep_until(next).await,
@@ -119,10 +133,12 @@ pub(super) async fn end_back_offs(shared: Arc<Shared>) {
         };
         tokio::select! {
             () = shared.halt.cancelled() => return,
-            () = shared.earlier_back_off.notified() => {}
+            () = shared.earlier_end.notified() => {}
             () = due => {
                 let mut state = shared.state.lock();
-                state.schedule.end_back_offs(tokio::time::Instant::now());
+                let now = tokio::time::Instant::now();
+                state.schedule.expire(now);
+                state.schedule.end_back_offs(now);
                 shared.start_worker_if_needed(state);
             }
         }
@@ -131,69 +147,83 @@ pub(super) async fn end_back_offs(shared: Arc<Shared>) {
 
 impl Shared {
     /// Draws what is to be tried next; the caller holds no lane.
-    fn next(self: &Arc<Self>, mut state: MutexGuard<'_, State>, drawn: &mut Drawn) -> Step {
-        let step = match state.phase {
+    fn next(
+        self: &Arc<Self>,
+        mut state: MutexGuard<'_, State>,
+        line: &Line,
+        drawn: &mut Drawn,
+    ) -> Step {
+        let (phase, concurrency) = (state.phase, state.concurrency);
+        let schedule = &mut state.schedule;
+        let ends = match phase {
             Phase::Running | Phase::Draining(_) => {
-                state.schedule.draw(self.max_batch, drawn);
-                if drawn.events.is_empty() {
-                    Step::Leave
-                } else {
-                    Step::Try
-                }
+                schedule.queue(line.index).expired.then_some(REMOVED)
             }
-            Phase::Stopped => {
-                state.schedule.draw(self.max_batch, drawn);
-                let stopping = DeliveryError::all(drawn.events.len(), STOPPING, Retry::Never);
-                let letters: Vec<_> = state.schedule.fail(drawn, &stopping).1;
-                if letters.is_empty() {
-                    Step::Leave
-                } else {
-                    let reason = |(failed, _)| (failed, STOPPING.to_owned());
-                    Step::Bury(letters.into_iter().map(reason).collect())
-                }
+            Phase::Stopped => Some(STOPPING),
+            Phase::Abandoned => {
+                schedule.leave(line.index);
+                return Step::Leave;
             }
-            Phase::Abandoned => Step::Leave,
         };
-        if matches!(step, Step::Leave) {
-            state.workers -= 1;
-        }
+        // One worker too many, since the newest version wants fewer.
+        let spare = schedule.queue(line.index).workers > concurrency;
+        let max = if spare { 0 } else { line.max_batch };
+        schedule.draw(line.index, max, drawn);
+        let step = match ends {
+            _ if drawn.events.is_empty() => {
+                schedule.leave(line.index);
+                Step::Leave
+            }
+            None => Step::Try,
+            Some(reason) => {
+                let ends = DeliveryError::all(drawn.events.len(), reason, Retry::Never);
+                let letters = schedule.fail(drawn, &ends).1.into_iter();
+                Step::Bury(
+                    letters
+                        .map(|(failed, _)| (failed, reason.to_owned()))
+                        .collect(),
+                )
+            }
+        };
         self.start_worker_if_needed(state);
         step
     }
 
     /// Notes what a try came to, and draws again.
-    fn settle(self: &Arc<Self>, tried: Tried, drawn: &mut Drawn) -> Step {
+    fn settle(self: &Arc<Self>, tried: Tried, line: &Line, drawn: &mut Drawn) -> Step {
         let mut state = self.state.lock();
         if state.phase == Phase::Abandoned {
-            return self.next(state, drawn);
+            return self.next(state, line, drawn);
         }
         let error = match tried {
             Tried::Result(Ok(())) => {
-                let freed = state.schedule.finish(drawn);
-                return self.delivered(state, freed, drawn);
+                let finished = state.schedule.finish(drawn);
+                return self.delivered(state, finished, line, drawn);
             }
             Tried::Halted => {
                 state.schedule.give_back(drawn);
-                return self.next(state, drawn);
+                return self.next(state, line, drawn);
             }
             Tried::Result(Err(error)) => error,
             Tried::Panicked => {
                 DeliveryError::all(drawn.events.len(), "the sink panicked", Retry::Backoff)
             }
         };
-        let (freed, failed) = state.schedule.fail(drawn, &error);
+        let (finished, failed) = state.schedule.fail(drawn, &error);
         if failed.is_empty() {
-            return self.delivered(state, freed, drawn);
+            return self.delivered(state, finished, line, drawn);
         }
+        let Finished { freed, awaited } = finished;
         state.delivered += freed.events as u64;
         self.report.delivered(freed.events);
         let mut letters = Vec::new();
         let mut reports = Vec::with_capacity(failed.len());
         let earliest = state.schedule.next_due();
+        let deadline = state.schedule.queue(line.index).deadline;
         for (failed, place) in failed {
             let Failure { reason, retry, .. } = &error.failed[place];
             reports.push((Arc::clone(&failed.event), place, failed.tries));
-            if let Some(due) = self.due(&state, failed.tries, *retry) {
+            if let Some(due) = line.due(state.phase, deadline, failed.tries, *retry) {
                 state.schedule.back_off(&failed, due);
                 self.report.retried();
             } else {
@@ -207,15 +237,16 @@ impl Shared {
         let next = state.schedule.next_due();
         let sooner = next.is_some_and(|next| earliest.is_none_or(|earliest| next < earliest));
         let step = if letters.is_empty() {
-            self.next(state, drawn)
+            self.next(state, line, drawn)
         } else {
             // The others need not wait for these dead letters.
             self.start_worker_if_needed(state);
             Step::Bury(letters)
         };
         if sooner {
-            self.earlier_back_off.notify_one();
+            self.earlier_end.notify_one();
         }
+        receipts::delivered(self.name, &awaited);
         self.give_back(freed);
         for (event, place, tries) in reports {
             self.report
@@ -224,41 +255,31 @@ impl Shared {
         step
     }
 
-    /// When an event that failed is to be tried again, if ever.
-    fn due(&self, state: &State, tries: u32, retry: Retry) -> Option<tokio::time::Instant> {
-        if state.phase == Phase::Stopped {
-            return None;
-        }
-        let wait = self.retry.wait(tries, retry, rand::random())?;
-        let now = tokio::time::Instant::now();
-        Some(match state.phase {
-            Phase::Draining(deadline) => super::cut(now + wait, now, deadline),
-            _ => now + wait,
-        })
-    }
-
     fn delivered(
         self: &Arc<Self>,
         mut state: MutexGuard<'_, State>,
-        freed: Freed,
+        finished: Finished,
+        line: &Line,
         drawn: &mut Drawn,
     ) -> Step {
+        let Finished { freed, awaited } = finished;
         state.delivered += freed.events as u64;
         // Counted under the lock, so that whoever finds the buffer empty finds everything counted.
         self.report.delivered(freed.events);
-        let step = self.next(state, drawn);
+        let step = self.next(state, line, drawn);
+        receipts::delivered(self.name, &awaited);
         self.give_back(freed);
         step
     }
 
-    async fn store(&self, event: &Event, reason: &str) -> Result<(), DeadLetterError> {
+    async fn store(&self, line: &Line, event: &Event, reason: &str) -> Result<(), DeadLetterError> {
         let letter = DeadLetter::now(
             reason.to_owned(),
             event.json.clone(),
             Some(event.id),
             self.name,
         );
-        AssertUnwindSafe(async { self.dead_letters.store(letter).await })
+        AssertUnwindSafe(async { line.dead_letters.store(letter).await })
             .catch_unwind()
             .await
             .unwrap_or_else(|_| Err(DeadLetterError::Failed("the target panicked".to_owned())))
@@ -274,7 +295,7 @@ impl Shared {
         if state.phase == Phase::Abandoned {
             return;
         }
-        let freed = state.schedule.bury(failed);
+        let finished = state.schedule.bury(failed);
         if stored.is_ok() {
             state.dead_lettered += 1;
         } else {
@@ -282,23 +303,48 @@ impl Shared {
         }
         // What waited behind it may go on while this worker keeps the next dead letter.
         self.start_worker_if_needed(state);
-        self.give_back(freed);
+        receipts::failed(self.name, &failed.event, reason);
+        self.give_back(finished.freed);
     }
 
     /// Lets events gather, unless the gateway stops.
-    async fn linger(&self) {
-        if !self.linger.is_zero() {
+    async fn linger(&self, line: &Line) {
+        if !line.linger.is_zero() {
             // Either ends it; which one makes no difference.
-            let _ = tokio::time::timeout(self.linger, self.hurry.cancelled()).await;
+            let _ = tokio::time::timeout(line.linger, self.hurry.cancelled()).await;
         }
     }
 
     /// Starts one more worker if something is ready and one more may run; that one does the same.
     pub(super) fn start_worker_if_needed(self: &Arc<Self>, mut state: MutexGuard<'_, State>) {
-        if state.workers < self.concurrency && state.schedule.is_ready() {
-            state.workers += 1;
+        let concurrency = state.concurrency;
+        if let Some(queue) = state.schedule.short_of_workers(concurrency) {
+            queue.workers += 1;
+            let line = Arc::clone(&queue.line);
             drop(state);
-            self.runtime.spawn(work(Arc::clone(self)));
+            self.runtime.spawn(work(Arc::clone(self), line));
         }
+    }
+}
+
+impl Line {
+    /// When an event that failed is to be tried again, if ever.
+    fn due(
+        &self,
+        phase: Phase,
+        deadline: Option<tokio::time::Instant>,
+        tries: u32,
+        retry: Retry,
+    ) -> Option<tokio::time::Instant> {
+        let stop = match phase {
+            Phase::Stopped => return None,
+            Phase::Draining(stop) => Some(stop),
+            Phase::Running | Phase::Abandoned => None,
+        };
+        let wait = self.retry.wait(tries, retry, rand::random())?;
+        let now = tokio::time::Instant::now();
+        let due = now + wait;
+        let end = deadline.into_iter().chain(stop).min();
+        Some(end.map_or(due, |end| cut(due, now, end)))
     }
 }

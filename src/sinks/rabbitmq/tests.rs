@@ -22,6 +22,7 @@ fn keyed(key: &str) -> Event {
     let event = test_event(1, 1, Some(key));
     Event {
         spoken_for: None,
+        receipt: None,
         id: event.id,
         kind: EventKind::MessageReceived,
         connection_id: event.connection_id,

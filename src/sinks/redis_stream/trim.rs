@@ -26,6 +26,17 @@ pub(crate) fn maxlen(replay: &ReplayConfig) -> Option<u64> {
     (replay.strategy != ReplayStrategy::None && replay.maxlen > 0).then_some(replay.maxlen)
 }
 
+/// For how many seconds a stream keeps entries, where that is bounded.
+fn retention(replay: &ReplayConfig) -> Option<u64> {
+    (replay.strategy != ReplayStrategy::None && replay.retention_seconds > 0)
+        .then_some(replay.retention_seconds)
+}
+
+/// What trimming reads of a configuration.
+pub(crate) fn made_of(replay: &ReplayConfig) -> impl PartialEq {
+    (maxlen(replay), retention(replay))
+}
+
 /// Trims streams by age; its task ends when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Trimmer {
@@ -40,15 +51,13 @@ impl Trimmer {
         streams: Vec<String>,
         replay: &ReplayConfig,
     ) -> Option<Self> {
-        if replay.strategy == ReplayStrategy::None || replay.retention_seconds == 0 {
-            return None;
-        }
+        let retention_seconds = retention(replay)?;
         let partitions = Arc::new(Mutex::new(HashSet::new()));
         let task = trim(
             Arc::clone(link),
             streams,
             Arc::clone(&partitions),
-            replay.retention_seconds,
+            retention_seconds,
         );
         Some(Self {
             partitions,

@@ -128,6 +128,7 @@ mod tests {
             user_id: "1".into(),
             replayed: false,
             spoken_for: None,
+            receipt: None,
             seq: 2,
             ordering_key: None,
             traceparent: None,

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::*;
 use crate::event::EventKind;
 use crate::sinks::dead_letter::NoDeadLetters;
-use crate::sinks::delivery::{Delivery, DeliverySettings, WhenFull, test_event};
+use crate::sinks::delivery::{DeliverySettings, Outlet, WhenFull, test_event};
 use crate::telemetry::metrics::Metrics;
 
 /// How the backend of a test answers one request.
@@ -220,6 +220,7 @@ async fn the_answer_s_body_is_ignored_and_its_connection_used_again_if_small() {
 }
 
 #[tokio::test]
+#[expect(clippy::too_many_lines, reason = "both requests, whole")]
 async fn requests_are_exact() {
     let (backend, address) = Backend::start([]).await;
     let mut config = config(address);
@@ -228,6 +229,7 @@ async fn requests_are_exact() {
         user_id: "1".into(),
         replayed: false,
         spoken_for: None,
+        receipt: None,
         id: Uuid::now_v7(),
         kind: EventKind::MessageReceived,
         connection_id: Uuid::nil(),
@@ -247,6 +249,7 @@ async fn requests_are_exact() {
         user_id: "1".into(),
         replayed: false,
         spoken_for: None,
+        receipt: None,
         traceparent: None,
         trace_id: Some("a\nb".into()),
         json: event.json.clone(),
@@ -344,18 +347,19 @@ async fn connections_are_used_again() {
         when_full: WhenFull::Wait,
         linger: Duration::ZERO,
     };
-    let delivery = Delivery::start(
-        settings,
+    let outlet = Outlet::start(
+        &settings,
         service(&config),
         Arc::new(NoDeadLetters),
         &metrics,
     );
     for number in 0..1000 {
         let event = test_event(number % 50, 2 + u64::try_from(number).unwrap(), None);
-        let slot = delivery.reserve(event.json.len()).await;
-        delivery.enqueue(slot, event);
+        let slot = outlet.reserve(event.json.len()).await;
+        outlet.enqueue(slot, event);
     }
-    let drained = delivery
+    let drained = outlet
+        .delivery()
         .drain(Instant::now() + Duration::from_secs(30))
         .await;
     assert_eq!(drained.delivered, 1000);

@@ -9,10 +9,10 @@ use prometheus::IntCounter;
 use redis::Value;
 
 use super::entry::{Entry, EntryError};
-use super::{AskError, Stream};
+use super::{AskError, RedisFeed, Stream};
 use crate::brokers::redis::NAME;
-use crate::sinks::dead_letter::{DeadLetter, DeadLetters};
-use crate::sources::SourceContext;
+use crate::sinks::dead_letter::{DeadLetter, DeadLetters as _};
+use crate::sources::CurrentDeadLetters;
 use crate::telemetry::throttle::Throttle;
 
 /// Seconds for which a mark stays: longer than any gateway lags behind another.
@@ -21,7 +21,7 @@ const MARK_SECONDS: u64 = 86_400;
 pub(super) struct Malformed {
     stream: Stream,
     prefix: String,
-    dead_letters: Arc<dyn DeadLetters>,
+    dead_letters: Arc<CurrentDeadLetters>,
     read: IntCounter,
     kept: IntCounter,
     lost: IntCounter,
@@ -29,12 +29,18 @@ pub(super) struct Malformed {
 }
 
 impl Malformed {
-    pub(super) fn new(stream: &Stream, context: &SourceContext) -> Self {
-        let metrics = context.brokers.metrics();
+    pub(super) fn new(feed: &RedisFeed) -> Self {
+        let RedisFeed {
+            stream,
+            config,
+            context,
+            metrics,
+            ..
+        } = feed;
         let dead_letters = &metrics.dead_letters_total;
         Self {
             stream: stream.clone(),
-            prefix: format!("{}dead:{}:", context.config.leases.prefix, stream.name),
+            prefix: format!("{}dead:{}:", config.leases.prefix, stream.name),
             dead_letters: Arc::clone(&context.dead_letters),
             read: metrics
                 .source_pushes_total

@@ -33,7 +33,7 @@ const STOP_GRACE: Duration = Duration::from_secs(2);
 /// Batches of which the first entry is remembered.
 const REMEMBERED: usize = 64;
 
-pub(super) struct Position {
+pub(in crate::sources) struct Position {
     stream: Stream,
     /// The last entry that was handled; nothing until the stream was found.
     last: Option<EntryId>,
@@ -72,6 +72,13 @@ impl Position {
             recent: VecDeque::with_capacity(REMEMBERED),
             kept,
         }
+    }
+
+    /// Goes on where another one of the same stream stopped.
+    pub(super) fn resume(&mut self, left: Self) {
+        self.last = left.last;
+        self.oldest = left.oldest;
+        self.recent = left.recent;
     }
 
     /// The last entry that was handled.

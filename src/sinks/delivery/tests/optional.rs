@@ -14,7 +14,7 @@ fn counting(sizes: &Arc<Mutex<Vec<usize>>>) -> BoxSink {
 #[tokio::test(start_paused = true)]
 async fn what_finds_an_optional_sink_full_is_dropped_and_counted() {
     let rig = rig(
-        DeliverySettings {
+        &DeliverySettings {
             buffer: BufferConfig {
                 max_events: 2,
                 ..BufferConfig::default()
@@ -25,7 +25,7 @@ async fn what_finds_an_optional_sink_full_is_dropped_and_counted() {
         sink(|_| std::future::pending()),
     );
     for seq in 2..7 {
-        rig.delivery.enqueue_or_drop(&test_event(1, seq, None));
+        rig.outlet.enqueue_or_drop(&test_event(1, seq, None));
     }
     assert_eq!(rig.metrics.archive_dropped_total.get(), 3);
     assert_eq!(rig.delivery.shared.room.taken().0, 2);
@@ -36,7 +36,7 @@ async fn what_finds_an_optional_sink_full_is_dropped_and_counted() {
 async fn events_gather_while_a_sink_lingers_and_a_full_batch_goes_at_once() {
     let sizes = Arc::new(Mutex::new(Vec::new()));
     let rig = rig(
-        DeliverySettings {
+        &DeliverySettings {
             concurrency: 1,
             max_batch: 10,
             linger: Duration::from_millis(100),

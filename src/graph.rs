@@ -1,0 +1,247 @@
+//! `wsgw graph`: a pipeline as a picture, from the client through the stages to the sinks, and back.
+//!
+//! Stands beside the data path: it shows the settings that `pipeline` would compile. What is to be seen is gathered
+//! here, once; each form of picture only draws it.
+
+use crate::config::{Config, Secret};
+use crate::replay::ReplayStrategy;
+use crate::sinks::rehearsal::shown_url;
+use crate::stages::StageConfig;
+use crate::stages::fan_out::{EventsMode, OnFull};
+use crate::stages::ordering_key::{OrderingStrategy, PartitionMode};
+
+mod dot;
+mod mermaid;
+mod svg;
+#[cfg(test)]
+mod tests;
+
+/// What a picture of a pipeline shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Graph {
+    /// What it is a picture of.
+    pub title: String,
+    /// The stages, in the order in which a message meets them.
+    pub stages: Vec<Stage>,
+    /// Where events go.
+    pub sinks: Vec<Place>,
+    /// Where an event goes that cannot be delivered, the preferred place first.
+    pub dead_letters: Vec<String>,
+    /// Where pushes come from.
+    pub sources: Vec<Place>,
+}
+
+/// One stage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stage {
+    /// Its name.
+    pub name: &'static str,
+    /// What it does, and the settings that matter most.
+    pub does: String,
+    /// What it answers clients instead of handing their message on.
+    pub answers: Vec<&'static str>,
+}
+
+/// A sink or a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// Its name.
+    pub name: &'static str,
+    /// What it writes to or reads from, a line each; nothing secret.
+    pub targets: Vec<String>,
+}
+
+impl Graph {
+    /// Gathers what a picture of these settings shows.
+    #[must_use]
+    pub fn new(title: impl Into<String>, config: &Config) -> Self {
+        Self {
+            title: title.into(),
+            stages: config
+                .stages
+                .iter()
+                .map(|stage| Stage::new(stage, config))
+                .collect(),
+            sinks: sinks(config),
+            dead_letters: dead_letters(config),
+            sources: sources(config),
+        }
+    }
+
+    /// Draws it for [Mermaid](https://mermaid.js.org), as Markdown pages show it.
+    #[must_use]
+    pub fn mermaid(&self) -> String {
+        mermaid::draw(self)
+    }
+
+    /// Draws it for [Graphviz](https://graphviz.org).
+    #[must_use]
+    pub fn dot(&self) -> String {
+        dot::draw(self)
+    }
+
+    /// Draws it as an image that needs nothing else.
+    #[must_use]
+    pub fn svg(&self) -> String {
+        svg::draw(self)
+    }
+}
+
+impl Stage {
+    fn new(stage: &StageConfig, config: &Config) -> Self {
+        let mut does = stage.settings().does().to_owned();
+        if let Some(detail) = detail(stage, config) {
+            does = format!("{does}: {detail}");
+        }
+        Self {
+            name: stage.name(),
+            does,
+            answers: answers(stage),
+        }
+    }
+}
+
+/// The settings of a stage that matter most; none for a stage without such.
+#[allow(
+    clippy::match_wildcard_for_single_variants,
+    reason = "a new stage has none until somebody finds one"
+)]
+fn detail(stage: &StageConfig, config: &Config) -> Option<String> {
+    Some(match stage {
+        StageConfig::Auth(auth) => auth.jwt.algorithm.name().to_owned(),
+        StageConfig::RateLimit(limit) if limit.per_second <= 0.0 => "off".into(),
+        StageConfig::RateLimit(limit) => {
+            format!("{} a second, {} at once", limit.per_second, limit.burst)
+        }
+        StageConfig::OrderingKey(key) => {
+            let strategy = match key.strategy {
+                OrderingStrategy::None => "none",
+                OrderingStrategy::Topic => "topic",
+                OrderingStrategy::Subject => "subject",
+            };
+            strategy.to_owned()
+        }
+        StageConfig::Trace(trace) => {
+            format!("{:?}", trace.strategy.unwrap_or(config.tracing.strategy)).to_lowercase()
+        }
+        StageConfig::FanOut(_) => match config.events_mode() {
+            EventsMode::Webhook => "webhook",
+            EventsMode::Broker => "broker",
+            EventsMode::Both => "both",
+            EventsMode::None => "none",
+        }
+        .to_owned(),
+        _ => return None,
+    })
+}
+
+/// What a stage answers clients instead of handing their message on; a stage that is not listed shows none.
+fn answers(stage: &StageConfig) -> Vec<&'static str> {
+    match stage {
+        StageConfig::Auth(_) => vec!["closes with 4401", "auth_ok, auth_error"],
+        StageConfig::PingFilter(_) => vec!["pong, heartbeat_ack"],
+        StageConfig::RateLimit(limit) if limit.per_second > 0.0 => vec!["rate_limited"],
+        StageConfig::FanOut(fan_out) => match fan_out.on_full {
+            OnFull::Wait => Vec::new(),
+            OnFull::Reject => vec!["overloaded"],
+            OnFull::Close => vec!["closes with 1013"],
+        },
+        _ => Vec::new(),
+    }
+}
+
+fn is_partitioned(config: &Config) -> bool {
+    config.stages.iter().any(|stage| {
+        matches!(stage, StageConfig::OrderingKey(key) if key.partition_mode == PartitionMode::Suffix
+            && key.strategy != OrderingStrategy::None)
+    })
+}
+
+fn sinks(config: &Config) -> Vec<Place> {
+    let (events, mode) = (&config.events, config.events_mode());
+    let to_broker = |dsn: &Secret| mode.has_broker() && !dsn.is_empty();
+    let key = if is_partitioned(config) { ".{key}" } else { "" };
+    let mut sinks = Vec::new();
+    let mut add = |name, targets| sinks.push(Place { name, targets });
+    if mode.has_webhook() && !events.webhook.url.is_empty() {
+        add(
+            "webhook",
+            vec![format!("POST {}", shown_url(&events.webhook.url))],
+        );
+    }
+    if to_broker(&events.redis_stream.dsn) {
+        let redis = &events.redis_stream;
+        let streams = [
+            format!("stream {}{key}", redis.inbox_stream),
+            format!("stream {}", redis.stream),
+        ];
+        add("redis", streams.to_vec());
+    }
+    if to_broker(&events.rabbitmq.dsn) {
+        let rabbitmq = &events.rabbitmq;
+        let exchange = |exchange: &str, routing_key: &str, key: &str| {
+            if exchange == routing_key && key.is_empty() {
+                format!("exchange {exchange}")
+            } else {
+                format!("exchange {exchange}, key {routing_key}{key}")
+            }
+        };
+        let exchanges = [
+            exchange(&rabbitmq.inbox_exchange, &rabbitmq.inbox_routing_key, key),
+            exchange(&rabbitmq.exchange, &rabbitmq.routing_key, ""),
+        ];
+        add("rabbitmq", exchanges.to_vec());
+    }
+    if config.replay.strategy == ReplayStrategy::Durable {
+        let kept_in = config.replay.archive.address();
+        let kind = kept_in
+            .split("://")
+            .next()
+            .filter(|kind| kind.len() < kept_in.len());
+        add("archive", vec![kind.unwrap_or("database").to_owned()]);
+    }
+    if events.stdout.enabled {
+        add("stdout", vec!["one JSON line an event".into()]);
+    }
+    sinks
+}
+
+fn dead_letters(config: &Config) -> Vec<String> {
+    let targets = &config.events.dead_letters;
+    let mut named = Vec::new();
+    if !config.redis_dsn().is_empty() {
+        named.push(format!("Redis stream {}", targets.redis_stream.stream));
+    }
+    if !config.rabbitmq_dsn().is_empty() {
+        named.push(format!("RabbitMQ queue {}", targets.rabbitmq.queue));
+    }
+    if !targets.file.path.is_empty() {
+        named.push(format!("file {}", targets.file.path));
+    }
+    named
+}
+
+fn sources(config: &Config) -> Vec<Place> {
+    let (redis, rabbitmq) = (&config.transport.redis_stream, &config.transport.rabbitmq);
+    let mut sources = vec![Place {
+        name: "http",
+        targets: vec!["POST /internal/publish".into()],
+    }];
+    if !redis.dsn.is_empty() {
+        sources.push(Place {
+            name: "redis",
+            targets: vec![format!("stream {}", redis.stream)],
+        });
+    }
+    if !rabbitmq.dsn.is_empty() {
+        let queue = match rabbitmq.queue.as_str() {
+            "" => "a queue of its own".to_owned(),
+            queue => format!("queue {queue}"),
+        };
+        sources.push(Place {
+            name: "rabbitmq",
+            targets: vec![format!("exchange {}, {queue}", rabbitmq.exchange)],
+        });
+    }
+    sources
+}
