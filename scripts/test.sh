@@ -99,7 +99,20 @@ browser() {
   say "the page of wsgw dev, in headless Chromium"
   need chromium chromium node nodejs npm npm
   cargo build --locked --quiet
-  (cd tests/browser && npm ci --silent --no-audit --no-fund && node --test)
+  (cd tests/browser && npm ci --silent --no-audit --no-fund && node --test dev_page.test.mjs)
+}
+
+# PHP, the libraries that Composer finds on Debian, and the brokers.
+symfony_packages() {
+  local components=(
+    amqp-messenger cache config console dependency-injection dotenv error-handler event-dispatcher framework-bundle
+    http-client http-foundation http-kernel lock messenger process property-access redis-messenger routing
+    security-bundle serializer stopwatch twig-bundle var-dumper web-profiler-bundle yaml
+  )
+  need php php-cli composer composer phpunit phpunit phpcs php-codesniffer \
+    redis-server redis-server redis-cli redis-tools curl curl openssl openssl
+  need_libraries php-curl php-mbstring php-xml php-redis php-amqp php-amqplib php-predis php-twig \
+    "${components[@]/#/php-symfony-}"
 }
 
 # The oldest Symfony that is supported, 5.4, is the one that Debian has. Composer always gets it from there, never from
@@ -107,16 +120,9 @@ browser() {
 # Not named php: that would hide the command.
 symfony() {
   say "what the Symfony bundle and the demo need"
-  need php php-cli composer composer phpunit phpunit phpcs php-codesniffer \
-    redis-server redis-server redis-cli redis-tools curl curl openssl openssl shellcheck shellcheck
+  symfony_packages
   PATH=$PATH:/usr/sbin need rabbitmq-server rabbitmq-server
-  local name components=(
-    amqp-messenger cache config console dependency-injection dotenv error-handler event-dispatcher framework-bundle
-    http-client http-foundation http-kernel lock messenger process property-access redis-messenger routing
-    security-bundle serializer stopwatch twig-bundle var-dumper web-profiler-bundle yaml
-  )
-  need_libraries php-curl php-mbstring php-xml php-redis php-amqp php-amqplib php-predis php-twig \
-    "${components[@]/#/php-symfony-}"
+  local name
   cargo build --locked --quiet
   export COMPOSER_ALLOW_SUPERUSER=1
   if [ "${PHP_PACKAGES:-debian}" = debian ]; then
@@ -140,13 +146,18 @@ symfony() {
   say "the bundle"
   (cd symfony/bundle && phpunit)
   say "the demo, both modes"
+  python
   (cd symfony && phpunit)
+  say "the demo's chat, in headless Chromium"
+  need chromium chromium node nodejs npm npm
+  (cd tests/browser && npm ci --silent --no-audit --no-fund && node --test chat.test.mjs)
 }
 
 docs() {
   say "the commands and YAML blocks of the documentation"
   need python3 python3 curl curl openssl openssl php php-cli redis-server redis-server redis-cli redis-tools
   PATH=$PATH:/usr/sbin need nginx nginx-light
+  symfony_packages
   python
   target/venv/bin/python -m pip install --quiet --disable-pip-version-check jsonschema
   cargo build --locked --release --quiet

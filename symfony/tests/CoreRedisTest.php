@@ -4,6 +4,8 @@ declare(strict_types=1);
 
 namespace App\Tests;
 
+use Snoke\WsBundle\Tests\Integration\App\Process;
+use Snoke\WsBundle\Tests\Support\RedisServer;
 use Snoke\WsBundle\Tests\Support\Server;
 
 /**
@@ -71,6 +73,37 @@ final class CoreRedisTest extends StackTestCase
         $this->waitForAll($run, 1);
         self::assertGreaterThan(0, self::redis()->xLen('ws.events'), 'connects are left to the other');
         self::$stack->startConsumer();
+    }
+
+    /**
+     * Guards against a worker that stays when it is stopped at the moment in which its broker goes, as containers are:
+     * PHP could lose a signal that came while an extension threw.
+     */
+    public function testAWorkerEndsTogetherWithItsBroker(): void
+    {
+        $redis = new RedisServer();
+        $output = Server::directory();
+        // With debug on, where more happens between the signal and its handler.
+        $env = ['WS_REDIS_DSN' => $redis->dsn(), 'APP_ENV' => 'dev', 'APP_DEBUG' => '1', 'APP_VAR_DIR' => $output] + self::$stack->variables();
+        for ($round = 1; $round <= 8; ++$round) {
+            $worker = new Process([\PHP_BINARY, \dirname(__DIR__) . '/bin/console', 'ws:consume', '-vv'], $env, $output . '/' . $round);
+            $worker->waitFor('Quit with');
+            $client = new \Redis();
+            $client->connect('127.0.0.1', $redis->port);
+            for ($n = 1; $n <= 6; ++$n) {
+                $client->xAdd('ws.events', '*', ['data' => json_encode([
+                    'type' => 'connected', 'event_id' => "e$round-$n", 'connection_id' => 'c', 'user_id' => '1',
+                    'subjects' => ['chat'], 'connected_at' => 1700000000, 'seq' => 1,
+                ], \JSON_THROW_ON_ERROR)]);
+            }
+            usleep(20_000 * $round);
+            $worker->signal(\SIGTERM);
+            $redis->stop();
+            self::assertSame(0, $worker->wait(5), $worker->output());
+            $redis->start();
+        }
+        $redis->remove();
+        exec('rm -rf ' . escapeshellarg($output));
     }
 
     private function sendAndWait(int $count): void

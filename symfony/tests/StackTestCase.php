@@ -126,6 +126,160 @@ abstract class StackTestCase extends TestCase
         $alice->close();
     }
 
+    public function testPingGoesTheWholeWay(): void
+    {
+        $done = self::$stack->console('ws:ping', ['--format=json', '--count=3', '--timeout=15']);
+        $answer = json_decode($done['output'], true);
+        self::assertSame(0, $done['exit'], $done['output'] . $done['errors']);
+        self::assertTrue($answer['ok']);
+        self::assertSame(['token', 'connect', 'answer', 'push', 'event'], array_column($answer['steps'], 'name'));
+        self::assertSame(['ok'], array_values(array_unique(array_column($answer['steps'], 'state'))), $done['output']);
+        foreach ($answer['steps'] as $step) {
+            self::assertGreaterThan(0, $step['ms']);
+        }
+        $text = self::$stack->console('ws:ping')['output'];
+        self::assertMatchesRegularExpression('/^ ok    event +[\d.]+ ms  from the client by \w+ to the application/m', $text);
+    }
+
+    public function testPingNamesTheHopThatFails(): void
+    {
+        $other = ['WS_TOKEN_KEY_FILE' => \dirname(__DIR__, 2) . '/tests/keys/rsa_other.pem'];
+        $failures = [
+            ['token', 'token.key_file', ['WS_TOKEN_KEY_FILE' => '/nowhere.pem']],
+            ['connect', 'Nothing answers', ['WS_PUBLIC_URL' => 'ws://127.0.0.1:1/ws']],
+            ['connect', '404', ['WS_PUBLIC_URL' => sprintf('ws://127.0.0.1:%d/other', self::$stack->gatewayPort)]],
+            ['answer', '4401', $other],
+        ];
+        if ('terminator' === static::kind()) {
+            $failures[] = ['push', '401', ['WS_GATEWAY_API_KEY' => 'another']];
+        }
+        foreach ($failures as [$name, $message, $env]) {
+            $done = self::$stack->console('ws:ping', ['--format=json'], $env);
+            $step = array_slice(json_decode($done['output'], true)['steps'], -1)[0];
+            self::assertSame([1, $name, 'failed'], [$done['exit'], $step['name'], $step['state']], $done['output']);
+            self::assertStringContainsString($message, $step['message']);
+        }
+        self::assertSame(1, self::$stack->console('ws:ping', ['--timeout=none'])['exit']);
+    }
+
+    public function testPublish(): void
+    {
+        $client = self::$stack->connect('31', 'room:31');
+        $done = self::$stack->console('ws:publish', ['room:31', '--user=31', '--payload={"a":{},"n":9007199254740993}', '--format=json']);
+        self::assertSame(0, $done['exit'], $done['output'] . $done['errors']);
+        self::assertTrue(json_decode($done['output'], true)['ok']);
+        self::assertStringContainsString('"a":{}', $client->receive());
+        self::$stack->console('ws:publish', ['room:31']);
+        self::assertSame('{"type":"event","payload":{"type":"hello"}}', $client->receive(), 'once, though two subjects matched');
+        $client->close();
+
+        self::assertSame(2, self::$stack->console('ws:publish')['exit']);
+        $done = self::$stack->console('ws:publish', ['room:31', '--payload=hello']);
+        self::assertSame(2, $done['exit']);
+        self::assertStringContainsString('Text needs its quotes', preg_replace('/\s+/', ' ', $done['errors']));
+        self::assertSame(1, self::$stack->console('ws:publish', [' '])['exit']);
+    }
+
+    public function testConnections(): void
+    {
+        $client = self::$stack->connect('32', 'room:32', 'room:<b>');
+        self::$stack->eventually('/api/online?user=32', static fn (array $answer): bool => true === $answer['json']['online']);
+        foreach ([[], ['--user=32'], ['--subject=room:32']] as $arguments) {
+            $done = self::$stack->console('ws:connections', [...$arguments, '--format=json']);
+            $found = json_decode($done['output'], true)['connections'] ?? [];
+            self::assertContains('32', array_column($found, 'user_id'), $done['output'] . $done['errors']);
+        }
+        self::assertStringContainsString('room:<b>', self::$stack->console('ws:connections', ['--user=32'])['output']);
+        $client->close();
+        self::assertSame("Nobody.\n", self::$stack->console('ws:connections', ['--user=nobody'])['output']);
+        self::assertSame(2, self::$stack->console('ws:connections', ['--user=1', '--subject=2'])['exit']);
+        $done = self::$stack->console('ws:connections', [], ['WS_GATEWAY_API_KEY' => 'another']);
+        self::assertSame(1, $done['exit']);
+        self::assertStringContainsString('401', $done['errors']);
+    }
+
+    public function testCheckFindsThatAllFits(): void
+    {
+        $pipeline = ['terminator' => 'terminator', 'redis' => 'core', 'rabbitmq' => 'core-rabbitmq'][static::kind()];
+        $arguments = ['--wsgw=' . \Snoke\WsBundle\Tests\Support\Gateway::binary(), '--pipeline=' . \dirname(__DIR__, 2) . "/pipelines/$pipeline.yaml"];
+        $done = self::$stack->console('ws:check', [...$arguments, '--format=json']);
+        $answer = json_decode($done['output'], true);
+        self::assertSame(0, $done['exit'], $done['output'] . $done['errors']);
+        $states = array_column($answer['steps'], 'state', 'name');
+        foreach (['settings', 'gateway', 'api key', 'clock', 'client', 'user', 'presence', 'files'] as $name) {
+            self::assertSame('ok', $states[$name] ?? null, $name . "\n" . $done['output']);
+        }
+        self::assertStringContainsString(' ok    api key', self::$stack->console('ws:check')['output']);
+    }
+
+    public function testCheckSaysWhatDoesNotFit(): void
+    {
+        $differences = [
+            'api key' => ['WS_GATEWAY_API_KEY' => 'another'],
+            'gateway' => ['WS_GATEWAY_BASE_URL' => 'http://127.0.0.1:1'],
+            'client' => ['WS_TOKEN_KEY_FILE' => \dirname(__DIR__, 2) . '/tests/keys/rsa_other.pem'],
+            'settings' => ['WS_MODE' => 'banana'],
+        ];
+        if ('terminator' === static::kind()) {
+            $differences['secret'] = ['SYMFONY_WEBHOOK_SECRET' => ''];
+        }
+        if ('redis' === static::kind()) {
+            $differences['redis'] = ['WS_REDIS_DSN' => 'redis://127.0.0.1:1/0'];
+            $differences['presence'] = ['WS_REDIS_PREFIX' => 'other:'];
+        }
+        foreach ($differences as $name => $env) {
+            $done = self::$stack->console('ws:check', ['--format=json'], $env);
+            $answer = json_decode($done['output'], true);
+            self::assertSame([1, false], [$done['exit'], $answer['ok'] ?? null], $name . $done['output'] . $done['errors']);
+            self::assertSame('failed', array_column($answer['steps'], 'state', 'name')[$name] ?? null, $done['output']);
+        }
+    }
+
+    public function testTheScriptThatFollowsAMessage(): void
+    {
+        $env = [
+            'APP_URL' => 'http://127.0.0.1:' . self::$stack->webPort,
+            'WS_URL' => sprintf('ws://127.0.0.1:%d/ws', self::$stack->gatewayPort),
+            'JWT_PRIVATE_KEY_FILE' => \dirname(__DIR__, 2) . '/tests/keys/rsa.pem',
+        ];
+        $script = \dirname(__DIR__, 2) . '/scripts/demo_message_flow.sh';
+        $done = self::$stack->run([$script, '51'], $env);
+        self::assertSame(0, $done['exit'], $done['output'] . $done['errors']);
+        self::assertStringEndsWith("Both ways work.\n", $done['output']);
+        self::assertStringContainsString('"type":"message_received"', $done['output']);
+        self::assertStringNotContainsString('hunter2', $done['output'] . $done['errors']);
+
+        $done = self::$stack->run([$script, '51'], ['DEMO_API_KEY' => 'wrong', 'FLOW_SECONDS' => '3'] + $env);
+        self::assertSame(1, $done['exit'], $done['output']);
+        self::assertStringContainsString('the demo refuses the key', $done['errors']);
+        $done = self::$stack->run([$script], ['JWT_PRIVATE_KEY_FILE' => \dirname(__DIR__, 2) . '/tests/keys/rsa_other.pem', 'FLOW_SECONDS' => '3'] + $env);
+        self::assertSame(1, $done['exit'], $done['output']);
+        self::assertSame([0, 2], [self::$stack->run([$script, '--help'])['exit'], self::$stack->run([$script, '--nonsense'])['exit']]);
+    }
+
+    public function testTheScriptThatPushes(): void
+    {
+        $script = \dirname(__DIR__, 2) . '/scripts/push_demo.sh';
+        $mode = 'redis' === static::kind() ? 'core' : 'terminator';
+        $client = self::$stack->connect('52', 'room:52');
+        $done = self::$stack->run([$script, '--mode', $mode, '52', '{"n":1.50}']);
+        self::assertSame(0, $done['exit'], $done['output'] . $done['errors']);
+        self::assertSame('{"type":"event","payload":{"n":1.50}}', $client->receive());
+        self::$stack->run([$script, '--mode=' . $mode, '--subject', 'room:52']);
+        self::assertStringContainsString('Hello from push_demo.sh', $client->receive());
+        $client->close();
+        self::assertStringNotContainsString('hunter2', $done['output'] . $done['errors']);
+
+        self::assertSame(0, self::$stack->run([$script, '--help'])['exit']);
+        foreach ([[], ['--mode', 'banana', '1'], ['a"b'], ['1', '2', '3'], ['--nonsense', '1']] as $arguments) {
+            self::assertSame(2, self::$stack->run([$script, ...$arguments])['exit'], implode(' ', $arguments));
+        }
+        $done = self::$stack->run([$script, '--mode', $mode, '1', '{oops']);
+        self::assertNotSame(0, $done['exit'], $done['output']);
+        $wrong = ['GATEWAY_API_KEY' => 'wrong', 'REDIS_DSN' => 'redis://127.0.0.1:1/0'];
+        self::assertSame(1, self::$stack->run([$script, '--mode', $mode, '1'], $wrong)['exit']);
+    }
+
     public function testNoSecretIsLogged(): void
     {
         $output = self::$stack->gatewayOutput() . self::$stack->webOutput() . self::$stack->consumerOutput();

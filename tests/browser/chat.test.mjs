@@ -149,15 +149,16 @@ class Stack {
     return child;
   }
 
+  /** One after the other, the last first: what uses Redis ends before Redis does. */
   async stop() {
     for (const child of this.children.reverse()) {
-      try {
-        process.kill(-child.pid, "SIGTERM");
-      } catch {
-        continue;
-      }
+      if (child.exitCode !== null || child.signalCode !== null) continue;
+      const ended = new Promise((done) => child.on("exit", done));
+      process.kill(-child.pid, "SIGTERM");
+      const late = setTimeout(() => process.kill(-child.pid, "SIGKILL"), 8000);
+      await ended;
+      clearTimeout(late);
     }
-    await Promise.all(this.children.map((child) => child.exitCode ?? child.signalCode ?? new Promise((done) => child.on("exit", done))));
     this.proxy?.close();
     rmSync(this.directory, { recursive: true, force: true });
   }

@@ -69,6 +69,32 @@ final class Signals
         }
     }
 
+    /**
+     * Runs an operation of an extension, and looks for signals after it.
+     *
+     * PHP drops a signal that it would handle at the moment in which an extension throws, such as when a broker and its
+     * worker are stopped together. Here it waits until the exception is on its way.
+     *
+     * @template T
+     *
+     * @param \Closure(): T $operation
+     *
+     * @return T
+     */
+    public function deferred(\Closure $operation): mixed
+    {
+        if (!$this->isAvailable) {
+            return $operation();
+        }
+        pcntl_async_signals(false);
+        try {
+            return $operation();
+        } finally {
+            pcntl_async_signals(true);
+            pcntl_signal_dispatch();
+        }
+    }
+
     public function restore(): void
     {
         if (!$this->isAvailable) {

@@ -68,7 +68,7 @@ final class Worker
                     if (null !== $options->timeLimitSeconds) {
                         $wait = min($wait, $options->timeLimitSeconds - (microtime(true) - $started));
                     }
-                    $entry = $wait > 0.0 ? $source->next($wait) : null;
+                    $entry = $wait > 0.0 ? $signals->deferred(static fn (): ?Entry => $source->next($wait)) : null;
                     if (0 !== $failures) {
                         $this->logger->info('The broker is back.', ['source' => $source->type()]);
                         $tell('connected again', true);
