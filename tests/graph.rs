@@ -157,18 +157,18 @@ fn routes_are_drawn_to_the_sinks_that_they_lead_to() {
         .filter_map(|line| line.trim().split_once(' ').map(|(node, _)| node))
         .collect();
     assert_eq!(places, ["sink_0", "sink_1", "dead_letters"]);
-    let order = "2. type order or payment and /payload/total…";
-    let support = "3. event message_received and claim /roles …";
+    let order = "2: type order or payment and /payload/total…";
+    let support = "3: event message_received and claim /roles…";
     assert_eq!(labels(&dot, "sink_0"), [order, support]);
-    assert_eq!(labels(&dot, "sink_1"), [order, support, "4. otherwise"]);
-    assert_eq!(labels(&dot, "nowhere"), ["1. type typing"]);
+    assert_eq!(labels(&dot, "sink_1"), [order, support, "4: otherwise"]);
+    assert_eq!(labels(&dot, "nowhere"), ["1: type typing"]);
     for format in ["mermaid", "svg"] {
         let picture = graph("routed", &["--format", format]);
-        for text in [order, support, "4. otherwise", "1. type typing", "nowhere"] {
+        for text in [order, support, "4: otherwise", "1: type typing", "nowhere"] {
             assert!(picture.contains(text), "{format} lacks {text}:\n{picture}");
         }
     }
-    let whole = "3. event message_received and claim /roles has support to webhook, redis";
+    let whole = "3: event message_received and claim /roles has support to webhook, redis";
     let svg = graph("routed", &["--format", "svg"]);
     assert!(svg.contains(whole), "the image in words:\n{svg}");
 }
@@ -200,7 +200,7 @@ fn sinks_without_a_route_have_no_line() {
         !dot.contains("sink_0 ->") && !dot.contains("sink_2 ->"),
         "{dot}"
     );
-    assert_eq!(labels(&dot, "sink_1"), ["1. type a"]);
+    assert_eq!(labels(&dot, "sink_1"), ["1: type a"]);
     assert_eq!(labels(&dot, "nowhere"), ["otherwise"]);
     assert_eq!(labels(&dot, "sink_3"), [""; 0]);
 }

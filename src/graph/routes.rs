@@ -28,7 +28,7 @@ impl Route {
             return Cow::Borrowed(&self.label);
         }
         let kept: String = self.label.chars().take(MOST_CHARS - 1).collect();
-        Cow::Owned(format!("{kept}…"))
+        Cow::Owned(format!("{}…", kept.trim_end()))
     }
 }
 
@@ -62,7 +62,8 @@ pub(super) fn of(config: &Config) -> Vec<Route> {
             };
             let to = route.to.iter().flatten().filter(is_sink);
             Route {
-                label: format!("{number}. {when}"),
+                // With a full stop, Mermaid would take it for a list.
+                label: format!("{number}: {when}"),
                 to: to.cloned().collect(),
             }
         })
