@@ -7,14 +7,21 @@ use crate::config::{Config, Secret};
 use crate::replay::ReplayStrategy;
 use crate::sinks::rehearsal::shown_url;
 use crate::stages::StageConfig;
-use crate::stages::fan_out::{EventsMode, OnFull};
 use crate::stages::ordering_key::{OrderingStrategy, PartitionMode};
 
 mod dot;
 mod mermaid;
+mod routes;
+mod stages;
 mod svg;
 #[cfg(test)]
 mod tests;
+
+pub use routes::Route;
+pub use stages::Stage;
+
+/// The sink that gets every event, whatever its route.
+const ARCHIVE: &str = "archive";
 
 /// What a picture of a pipeline shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,21 +32,12 @@ pub struct Graph {
     pub stages: Vec<Stage>,
     /// Where events go.
     pub sinks: Vec<Place>,
+    /// What chooses among the sinks; empty: every sink gets every event.
+    pub routes: Vec<Route>,
     /// Where an event goes that cannot be delivered, the preferred place first.
     pub dead_letters: Vec<String>,
     /// Where pushes come from.
     pub sources: Vec<Place>,
-}
-
-/// One stage.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stage {
-    /// Its name.
-    pub name: &'static str,
-    /// What it does, and the settings that matter most.
-    pub does: String,
-    /// What it answers clients instead of handing their message on.
-    pub answers: Vec<&'static str>,
 }
 
 /// A sink or a source.
@@ -63,6 +61,7 @@ impl Graph {
                 .map(|stage| Stage::new(stage, config))
                 .collect(),
             sinks: sinks(config),
+            routes: routes::of(config),
             dead_letters: dead_letters(config),
             sources: sources(config),
         }
@@ -84,69 +83,6 @@ impl Graph {
     #[must_use]
     pub fn svg(&self) -> String {
         svg::draw(self)
-    }
-}
-
-impl Stage {
-    fn new(stage: &StageConfig, config: &Config) -> Self {
-        let mut does = stage.settings().does().to_owned();
-        if let Some(detail) = detail(stage, config) {
-            does = format!("{does}: {detail}");
-        }
-        Self {
-            name: stage.name(),
-            does,
-            answers: answers(stage),
-        }
-    }
-}
-
-/// The settings of a stage that matter most; none for a stage without such.
-#[allow(
-    clippy::match_wildcard_for_single_variants,
-    reason = "a new stage has none until somebody finds one"
-)]
-fn detail(stage: &StageConfig, config: &Config) -> Option<String> {
-    Some(match stage {
-        StageConfig::Auth(auth) => auth.jwt.algorithm.name().to_owned(),
-        StageConfig::RateLimit(limit) if limit.per_second <= 0.0 => "off".into(),
-        StageConfig::RateLimit(limit) => {
-            format!("{} a second, {} at once", limit.per_second, limit.burst)
-        }
-        StageConfig::OrderingKey(key) => {
-            let strategy = match key.strategy {
-                OrderingStrategy::None => "none",
-                OrderingStrategy::Topic => "topic",
-                OrderingStrategy::Subject => "subject",
-            };
-            strategy.to_owned()
-        }
-        StageConfig::Trace(trace) => {
-            format!("{:?}", trace.strategy.unwrap_or(config.tracing.strategy)).to_lowercase()
-        }
-        StageConfig::FanOut(_) => match config.events_mode() {
-            EventsMode::Webhook => "webhook",
-            EventsMode::Broker => "broker",
-            EventsMode::Both => "both",
-            EventsMode::None => "none",
-        }
-        .to_owned(),
-        _ => return None,
-    })
-}
-
-/// What a stage answers clients instead of handing their message on; a stage that is not listed shows none.
-fn answers(stage: &StageConfig) -> Vec<&'static str> {
-    match stage {
-        StageConfig::Auth(_) => vec!["closes with 4401", "auth_ok, auth_error"],
-        StageConfig::PingFilter(_) => vec!["pong, heartbeat_ack"],
-        StageConfig::RateLimit(limit) if limit.per_second > 0.0 => vec!["rate_limited"],
-        StageConfig::FanOut(fan_out) => match fan_out.on_full {
-            OnFull::Wait => Vec::new(),
-            OnFull::Reject => vec!["overloaded"],
-            OnFull::Close => vec!["closes with 1013"],
-        },
-        _ => Vec::new(),
     }
 }
 
@@ -198,7 +134,7 @@ fn sinks(config: &Config) -> Vec<Place> {
             .split("://")
             .next()
             .filter(|kind| kind.len() < kept_in.len());
-        add("archive", vec![kind.unwrap_or("database").to_owned()]);
+        add(ARCHIVE, vec![kind.unwrap_or("database").to_owned()]);
     }
     if events.stdout.enabled {
         add("stdout", vec!["one JSON line an event".into()]);

@@ -28,7 +28,29 @@ const ENV: [(&str, &str); 5] = [
     ("RABBITMQ_DSN", "amqp://somebody:hunter2@rabbitmq"),
 ];
 
-const SHIPPED: [&str; 4] = ["terminator", "core", "core-rabbitmq", "both"];
+const SHIPPED: [&str; 6] = [
+    "terminator",
+    "core",
+    "core-rabbitmq",
+    "both",
+    "routed",
+    "acknowledged",
+];
+
+#[test]
+fn every_shipped_pipeline_has_a_picture_in_the_documentation() {
+    let files = fs::read_dir(in_crate("pipelines")).unwrap();
+    let names: BTreeSet<_> = files
+        .map(|file| file.unwrap().path().file_stem().unwrap().to_owned())
+        .collect();
+    let shipped: BTreeSet<_> = SHIPPED.into_iter().map(Into::into).collect();
+    assert_eq!(names, shipped);
+    let page = fs::read_to_string(in_crate("docs/testing.md")).unwrap();
+    for name in SHIPPED {
+        let picture = format!("](images/pipeline-{name}.svg)");
+        assert!(page.contains(&picture), "docs/testing.md lacks {picture}");
+    }
+}
 
 /// What `wsgw graph` prints of a shipped pipeline, whose file is called as in the documentation.
 fn graph(name: &str, args: &[&str]) -> String {
@@ -108,6 +130,106 @@ fn everything_of_the_pipeline_is_in_every_picture() {
             "registry",
             "/internal/publish",
             "ws.outbox",
+        ] {
+            assert!(picture.contains(text), "{format} lacks {text}:\n{picture}");
+        }
+    }
+}
+
+/// What each line from the last stage to a node says, in the order of the picture.
+fn labels(dot: &str, to: &str) -> Vec<String> {
+    let arrow = format!(" -> {to}");
+    let mut lines = dot.lines().filter(|line| line.contains(&arrow));
+    let line = lines.find(|line| line.trim_start().starts_with("stage_"));
+    let Some((_, label)) = line.unwrap().split_once("label=\"") else {
+        return Vec::new();
+    };
+    let label = label.split('"').next().unwrap();
+    label.split("\\n").map(str::to_owned).collect()
+}
+
+#[test]
+fn routes_are_drawn_to_the_sinks_that_they_lead_to() {
+    let dot = graph("routed", &["--format", "dot"]);
+    let places: Vec<_> = dot
+        .lines()
+        .filter(|line| line.contains("shape=cylinder"))
+        .filter_map(|line| line.trim().split_once(' ').map(|(node, _)| node))
+        .collect();
+    assert_eq!(places, ["sink_0", "sink_1", "dead_letters"]);
+    let order = "2: type order or payment and /payload/total…";
+    let support = "3: event message_received and claim /roles…";
+    assert_eq!(labels(&dot, "sink_0"), [order, support]);
+    assert_eq!(labels(&dot, "sink_1"), [order, support, "4: otherwise"]);
+    assert_eq!(labels(&dot, "nowhere"), ["1: type typing"]);
+    for format in ["mermaid", "svg"] {
+        let picture = graph("routed", &["--format", format]);
+        for text in [order, support, "4: otherwise", "1: type typing", "nowhere"] {
+            assert!(picture.contains(text), "{format} lacks {text}:\n{picture}");
+        }
+    }
+    let whole = "3: event message_received and claim /roles has support to webhook, redis";
+    let svg = graph("routed", &["--format", "svg"]);
+    assert!(svg.contains(whole), "the image in words:\n{svg}");
+}
+
+/// A sink that no route names gets nothing, and the archive gets everything; what no route takes goes nowhere.
+#[test]
+fn sinks_without_a_route_have_no_line() {
+    let args = [
+        "--set",
+        "fan_out.routes=[{when: {type: a}, to: [redis]}]",
+        "--set",
+        "replay.strategy=durable",
+        "--format",
+        "dot",
+    ];
+    let dot = graph("both", &args);
+    let leads = |to: &str| dot.lines().any(|line| line.contains(&format!(" -> {to}")));
+    for (sink, name) in ["webhook", "redis", "rabbitmq", "archive"]
+        .iter()
+        .enumerate()
+    {
+        assert!(
+            dot.contains(&format!("sink_{sink} [label=\"{name}\\n")),
+            "{dot}"
+        );
+    }
+    assert!(!leads("sink_0") && !leads("sink_2"), "{dot}");
+    assert!(
+        !dot.contains("sink_0 ->") && !dot.contains("sink_2 ->"),
+        "{dot}"
+    );
+    assert_eq!(labels(&dot, "sink_1"), ["1: type a"]);
+    assert_eq!(labels(&dot, "nowhere"), ["otherwise"]);
+    assert_eq!(labels(&dot, "sink_3"), [""; 0]);
+}
+
+#[test]
+fn conditions_and_answers_of_stages_are_drawn() {
+    for format in ["mermaid", "dot", "svg"] {
+        let picture = graph("routed", &["--format", format]);
+        for text in [
+            "2 a second, 4 at once",
+            "when type typing",
+            "10 a second, 20 at once",
+            "when not (type typing)",
+            "adds fields to the event: client_version, source, tenant",
+            "hands the event to the sinks: both, first route",
+        ] {
+            assert!(picture.contains(text), "{format} lacks {text}:\n{picture}");
+        }
+        assert!(!picture.contains("undeliverable"), "{picture}");
+        let picture = graph("acknowledged", &["--format", format]);
+        for text in [
+            "schemas/messages",
+            "invalid",
+            "may not name: topic",
+            "forbidden",
+            "300 s, by user",
+            "ack, duplicate",
+            "ack, once all have it",
+            "undeliverable",
         ] {
             assert!(picture.contains(text), "{format} lacks {text}:\n{picture}");
         }

@@ -9,17 +9,18 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
 
 use support::gateway::run;
 use support::in_crate;
 use wsgw::config::cases::{Case, load_cases};
 use wsgw::config::{Config, Overrides};
 use wsgw::stages::StageConfig;
-use wsgw::stages::fan_out::EventsMode;
+use wsgw::stages::fan_out::{AckMode, EventsMode, FanOutConfig};
 use wsgw::trial;
 
 fn shipped() -> Vec<PathBuf> {
@@ -28,7 +29,7 @@ fn shipped() -> Vec<PathBuf> {
         .map(|entry| entry.unwrap().path())
         .collect();
     files.sort();
-    assert!(files.len() >= 4);
+    assert!(files.len() >= 6);
     files
 }
 
@@ -68,6 +69,13 @@ fn wsgw_test(folder: &tempfile::TempDir, args: &[&str], env: &[(&str, &str)]) ->
     let output = run(&args, env);
     let text = stdout(&output).replace(&format!("{}/", folder.path().display()), "");
     (output, text)
+}
+
+/// Runs a command in a folder, as somebody would who stands there.
+fn run_in(folder: &Path, args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wsgw"));
+    command.args(args).env_clear().current_dir(folder);
+    command.output().unwrap()
 }
 
 /// The text without what differs from run to run: ids and durations.
@@ -114,7 +122,7 @@ fn the_shipped_pipelines_pass_their_tests() {
     let files = shipped();
     let mut args = vec!["test"];
     args.extend(files.iter().map(|file| file.to_str().unwrap()));
-    let output = run(&args, &[]);
+    let output = run_in(&in_crate(""), &args);
     assert_code(&output, 0);
     let text = stdout(&output);
     let passed = text.lines().filter(|line| line.starts_with("ok ")).count();
@@ -123,43 +131,94 @@ fn the_shipped_pipelines_pass_their_tests() {
     assert!(text.ends_with(&format!("# {passed} passed, 0 failed\n")));
 }
 
-/// Runs all cases of a file with its settings changed; the names of those that fail.
-fn failing(file: &Path, cases: &[Case], change: impl Fn(&mut Config)) -> Vec<String> {
-    let fails = |case: &&Case| {
-        let mut prepared = trial::prepare(case, file, &Overrides::default())
-            .unwrap_or_else(|failure| panic!("{failure:?}"));
-        change(prepared.config_mut());
-        trial::run(case, &prepared).is_err()
+/// Every way in which the settings could lack something that they have: a stage, its condition, a route, answers.
+fn lacks(config: &Config) -> Vec<(String, Config)> {
+    let mut lacks = Vec::new();
+    let mut lack = |what: String, change: &dyn Fn(&mut Config)| {
+        let mut changed = config.clone();
+        change(&mut changed);
+        lacks.push((what, changed));
     };
-    let failing = cases.iter().filter(fails);
-    failing.map(|case| case.name.clone()).collect()
-}
-
-/// A stage that no test misses is one that no test is about.
-#[test]
-fn every_stage_of_a_shipped_pipeline_is_missed_by_a_test_of_it() {
-    for file in shipped() {
-        let cases = load_cases(&file).unwrap();
-        assert_eq!(failing(&file, &cases, |_| {}), Vec::<String>::new());
-        let prepared = trial::prepare(&cases[0], &file, &Overrides::default()).unwrap();
-        let stages = prepared.config().stages.iter();
-        for name in stages.map(StageConfig::name) {
-            let missing = failing(&file, &cases, |config| match name {
-                // Without it nothing can be compiled.
-                "fan_out" => config.stages.iter_mut().for_each(|stage| {
-                    if let StageConfig::FanOut(fan_out) = stage {
-                        fan_out.events_mode = Some(EventsMode::None);
-                    }
-                }),
-                name => config.stages.retain(|stage| stage.name() != name),
+    for (index, stage) in config.stages.iter().enumerate() {
+        let name = format!("stages[{index}], `{}`", stage.name());
+        let StageConfig::FanOut(fan_out) = stage else {
+            lack(name.clone(), &|config| drop(config.stages.remove(index)));
+            if stage.settings().when().is_some() {
+                let mut bare = serde_json::to_value(stage).unwrap();
+                bare[stage.name()].as_object_mut().unwrap().remove("when");
+                let bare: StageConfig = serde_json::from_value(bare).unwrap();
+                assert!(bare.settings().when().is_none());
+                lack(format!("{name}: `when`"), &|config| {
+                    config.stages[index] = bare.clone();
+                });
+            }
+            continue;
+        };
+        // Without the stage itself nothing can be compiled.
+        let mut less = |what: String, change: &dyn Fn(&mut FanOutConfig)| {
+            lack(format!("{name}: {what}"), &|config| {
+                let StageConfig::FanOut(fan_out) = &mut config.stages[index] else {
+                    unreachable!();
+                };
+                change(fan_out);
             });
-            assert!(
-                !missing.is_empty(),
-                "{}: without `{name}` all tests still pass",
-                file.display()
-            );
+        };
+        less("sinks".into(), &|fan_out| {
+            fan_out.events_mode = Some(EventsMode::None);
+        });
+        for (index, route) in fan_out.routes.iter().enumerate() {
+            let route_of = format!("routes[{index}]");
+            less(route_of.clone(), &|fan_out| {
+                drop(fan_out.routes.remove(index));
+            });
+            for place in 0..route.to.as_ref().unwrap().len() {
+                less(format!("{route_of}.to[{place}]"), &|fan_out| {
+                    drop(fan_out.routes[index].to.as_mut().unwrap().remove(place));
+                });
+            }
+        }
+        if fan_out.ack != AckMode::None {
+            less("`ack`".into(), &|fan_out| fan_out.ack = AckMode::None);
+        }
+        if fan_out.ack == AckMode::All {
+            less("`ack: all`".into(), &|fan_out| fan_out.ack = AckMode::Any);
         }
     }
+    lacks
+}
+
+/// A part that no test misses is one that no test is about.
+#[test]
+fn every_part_of_a_shipped_pipeline_is_missed_by_a_test_of_it() {
+    let mut parts = 0;
+    for file in shipped() {
+        let cases = load_cases(&file).unwrap();
+        let prepare = |case: &Case| {
+            trial::prepare(case, &file, &Overrides::default())
+                .unwrap_or_else(|failure| panic!("{failure:?}"))
+        };
+        let mut missed = BTreeMap::<String, bool>::new();
+        for case in &cases {
+            let mut prepared = prepare(case);
+            let passed = trial::run(case, &prepared).is_ok();
+            assert!(passed, "{}: {}", file.display(), case.name);
+            for (part, without) in lacks(prepared.config()) {
+                let missed = missed.entry(part).or_default();
+                if !*missed {
+                    *prepared.config_mut() = without;
+                    *missed = trial::run(case, &prepared).is_err();
+                }
+            }
+        }
+        parts += missed.len();
+        let unmissed: Vec<_> = missed.iter().filter(|(_, missed)| !**missed).collect();
+        assert!(
+            unmissed.is_empty(),
+            "{}: all tests still pass without each of {unmissed:?}",
+            file.display()
+        );
+    }
+    assert!(parts >= 50, "{parts} parts");
 }
 
 #[test]
@@ -191,7 +250,7 @@ fn nothing_is_connected_to_and_nothing_is_written() {
     );
     let folder = folder(&[("p.yaml", settings), ("p.test.yaml", &test)]);
     let directory = tempfile::tempdir().unwrap();
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_wsgw"))
+    let output = Command::new(env!("CARGO_BIN_EXE_wsgw"))
         .arg("test")
         .arg(folder.path().join("p.yaml"))
         .env_clear()
@@ -360,6 +419,31 @@ fn only_wanted_tests_run() {
     );
     let (output, _) = wsgw_test(&folder, &["--filter", "no such", "p.yaml"], &[]);
     assert_code(&output, 2);
+}
+
+/// Paths in a pipeline begin where the command was started, as those of `wsgw run`.
+#[test]
+fn what_is_missing_where_it_was_started_is_said() {
+    let file = in_crate("pipelines/acknowledged.yaml");
+    let args = ["test", file.to_str().unwrap()];
+    let elsewhere = tempfile::tempdir().unwrap();
+    let output = run_in(elsewhere.path(), &args);
+    assert_code(&output, 1);
+    let missing = elsewhere.path().canonicalize().unwrap();
+    let missing = missing.join("schemas/messages");
+    let said = format!(
+        "the pipeline cannot be compiled: `stages.validate.schemas` cannot be used: \
+         `schemas/messages`, which is `{}` here, cannot be read: ",
+        missing.display()
+    );
+    assert!(stdout(&output).contains(&said), "{}", stdout(&output));
+    fs::create_dir_all(&missing).unwrap();
+    fs::copy(
+        in_crate("schemas/messages/chat.json"),
+        missing.join("chat.json"),
+    )
+    .unwrap();
+    assert_code(&run_in(elsewhere.path(), &args), 0);
 }
 
 #[test]

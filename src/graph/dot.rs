@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Graph, Place};
+use super::{Graph, Place, Route};
 
 /// Draws the graph.
 pub(super) fn draw(graph: &Graph) -> String {
@@ -20,10 +20,9 @@ pub(super) fn draw(graph: &Graph) -> String {
     let mut before = "client".to_owned();
     for (index, stage) in graph.stages.iter().enumerate() {
         let node = format!("stage_{index}");
-        line(format!(
-            "{node} [label={}];",
-            quoted(&[stage.name, &stage.does])
-        ));
+        let lines = stage.lines();
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        line(format!("{node} [label={}];", quoted(&lines)));
         line(format!("{before} -> {node};"));
         if !stage.answers.is_empty() {
             let answers = quoted(&stage.answers);
@@ -38,7 +37,9 @@ pub(super) fn draw(graph: &Graph) -> String {
             "sink_{index} [label={}, shape=cylinder];",
             of(sink)
         ));
-        line(format!("{before} -> sink_{index};"));
+        if let Some(routes) = graph.routes_to(sink.name) {
+            line(format!("{before} -> sink_{index}{};", on(&routes)));
+        }
     }
     if graph.sinks.is_empty() {
         line("sink_none [label=\"no sink: events go nowhere\", style=dashed];".into());
@@ -50,11 +51,16 @@ pub(super) fn draw(graph: &Graph) -> String {
             "dead_letters [label={}, shape=cylinder];",
             quoted(&lines)
         ));
-        for index in 0..graph.sinks.len() {
+        for (index, _) in graph.reached() {
             line(format!(
                 "sink_{index} -> dead_letters [label=\"given up\", style=dashed];"
             ));
         }
+    }
+    let nowhere = graph.routes_nowhere();
+    if !graph.sinks.is_empty() && !nowhere.is_empty() {
+        line("nowhere [label=\"nowhere\", style=dashed];".into());
+        line(format!("{before} -> nowhere{};", on(&nowhere)));
     }
     line("registry [label=\"registry\"];".into());
     for (index, source) in graph.sources.iter().enumerate() {
@@ -77,6 +83,16 @@ pub(super) fn dead_letter_lines(graph: &Graph) -> Vec<String> {
         lines.push(format!("{or}{target}"));
     }
     lines
+}
+
+/// The attributes of a line that routes take, with a blank before; none without routes.
+fn on(routes: &[&Route]) -> String {
+    if routes.is_empty() {
+        return String::new();
+    }
+    let lines: Vec<_> = routes.iter().map(|route| route.shown()).collect();
+    let lines: Vec<&str> = lines.iter().map(AsRef::as_ref).collect();
+    format!(" [label={}]", quoted(&lines))
 }
 
 fn of(place: &Place) -> String {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Graph, Place};
+use super::{Graph, Place, Route};
 
 /// Draws the graph.
 pub(super) fn draw(graph: &Graph) -> String {
@@ -16,7 +16,9 @@ pub(super) fn draw(graph: &Graph) -> String {
     let mut before = "client".to_owned();
     line(r#"subgraph stages["stages"]"#.into());
     for (index, stage) in graph.stages.iter().enumerate() {
-        let text = label(&[stage.name, &stage.does]);
+        let lines = stage.lines();
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        let text = label(&lines);
         line(format!("  stage_{index}[\"{text}\"]"));
     }
     line("end".into());
@@ -33,7 +35,9 @@ pub(super) fn draw(graph: &Graph) -> String {
     }
     for (index, sink) in graph.sinks.iter().enumerate() {
         line(format!("sink_{index}[(\"{}\")]", of(sink)));
-        line(format!("{before} --> sink_{index}"));
+        if let Some(routes) = graph.routes_to(sink.name) {
+            line(format!("{before} {} sink_{index}", by(&routes)));
+        }
     }
     if graph.sinks.is_empty() {
         line(r#"sink_none["no sink: events go nowhere"]"#.into());
@@ -42,9 +46,14 @@ pub(super) fn draw(graph: &Graph) -> String {
         let lines = super::dot::dead_letter_lines(graph);
         let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
         line(format!("dead_letters[(\"{}\")]", label(&lines)));
-        for index in 0..graph.sinks.len() {
+        for (index, _) in graph.reached() {
             line(format!("sink_{index} -. \"given up\" .-> dead_letters"));
         }
+    }
+    let nowhere = graph.routes_nowhere();
+    if !graph.sinks.is_empty() && !nowhere.is_empty() {
+        line(r#"nowhere["nowhere"]"#.into());
+        line(format!("{before} {} nowhere", by(&nowhere)));
     }
     line(r#"registry["registry"]"#.into());
     for (index, source) in graph.sources.iter().enumerate() {
@@ -53,6 +62,16 @@ pub(super) fn draw(graph: &Graph) -> String {
     }
     line(r#"registry -- "pushes" --> client"#.into());
     out
+}
+
+/// The arrow that routes take.
+fn by(routes: &[&Route]) -> String {
+    if routes.is_empty() {
+        return "-->".into();
+    }
+    let lines: Vec<_> = routes.iter().map(|route| route.shown()).collect();
+    let lines: Vec<&str> = lines.iter().map(AsRef::as_ref).collect();
+    format!("-- \"{}\" -->", label(&lines))
 }
 
 fn of(place: &Place) -> String {

@@ -5,8 +5,11 @@
 
 use std::fmt::Write as _;
 
+use self::style::STYLE;
 use super::dot::dead_letter_lines;
-use super::{Graph, Place};
+use super::{Graph, Place, Route};
+
+mod style;
 
 const MARGIN: usize = 24;
 const CLIENT_WIDTH: usize = 110;
@@ -18,9 +21,13 @@ const LINE: usize = 19;
 const PADDING: usize = 12;
 const GAP: usize = 30;
 /// Characters of a line at most; a line's whole text is in its tooltip.
-const MOST_CHARS: usize = 52;
+const MOST_CHARS: usize = 60;
 /// Width of a character on the average, in tenths of a pixel at 14 pixels; generous, since fonts differ.
 const CHAR_TENTHS: usize = 76;
+
+/// Height of a line of a label on an arrow, and the average width of its characters in tenths of a pixel.
+const LABEL_LINE: usize = 15;
+const LABEL_TENTHS: usize = 68;
 
 /// A box with its text.
 struct Box {
@@ -51,15 +58,9 @@ pub(super) fn draw(graph: &Graph) -> String {
     let mut stages: Vec<Box> = graph
         .stages
         .iter()
-        .map(|stage| of("stage", vec![stage.name.to_owned(), stage.does.clone()]))
+        .map(|stage| of("stage", stage.lines()))
         .collect();
-    let mut sinks: Vec<Box> = graph.sinks.iter().map(|sink| at("sink", sink)).collect();
-    if sinks.is_empty() {
-        sinks.push(of(
-            "sink",
-            vec!["no sink".into(), "events go nowhere".into()],
-        ));
-    }
+    let (mut sinks, routed) = beyond(graph);
     let mut letters: Vec<Box> = Vec::new();
     if !graph.sinks.is_empty() && !graph.dead_letters.is_empty() {
         letters.push(of("letters", dead_letter_lines(graph)));
@@ -79,15 +80,21 @@ pub(super) fn draw(graph: &Graph) -> String {
 
     let left = MARGIN + CLIENT_WIDTH + LEFT_GAP;
     let stage_width = widest(stages.iter().chain([&registry]));
-    let right = left + stage_width + RIGHT_GAP;
+    let labels = routed.iter().flatten().flatten();
+    let gap = match labels.map(|label| label.shown().chars().count()).max() {
+        // From the bend on, with room for the arrowhead.
+        Some(chars) => RIGHT_GAP / 2 + chars * LABEL_TENTHS / 10 + 30,
+        None => RIGHT_GAP,
+    };
+    let right = left + stage_width + gap;
     let right_width = widest(sinks.iter().chain(&letters).chain(&sources));
     let top = MARGIN + 34;
     let chain_end = stack(&mut stages, left, stage_width, top);
     let last = stages.last().map_or(top, Box::middle);
     let height_of = |boxes: &[Box]| boxes.iter().map(|b| b.height + GAP).sum::<usize>();
     // Beside the last stage, which is where the lines to the sinks begin.
-    let beyond = height_of(&sinks) - GAP;
-    let sinks_top = last.saturating_sub(beyond / 2).max(top);
+    let half = (height_of(&sinks) - GAP) / 2;
+    let sinks_top = last.saturating_sub(half).max(top);
     let sinks_end = stack(&mut sinks, right, right_width, sinks_top);
     let letters_end = stack(&mut letters, right, right_width, sinks_end);
     let back_top = chain_end.max(letters_end) + GAP / 2;
@@ -110,9 +117,14 @@ pub(super) fn draw(graph: &Graph) -> String {
         height: client.bottom() + MARGIN,
     };
     picture.begin(graph);
-    picture.lines(
-        graph, &client, &stages, &sinks, &letters, &sources, &registry,
-    );
+    picture.lines(graph, &client, &stages, &registry);
+    picture.to_sinks(&stages, &sinks, &routed);
+    if let Some(letters) = letters.first() {
+        let given_up = sinks.iter().zip(&routed).take(graph.sinks.len());
+        let given_up = given_up.filter(|(_, routes)| routes.is_some());
+        picture.given_up(given_up.map(|(sink, _)| sink), letters);
+    }
+    picture.from_sources(&sources, &registry);
     let boxes = [&client]
         .into_iter()
         .chain(&stages)
@@ -123,6 +135,31 @@ pub(super) fn draw(graph: &Graph) -> String {
     }
     picture.out.push_str("</svg>\n");
     picture.out
+}
+
+/// What the lines to the boxes beyond the gateway say, for each box; none where no line leads.
+type Routed<'a> = Vec<Option<Vec<&'a Route>>>;
+
+/// The sinks, what stands for none, and nowhere; all high enough for the labels of the lines that lead there.
+fn beyond(graph: &Graph) -> (Vec<Box>, Routed<'_>) {
+    let mut boxes: Vec<Box> = graph.sinks.iter().map(|sink| at("sink", sink)).collect();
+    let to_sinks = graph.sinks.iter().map(|sink| graph.routes_to(sink.name));
+    let mut routed: Routed<'_> = to_sinks.collect();
+    if boxes.is_empty() {
+        let lines = vec!["no sink".into(), "events go nowhere".into()];
+        boxes.push(of("sink", lines));
+        routed.push(Some(Vec::new()));
+    } else if let nowhere @ [_, ..] = graph.routes_nowhere().as_slice() {
+        boxes.push(of("nowhere", vec!["nowhere".into()]));
+        routed.push(Some(nowhere.to_vec()));
+    }
+    for (drawn, routes) in boxes.iter_mut().zip(&routed) {
+        let labels = routes.as_ref().map_or(0, Vec::len);
+        if labels > 0 {
+            drawn.height = drawn.height.max(labels * LABEL_LINE + PADDING * 2);
+        }
+    }
+    (boxes, routed)
 }
 
 fn of(kind: &'static str, lines: Vec<String>) -> Box {
@@ -196,17 +233,8 @@ impl Picture {
         ));
     }
 
-    #[expect(clippy::too_many_arguments, reason = "they are what lines run between")]
-    fn lines(
-        &mut self,
-        graph: &Graph,
-        client: &Box,
-        stages: &[Box],
-        sinks: &[Box],
-        letters: &[Box],
-        sources: &[Box],
-        registry: &Box,
-    ) {
+    /// The lines between the client, the stages and the registry.
+    fn lines(&mut self, graph: &Graph, client: &Box, stages: &[Box], registry: &Box) {
         if let Some(first) = stages.first() {
             let y = first.y + first.height / 4;
             self.arrow("in", &format!("M{} {y}H{}", client.right(), first.x - 2));
@@ -238,41 +266,62 @@ impl Picture {
                 self.label(usize::midpoint(client.right(), drawn.x), y, answer);
             }
         }
-        if let Some(last) = stages.last() {
-            let (from, bend) = (last.right(), last.right() + RIGHT_GAP / 2);
-            for sink in sinks {
-                let (y, x, to) = (last.middle(), sink.x - 2, sink.middle());
-                self.arrow("in", &format!("M{from} {y}H{bend}V{to}H{x}"));
-            }
-        }
-        if let Some(letters) = letters.first() {
-            // A rail on the right, so that no line crosses a sink.
-            let (rail, to) = (letters.right() + MARGIN, letters.middle());
-            for (index, sink) in sinks.iter().enumerate() {
-                let (from, y, x) = (sink.right(), sink.middle(), letters.right() + 2);
-                let path = format!("M{from} {y}H{rail}");
-                if index == 0 {
-                    self.arrow("given-up", &format!("{path}V{to}H{x}"));
-                } else {
-                    // The others join the first one's line.
-                    self.add(format_args!(
-                        "  <path class=\"line given-up\" d=\"{path}\"/>"
-                    ));
-                }
-            }
-        }
-        let bend = registry.right() + RIGHT_GAP / 2;
-        for source in sources {
-            let (from, y) = (source.x, source.middle());
-            let (to, x) = (registry.middle(), registry.right() + 2);
-            self.arrow("back", &format!("M{from} {y}H{bend}V{to}H{x}"));
-        }
         let y = registry.middle();
         self.arrow(
             "back",
             &format!("M{} {y}H{}", registry.x, client.right() + 2),
         );
         self.label(usize::midpoint(client.right(), registry.x), y - 6, "pushes");
+    }
+
+    /// The lines from the last stage to the sinks, each below the routes that lead there.
+    fn to_sinks(&mut self, stages: &[Box], sinks: &[Box], routed: &Routed<'_>) {
+        let Some(last) = stages.last() else { return };
+        let (from, y, bend) = (last.right(), last.middle(), last.right() + RIGHT_GAP / 2);
+        for (sink, routes) in sinks.iter().zip(routed) {
+            let Some(routes) = routes else { continue };
+            let to = if routes.is_empty() {
+                sink.middle()
+            } else {
+                sink.bottom() - PADDING
+            };
+            self.arrow("in", &format!("M{from} {y}H{bend}V{to}H{}", sink.x - 2));
+            for (above, route) in routes.iter().rev().enumerate() {
+                self.add(format_args!(
+                    "  <text class=\"label\" x=\"{}\" y=\"{}\"><title>{}</title>{}</text>",
+                    bend + 8,
+                    to - 6 - above * LABEL_LINE,
+                    escaped(&route.label),
+                    escaped(&route.shown())
+                ));
+            }
+        }
+    }
+
+    /// The lines from the sinks to where they give up to: a rail on the right, so that no line crosses a sink.
+    fn given_up<'a>(&mut self, sinks: impl Iterator<Item = &'a Box>, letters: &Box) {
+        let (rail, to) = (letters.right() + MARGIN, letters.middle());
+        for (index, sink) in sinks.enumerate() {
+            let (from, y, x) = (sink.right(), sink.middle(), letters.right() + 2);
+            let path = format!("M{from} {y}H{rail}");
+            if index == 0 {
+                self.arrow("given-up", &format!("{path}V{to}H{x}"));
+            } else {
+                // The others join the first one's line.
+                self.add(format_args!(
+                    "  <path class=\"line given-up\" d=\"{path}\"/>"
+                ));
+            }
+        }
+    }
+
+    fn from_sources(&mut self, sources: &[Box], registry: &Box) {
+        let bend = registry.right() + RIGHT_GAP / 2;
+        for source in sources {
+            let (from, y) = (source.x, source.middle());
+            let (to, x) = (registry.middle(), registry.right() + 2);
+            self.arrow("back", &format!("M{from} {y}H{bend}V{to}H{x}"));
+        }
     }
 
     fn arrow(&mut self, kind: &str, path: &str) {
@@ -325,16 +374,32 @@ fn description(graph: &Graph) -> String {
         let named = |place: &Place| format!("{} ({})", place.name, place.targets.join(", "));
         places.iter().map(named).collect::<Vec<_>>().join(", ")
     };
-    let stages: Vec<_> = graph.stages.iter().map(|stage| stage.name).collect();
+    let stages: Vec<_> = graph
+        .stages
+        .iter()
+        .map(|stage| match &stage.when {
+            Some(when) => format!("{} (when {when})", stage.name),
+            None => stage.name.to_owned(),
+        })
+        .collect();
     let mut text = format!("A client's message passes {}", stages.join(", "));
     if graph.sinks.is_empty() {
         text.push_str("; its event goes nowhere");
     } else {
-        let _ = write!(text, " and goes to {}", names(&graph.sinks));
+        let by = if graph.routes.is_empty() {
+            ""
+        } else {
+            " by its routes"
+        };
+        let _ = write!(text, " and goes{by} to {}", names(&graph.sinks));
         if !graph.dead_letters.is_empty() {
             let letters = graph.dead_letters.join(", else ");
             let _ = write!(text, ", or if it cannot be delivered to {letters}");
         }
+    }
+    if !graph.routes.is_empty() {
+        let routes: Vec<_> = graph.routes.iter().map(Route::to_string).collect();
+        let _ = write!(text, ". Routes: {}", routes.join("; "));
     }
     let answers: Vec<_> = graph
         .stages
@@ -377,41 +442,3 @@ fn escaped(text: &str) -> String {
     }
     out
 }
-
-const STYLE: &str = r#"  <style>
-    text { font: 14px system-ui, -apple-system, "Segoe UI", "DejaVu Sans", sans-serif; fill: #1f2937 }
-    .head { font-size: 15px; font-weight: 600 }
-    .name { font-weight: 600 }
-    .small, .label { font-size: 12.5px; fill: #4b5563 }
-    .page { fill: #ffffff }
-    rect { fill: #ffffff; stroke: #6b7280; stroke-width: 1.3 }
-    rect.page { stroke: none }
-    .stage rect { fill: #e0ecff; stroke: #3b6fd4 }
-    .client rect, .registry rect { fill: #f3f4f6 }
-    .letters rect { fill: #fff4e5; stroke: #b45309 }
-    .line { fill: none; stroke-width: 1.8 }
-    .in { stroke: #3b6fd4 } .in-head { fill: #3b6fd4 }
-    .answer { stroke: #6b7280; stroke-dasharray: 5 4 } .answer-head { fill: #6b7280 }
-    .given-up { stroke: #b45309; stroke-dasharray: 5 4 } .given-up-head { fill: #b45309 }
-    .back { stroke: #0f8a5f } .back-head { fill: #0f8a5f }
-    @media (prefers-color-scheme: dark) {
-      text { fill: #e5e7eb }
-      .small, .label { fill: #b6bdc8 }
-      .page { fill: #0d1117 }
-      rect { fill: #1f2937; stroke: #9ca3af }
-      .stage rect { fill: #1e3257; stroke: #7aa5f7 }
-      .client rect, .registry rect { fill: #1b222c }
-      .letters rect { fill: #3b2a12; stroke: #f0b060 }
-      .in { stroke: #7aa5f7 } .in-head { fill: #7aa5f7 }
-      .answer { stroke: #9ca3af } .answer-head { fill: #9ca3af }
-      .given-up { stroke: #f0b060 } .given-up-head { fill: #f0b060 }
-      .back { stroke: #4cc79a } .back-head { fill: #4cc79a }
-    }
-  </style>
-  <defs>
-    <marker id="in" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" orient="auto"><path class="in-head" d="M0 0 10 5 0 10z"/></marker>
-    <marker id="answer" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" orient="auto"><path class="answer-head" d="M0 0 10 5 0 10z"/></marker>
-    <marker id="given-up" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" orient="auto"><path class="given-up-head" d="M0 0 10 5 0 10z"/></marker>
-    <marker id="back" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" orient="auto"><path class="back-head" d="M0 0 10 5 0 10z"/></marker>
-  </defs>
-"#;

@@ -8,11 +8,13 @@ fn hostile() -> Graph {
             Stage {
                 name: "set",
                 does: nasty.into(),
+                when: Some(nasty.into()),
                 answers: vec!["one", "two"],
             },
             Stage {
                 name: "set",
                 does: "é".repeat(200),
+                when: None,
                 answers: Vec::new(),
             },
         ],
@@ -20,6 +22,19 @@ fn hostile() -> Graph {
             name: "redis",
             targets: vec![nasty.into(); 9],
         }],
+        routes: vec![
+            Route {
+                label: nasty.into(),
+                to: vec!["redis".into()],
+            };
+            12
+        ]
+        .into_iter()
+        .chain((0..12).map(|_| Route {
+            label: nasty.into(),
+            to: Vec::new(),
+        }))
+        .collect(),
         dead_letters: vec![nasty.into()],
         sources: vec![
             Place {
@@ -38,9 +53,11 @@ fn least() -> Graph {
         stages: vec![Stage {
             name: "fan_out",
             does: String::new(),
+            when: None,
             answers: Vec::new(),
         }],
         sinks: Vec::new(),
+        routes: Vec::new(),
         dead_letters: vec!["file x".into()],
         sources: vec![Place {
             name: "http",

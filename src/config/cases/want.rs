@@ -3,11 +3,8 @@
 //! Stands between the file and the comparison; numbers are kept as they are written.
 
 use std::fmt;
-use std::sync::Arc;
 
-use regex_automata::dfa::{Automaton as _, dense};
-use regex_automata::util::syntax;
-use regex_automata::{Anchored, Input};
+use regex::bytes::{Regex, RegexBuilder};
 use serde_json::value::RawValue;
 
 use super::super::document::{Node, Value};
@@ -46,46 +43,36 @@ pub enum Want {
 
 /// A regular expression; classes such as `\d` are those of ASCII.
 #[derive(Clone)]
-pub struct Pattern {
-    text: String,
-    automaton: Arc<dense::DFA<Vec<u32>>>,
-}
+pub struct Pattern(Regex);
 
 impl Pattern {
     /// Compiles an expression, if it is one.
     fn new(text: &str) -> Option<Self> {
+        // Over bytes: without Unicode, `[^a]` may match half a character, which an expression over texts must not.
         // Small, so that an expression cannot take all memory.
-        let config = dense::Config::new()
-            .dfa_size_limit(Some(8 << 20))
-            .determinize_size_limit(Some(32 << 20));
-        let automaton = dense::Builder::new()
-            .configure(config)
-            .syntax(syntax::Config::new().unicode(false).utf8(false))
-            .build(text)
-            .ok()?;
-        Some(Self {
-            text: text.to_owned(),
-            automaton: Arc::new(automaton),
-        })
+        let regex = RegexBuilder::new(text)
+            .unicode(false)
+            .size_limit(8 << 20)
+            .build();
+        regex.ok().map(Self)
     }
 
     /// Whether the expression is found in the text.
     #[must_use]
     pub fn is_in(&self, text: &str) -> bool {
-        let input = Input::new(text).anchored(Anchored::No).earliest(true);
-        matches!(self.automaton.try_search_fwd(&input), Ok(Some(_)))
+        self.0.is_match(text.as_bytes())
     }
 }
 
 impl fmt::Display for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        f.write_str(self.0.as_str())
     }
 }
 
 impl fmt::Debug for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Pattern({:?})", self.text)
+        write!(f, "Pattern({:?})", self.0.as_str())
     }
 }
 

@@ -27,7 +27,7 @@ const MAX_REASON: usize = 300;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SchemaError {
     /// A file or folder cannot be read.
-    #[error("`{}` cannot be read: {reason}", path.display())]
+    #[error("{} cannot be read: {reason}", where_it_is(path))]
     Unreadable {
         path: PathBuf,
         reason: std::io::Error,
@@ -48,6 +48,16 @@ pub(super) enum SchemaError {
         place: String,
         reason: String,
     },
+}
+
+/// A path as it is configured, and where that leads if it depends on where the gateway was started.
+fn where_it_is(path: &Path) -> String {
+    match std::path::absolute(path) {
+        Ok(whole) if path.is_relative() => {
+            format!("`{}`, which is `{}` here,", path.display(), whole.display())
+        }
+        _ => format!("`{}`", path.display()),
+    }
 }
 
 /// The compiled schemas, by message type.
