@@ -14,7 +14,7 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use support::gateway::run;
+use support::gateway::{run, run_in};
 use support::in_crate;
 use wsgw::config::cases::{Case, load_cases};
 use wsgw::config::{Config, Overrides};
@@ -114,7 +114,8 @@ fn the_shipped_pipelines_pass_their_tests() {
     let files = shipped();
     let mut args = vec!["test"];
     args.extend(files.iter().map(|file| file.to_str().unwrap()));
-    let output = run(&args, &[]);
+    // The schemas of `validate` are relative to where the command is run.
+    let output = run_in(&in_crate(""), &args, &[]);
     assert_code(&output, 0);
     let text = stdout(&output);
     let passed = text.lines().filter(|line| line.starts_with("ok ")).count();
