@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import math
 import os
@@ -146,7 +147,7 @@ async def converse(settings: Settings) -> None:
     try:
         async with asyncio.timeout(settings.receive_seconds or None):
             if settings.message is not None:
-                await websocket.send(settings.message)
+                await send(websocket, settings.message)
             while (after_ms := await listen(websocket)) is not None:
                 note(f"the gateway stops; reconnecting in {after_ms} ms")
                 await asyncio.sleep(after_ms / 1000)
@@ -157,6 +158,14 @@ async def converse(settings: Settings) -> None:
         # Ctrl-C is the usual way to end; the gateway still gets a proper close.
         await websocket.close()
     report_close(websocket.close_code, websocket.close_reason)
+
+
+async def send(websocket, message: str) -> None:
+    """Sends, unless the gateway has closed already: `listen` finds out why."""
+    from websockets.exceptions import ConnectionClosed
+
+    with contextlib.suppress(ConnectionClosed):
+        await websocket.send(message)
 
 
 async def listen(websocket) -> int | None:

@@ -49,6 +49,9 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serves a pipeline until SIGTERM or Ctrl-C.
+    ///
+    /// SIGHUP has it read the file again, and change to it without losing a connection. Exits 0 after a clean stop, 1 if it
+    /// cannot start or a second signal ends it at once, 2 on wrong usage.
     Run {
         /// Pipeline file; by default `pipelines/${WS_MODE:-terminator}.yaml`.
         file: Option<PathBuf>,

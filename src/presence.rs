@@ -51,6 +51,22 @@ pub struct Page {
     pub next_cursor: Option<String>,
 }
 
+impl Page {
+    /// Takes the first `limit` of these; more of them mean that there is another page.
+    fn first(mut connections: Vec<Entry>, limit: usize) -> Self {
+        let more = connections.len() > limit;
+        connections.truncate(limit);
+        let next_cursor = connections
+            .last()
+            .filter(|_| more)
+            .map(|last| last.connection_id.clone());
+        Self {
+            connections,
+            next_cursor,
+        }
+    }
+}
+
 /// Why a client was heard of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sign {

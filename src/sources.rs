@@ -22,6 +22,7 @@ use crate::config::Config;
 use crate::registry::Registry;
 use crate::sinks::dead_letter::{DeadLetter, DeadLetters, StoreFuture};
 
+mod backoff;
 mod manage;
 pub(crate) mod pace;
 pub mod rabbitmq;

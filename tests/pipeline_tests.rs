@@ -13,9 +13,9 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Output;
 
-use support::gateway::run;
+use support::gateway::{run, run_in};
 use support::in_crate;
 use wsgw::config::cases::{Case, load_cases};
 use wsgw::config::{Config, Overrides};
@@ -71,13 +71,6 @@ fn wsgw_test(folder: &tempfile::TempDir, args: &[&str], env: &[(&str, &str)]) ->
     (output, text)
 }
 
-/// Runs a command in a folder, as somebody would who stands there.
-fn run_in(folder: &Path, args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_wsgw"));
-    command.args(args).env_clear().current_dir(folder);
-    command.output().unwrap()
-}
-
 /// The text without what differs from run to run: ids and durations.
 fn normal(text: &str) -> String {
     let is_id = |word: &str| uuid::Uuid::try_parse(word).is_ok();
@@ -122,7 +115,7 @@ fn the_shipped_pipelines_pass_their_tests() {
     let files = shipped();
     let mut args = vec!["test"];
     args.extend(files.iter().map(|file| file.to_str().unwrap()));
-    let output = run_in(&in_crate(""), &args);
+    let output = run_in(&in_crate(""), &args, &[]);
     assert_code(&output, 0);
     let text = stdout(&output);
     let passed = text.lines().filter(|line| line.starts_with("ok ")).count();
@@ -427,7 +420,7 @@ fn what_is_missing_where_it_was_started_is_said() {
     let file = in_crate("pipelines/acknowledged.yaml");
     let args = ["test", file.to_str().unwrap()];
     let elsewhere = tempfile::tempdir().unwrap();
-    let output = run_in(elsewhere.path(), &args);
+    let output = run_in(elsewhere.path(), &args, &[]);
     assert_code(&output, 1);
     let missing = elsewhere.path().canonicalize().unwrap();
     let missing = missing.join("schemas/messages");
@@ -443,7 +436,7 @@ fn what_is_missing_where_it_was_started_is_said() {
         missing.join("chat.json"),
     )
     .unwrap();
-    assert_code(&run_in(elsewhere.path(), &args), 0);
+    assert_code(&run_in(elsewhere.path(), &args, &[]), 0);
 }
 
 #[test]

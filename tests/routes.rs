@@ -67,6 +67,9 @@ async fn the_shipped_pipeline_sends_each_event_where_it_is_needed() {
         client.send_json(&message).await;
     }
     client.close(Some((1000, ""))).await;
+    // Between two connections only what has arrived comes first.
+    redis.wait_for_events("ws.events", 2).await;
+    redis.wait_for_events("ws.inbox", 4).await;
     let mut support = connect(&gateway, "2", json!({"roles": ["x", "support"]})).await;
     support.send_json(&json!({"type": "chat", "n": 6})).await;
     support.send_json(&json!({"type": "typing", "n": 7})).await;

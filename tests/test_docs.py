@@ -60,7 +60,7 @@ SKIPPED = {
     ("README.md", "runs the tests"): 1,
     ("docs/core.md", "needs a RabbitMQ"): 1,
     ("docs/guide.md", "needs a Symfony application"): 1,
-    ("docs/operations.md", "needs a gateway with an archive"): 3,
+    ("docs/replay.md", "needs a gateway with an archive"): 3,
     ("docs/performance.md", "takes minutes, and a quiet machine"): 1,
     ("docs/operations.md", "a message to a client"): 1,
     ("docs/operations.md", "part of a page"): 1,
@@ -592,7 +592,7 @@ def test_the_table_of_redis_keys_is_complete(tmp_path: pathlib.Path) -> None:
         reader.run(block, "\n".join(f"export {name}={shlex.quote(value)}" for name, value in CHECK_ENV.items()))
         reader.run(block, f"export JWT_PRIVATE_KEY_FILE={private_key}")
         start("redis", "Ready to accept connections", "exec redis-server --port 6379 --save ''")
-        user = re.search(r"^ACL SETUSER \w+ on >PASSWORD .*$", (ROOT / "docs/operations.md").read_text(), re.M)[0]
+        user = re.search(r"^ACL SETUSER \w+ on >PASSWORD .*$", (ROOT / "docs/brokers.md").read_text(), re.M)[0]
         reader.run(block, f"redis-cli -p 6379 {shlex.join(user.split())}")
         reader.run(block, "export REDIS_DSN=redis://wsgw:PASSWORD@127.0.0.1:6379/0")
         start("a", "started", gateway.format(port=8000, name="a"))

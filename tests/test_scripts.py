@@ -29,6 +29,11 @@ CLIENT = str(SCRIPTS / "ws_client.py")
 TIMEOUT_SECONDS = 20
 
 
+def setUpModule() -> None:
+    # Started in the background of a shell, this process ignores Ctrl-C, and its children would too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def run(*command: str, **env: str) -> subprocess.CompletedProcess:
     """Runs a command with only the given settings in its environment."""
     return subprocess.run(
@@ -249,7 +254,10 @@ class WsClient(ScriptTest):
                 # Blocks until the test times out when output is held back for a pipe.
                 self.assertEqual(client.stdout.readline(), "early\n")
                 client.send_signal(signal.SIGINT)
-                _, errors = client.communicate(timeout=TIMEOUT_SECONDS)
+                try:
+                    _, errors = client.communicate(timeout=TIMEOUT_SECONDS)
+                finally:
+                    client.kill()
         self.assertEqual(client.returncode, 0, errors)
         self.assertIn("closed with code 1000", errors)
 

@@ -24,8 +24,8 @@ pub(super) const EXAMPLES: &str = "Examples:\n  \
     wsgw replay --from rabbitmq --limit 1000       bring back up to a thousand from RabbitMQ\n  \
     wsgw replay                                    bring back up to a hundred, wherever they are\n  \
     wsgw replay --from archive --since 2026-01-31T12:00:00Z --user 42 --limit 500\n\n\
-    The key is taken from --key, else REPLAY_API_KEY, else GATEWAY_API_KEY; prefer a variable, as others on the\n\
-    machine can read the arguments of a command.";
+    The key is taken from --key, else REPLAY_API_KEY, else GATEWAY_API_KEY; prefer a variable, as\n\
+    others on the machine can read the arguments of a command.";
 
 /// Most that one call asks for, so that a call is answered soon; the gateway may do less at once.
 const BATCH: u64 = 1_000;

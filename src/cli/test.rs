@@ -42,8 +42,9 @@ A test stands below the root key `tests` of a pipeline file, or of NAME.test.yam
         - advance: 1h
           expect: nothing
 
-The whole compiled pipeline runs, with sinks in memory, keys that are thrown away, and a clock that moves when a test
-says so. Nothing listens, nothing is sent, nothing is written. docs/testing.md has every key.
+The whole compiled pipeline runs, with sinks in memory, keys that are thrown away, and a clock that
+moves when a test says so. Nothing listens, nothing is sent, nothing is written. docs/testing.md has
+every key.
 
 Examples:
   wsgw test pipelines/*.yaml                           all tests of all files

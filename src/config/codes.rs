@@ -370,7 +370,7 @@ const FILE: &[Code] = &[
         "bad_dsn",
         Error,
         "The value is not the address of a broker or database that the gateway can connect to.",
-        "Write it like `redis://user:password@host:6379/0` (Sentinels and clusters: docs/operations.md), `amqp://user:password@host:5672/vhost`, `sqlite://file.db` or `postgres://user:password@host/database`.",
+        "Write it like `redis://user:password@host:6379/0` (Sentinels and clusters: docs/brokers.md), `amqp://user:password@host:5672/vhost`, `sqlite://file.db` or `postgres://user:password@host/database`.",
     ),
     code(
         "replay_without_redis",

@@ -3,6 +3,9 @@
 //! Stands first in the data path: `load` fills these structs, `compile` reads them. The doc comment of each
 //! field is the text of the JSON Schema (`wsgw schema`) and of the configuration reference.
 
+mod clients;
+mod events;
+
 use std::collections::BTreeMap;
 
 use ipnet::IpNet;
@@ -13,14 +16,17 @@ use crate::brokers::BrokersConfig;
 use crate::config::Secret;
 use crate::leases::LeasesConfig;
 use crate::replay::ReplayConfig;
-use crate::sinks::dead_letter_file::DeadLetterFileConfig;
-use crate::sinks::rabbitmq::RabbitmqConfig;
-use crate::sinks::redis_stream::RedisStreamConfig;
-use crate::sinks::stdout::StdoutConfig;
-use crate::sinks::webhook::WebhookConfig;
 use crate::sources::TransportConfig;
 use crate::stages::StageConfig;
 use crate::stages::fan_out::{EventsMode, FanOutConfig};
+
+pub use clients::{
+    BackpressureConfig, BackpressureStrategy, DropPolicy, PresenceConfig, PresenceKind,
+    PresenceRedisConfig, PresenceStrategy,
+};
+pub use events::{
+    BufferConfig, DeadLetterQueueConfig, DeadLetterStreamConfig, DeadLettersConfig, EventsConfig,
+};
 
 /// A pipeline file: one document with the root key `snoke_ws`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
@@ -232,223 +238,6 @@ impl Default for SubjectsConfig {
             user_prefix: "user:".into(),
         }
     }
-}
-
-/// Where events go: the sinks, and where what cannot be delivered goes.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct EventsConfig {
-    /// Signed HTTP POSTs to the backend.
-    pub webhook: WebhookConfig,
-    /// Redis streams.
-    pub redis_stream: RedisStreamConfig,
-    /// `RabbitMQ` exchanges.
-    pub rabbitmq: RabbitmqConfig,
-    /// One JSON line an event on standard output.
-    pub stdout: StdoutConfig,
-    /// Where an event goes that finally could not be delivered.
-    pub dead_letters: DeadLettersConfig,
-}
-
-/// Where an event goes that finally could not be delivered.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct DeadLettersConfig {
-    /// A stream in the Redis of `events.redis_stream`, else of `transport.redis_stream`.
-    pub redis_stream: DeadLetterStreamConfig,
-    /// A queue in the `RabbitMQ` of `events.rabbitmq`, else of `transport.rabbitmq`.
-    pub rabbitmq: DeadLetterQueueConfig,
-    /// A file of JSON lines, rotated by size; used where no broker is configured.
-    pub file: DeadLetterFileConfig,
-}
-
-/// The stream of dead letters.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct DeadLetterStreamConfig {
-    /// Its name.
-    pub stream: String,
-}
-
-impl Default for DeadLetterStreamConfig {
-    fn default() -> Self {
-        Self {
-            stream: "ws.dlq".into(),
-        }
-    }
-}
-
-/// The queue of dead letters.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct DeadLetterQueueConfig {
-    /// The exchange that they are published to.
-    pub exchange: String,
-    /// The durable queue that is bound to it.
-    pub queue: String,
-}
-
-impl Default for DeadLetterQueueConfig {
-    fn default() -> Self {
-        Self {
-            exchange: "ws.dlq".into(),
-            queue: "ws.dlq".into(),
-        }
-    }
-}
-
-/// The bounded buffer in front of a sink.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct BufferConfig {
-    /// Events held at once, those under delivery and waiting for a retry among them.
-    #[schemars(range(min = 1, max = 100_000_000))]
-    pub max_events: usize,
-    /// Bytes of event JSON held at once.
-    #[schemars(range(min = 1, max = 1_099_511_627_776_u64))]
-    pub max_bytes: usize,
-}
-
-impl Default for BufferConfig {
-    fn default() -> Self {
-        Self {
-            max_events: 10_000,
-            max_bytes: 67_108_864,
-        }
-    }
-}
-
-/// What happens to a client that reads more slowly than the backend pushes.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct BackpressureConfig {
-    /// What a full outbox does: `close` tells the client by 4408, `drop` loses pushes and counts them.
-    pub strategy: BackpressureStrategy,
-    /// Pushes waiting for one connection at most.
-    #[schemars(range(min = 1, max = 1_000_000))]
-    pub per_conn_buffer: usize,
-    /// Bytes of pushes waiting for one connection at most; a single larger push still passes an empty outbox.
-    #[schemars(range(min = 1, max = 1_073_741_824))]
-    pub per_conn_bytes: usize,
-    /// Pushes waiting in the whole gateway at most.
-    #[schemars(range(min = 1, max = 1_000_000_000))]
-    pub global_buffer: usize,
-    /// With `drop`: which push is lost, the `oldest` waiting or the `newest` arriving.
-    pub drop_policy: DropPolicy,
-}
-
-impl Default for BackpressureConfig {
-    fn default() -> Self {
-        Self {
-            strategy: BackpressureStrategy::Close,
-            per_conn_buffer: 256,
-            per_conn_bytes: 4_194_304,
-            global_buffer: 1_000_000,
-            drop_policy: DropPolicy::Oldest,
-        }
-    }
-}
-
-/// What a full outbox does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum BackpressureStrategy {
-    /// Closes the connection with 4408, so that the client knows and reconnects.
-    Close,
-    /// Loses a push, counts it, and keeps the connection.
-    Drop,
-}
-
-/// Which push a full outbox loses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum DropPolicy {
-    /// The one that has waited longest.
-    Oldest,
-    /// The one that just arrived.
-    Newest,
-}
-
-/// Who is online, and when an entry expires.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct PresenceConfig {
-    /// Where presence is kept; empty switches it off.
-    #[serde(rename = "type")]
-    pub kind: Option<PresenceKind>,
-    /// When an entry expires; `none` switches presence off.
-    pub strategy: PresenceStrategy,
-    /// With `ttl`: seconds an entry lives without a refresh.
-    #[schemars(range(min = 1, max = 604_800))]
-    pub ttl_seconds: u64,
-    /// With `heartbeat`: seconds within which a client must send `ping` or `heartbeat`.
-    #[schemars(range(min = 1, max = 604_800))]
-    pub heartbeat_seconds: u64,
-    /// With `heartbeat`: seconds of grace on top of `heartbeat_seconds`.
-    #[schemars(range(min = 0, max = 604_800))]
-    pub grace_seconds: u64,
-    /// With `ttl`: whether a client's message refreshes its entry.
-    pub refresh_on_message: bool,
-    /// With `type: redis`: where.
-    pub redis: PresenceRedisConfig,
-}
-
-impl Default for PresenceConfig {
-    fn default() -> Self {
-        Self {
-            kind: Some(PresenceKind::Memory),
-            strategy: PresenceStrategy::Ttl,
-            ttl_seconds: 120,
-            heartbeat_seconds: 30,
-            grace_seconds: 15,
-            refresh_on_message: true,
-            redis: PresenceRedisConfig::default(),
-        }
-    }
-}
-
-/// The Redis that presence is kept in.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct PresenceRedisConfig {
-    /// Where Redis is; empty: presence is not kept in Redis, and the API lists this gateway's own connections.
-    pub dsn: Secret,
-    /// Put before every key of presence.
-    pub prefix: String,
-}
-
-impl Default for PresenceRedisConfig {
-    fn default() -> Self {
-        Self {
-            dsn: Secret::default(),
-            prefix: "presence:".into(),
-        }
-    }
-}
-
-/// Where presence is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum PresenceKind {
-    /// In this gateway's memory: the API shows this gateway's clients.
-    Memory,
-    /// In Redis: the API of every gateway shows the clients of all.
-    Redis,
-}
-
-/// When a presence entry expires.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum PresenceStrategy {
-    /// Presence is off; the backend keeps its own.
-    None,
-    /// After `ttl_seconds`, refreshed while the connection lives and, if wanted, on messages.
-    #[default]
-    Ttl,
-    /// After `heartbeat_seconds + grace_seconds` unless the client sends `ping` or `heartbeat`.
-    Heartbeat,
-    /// Never while connected: set on connect, removed on disconnect.
-    Session,
 }
 
 /// Trace propagation.

@@ -60,17 +60,9 @@ impl MemoryPresence {
                 && self.is_online(session, now)
         });
         sessions.sort_unstable_by_key(|session| session.id());
-        let more = sessions.len() > query.limit;
-        sessions.truncate(query.limit);
-        let connections: Vec<Entry> = sessions.iter().map(|session| entry(session)).collect();
-        let next_cursor = connections
-            .last()
-            .filter(|_| more)
-            .map(|last| last.connection_id.clone());
-        Page {
-            connections,
-            next_cursor,
-        }
+        // One more than is wanted says whether there is another page.
+        let first = sessions.iter().take(query.limit.saturating_add(1));
+        Page::first(first.map(|session| entry(session)).collect(), query.limit)
     }
 }
 

@@ -27,6 +27,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::backoff::Backoff;
 use super::manage::{Feed, Relation, Run, RunFuture};
 use super::pace::Pace;
 use super::{SourceContext, SourceError};
@@ -47,9 +48,6 @@ const PREFETCH: u16 = 200;
 
 /// Pushes after which an acknowledgement goes out at the latest; sooner when no more have come.
 const ACK_EVERY: u32 = 64;
-
-/// Wait before the second try to subscribe; doubled for each further one.
-const FIRST_WAIT: Duration = Duration::from_millis(50);
 
 /// Longest wait between two tries to subscribe.
 const LONGEST_WAIT: Duration = Duration::from_secs(5);
@@ -258,7 +256,7 @@ impl Source {
     /// Reads until it is told to stop.
     async fn read(&self) {
         let stop = self.stop.clone();
-        let mut wait = FIRST_WAIT;
+        let mut backoff = Backoff::up_to(LONGEST_WAIT);
         loop {
             tokio::select! {
                 biased;
@@ -278,18 +276,9 @@ impl Source {
                 Err(error) => error.to_string(),
             };
             self.interrupted(&reason);
-            if started.elapsed() > LONGEST_WAIT {
-                wait = FIRST_WAIT;
-            }
-            let pause = wait.mul_f64(0.5 + rand::random::<f64>() / 2.0);
-            if stop
-                .run_until_cancelled(tokio::time::sleep(pause))
-                .await
-                .is_none()
-            {
+            if !backoff.pause(started, &stop).await {
                 return;
             }
-            wait = (wait * 2).min(LONGEST_WAIT);
         }
     }
 

@@ -27,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 use self::entry::entries;
 use self::malformed::Malformed;
 use self::position::Position;
+use super::backoff::Backoff;
 use super::manage::{Feed, Relation, Run, RunFuture};
 use super::pace::Pace;
 use super::{SourceContext, SourceError};
@@ -48,9 +49,6 @@ const MAX_BATCH: usize = 256;
 
 /// Longest time that Redis waits for entries; then the stream is looked at, for it may have been deleted.
 const BLOCK: Duration = Duration::from_secs(1);
-
-/// Wait before the second try to read; doubled for each further one.
-const FIRST_WAIT: Duration = Duration::from_millis(50);
 
 /// Longest wait between two tries to read.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);
@@ -233,7 +231,7 @@ impl Source {
     /// Reads until it is told to stop; gives how far it came.
     async fn run(mut self) -> Position {
         let stop = self.stop.clone();
-        let mut wait = FIRST_WAIT;
+        let mut backoff = Backoff::up_to(LONGEST_WAIT);
         loop {
             tokio::select! {
                 biased;
@@ -247,18 +245,9 @@ impl Source {
                 Ok(()) => break,
                 Err(error) => self.interrupted(&error),
             }
-            if started.elapsed() > LONGEST_WAIT {
-                wait = FIRST_WAIT;
-            }
-            let pause = wait.mul_f64(0.5 + rand::random::<f64>() / 2.0);
-            if stop
-                .run_until_cancelled(tokio::time::sleep(pause))
-                .await
-                .is_none()
-            {
+            if !backoff.pause(started, &stop).await {
                 break;
             }
-            wait = (wait * 2).min(LONGEST_WAIT);
         }
         self.position.keep_at_end().await;
         let Self { feed, position, .. } = self;

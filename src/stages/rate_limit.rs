@@ -1,6 +1,6 @@
 //! Refuses messages that come faster than the limit.
 //!
-//! Each connection or user has a [`Bucket`], which outlives a change of the limit.
+//! Each connection or user has a bucket, which outlives a change of the limit.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};

@@ -527,11 +527,16 @@ impl Drop for Gateway {
 /// Runs the binary to its end, in a clean environment and an empty directory.
 pub fn run(args: &[&str], env: &[(&str, &str)]) -> std::process::Output {
     let directory = tempfile::tempdir().unwrap();
+    run_in(directory.path(), args, env)
+}
+
+/// The same in a folder, for files that name others by relative paths.
+pub fn run_in(directory: &Path, args: &[&str], env: &[(&str, &str)]) -> std::process::Output {
     Command::new(env!("CARGO_BIN_EXE_wsgw"))
         .args(args)
         .env_clear()
         .envs(env.iter().copied())
-        .current_dir(directory.path())
+        .current_dir(directory)
         .stdin(Stdio::null())
         .output()
         .unwrap()

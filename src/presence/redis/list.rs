@@ -44,7 +44,7 @@ impl Store {
         let found: Vec<(String, usize)> = ids.into_iter().map(|id| (id, 0)).collect();
         let mut entries = Vec::new();
         self.collect(&found, &sources, query, &mut entries).await?;
-        Ok(page(entries, query.limit))
+        Ok(Page::first(entries, query.limit))
     }
 
     async fn page_of_all(&self, query: &Query) -> Result<Page, StoreError> {
@@ -83,7 +83,7 @@ impl Store {
                 break;
             }
         }
-        Ok(page(entries, query.limit))
+        Ok(Page::first(entries, query.limit))
     }
 
     /// Reads entries until there is one more than a page has.
@@ -135,17 +135,4 @@ fn fits(entry: &Entry, query: &Query) -> bool {
     let of_user = query.user_id.as_ref().is_none_or(|id| *id == entry.user_id);
     let subject = query.subject.as_ref();
     of_user && subject.is_none_or(|wanted| entry.subjects.contains(wanted))
-}
-
-fn page(mut connections: Vec<Entry>, limit: usize) -> Page {
-    let more = connections.len() > limit;
-    connections.truncate(limit);
-    let next_cursor = connections
-        .last()
-        .filter(|_| more)
-        .map(|last| last.connection_id.clone());
-    Page {
-        connections,
-        next_cursor,
-    }
 }
