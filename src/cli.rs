@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::config::{self, LoadError, Loaded, Overrides};
+use crate::telemetry::logs;
 
 pub mod check;
 pub mod dev;
@@ -155,7 +156,13 @@ impl Overriding {
 /// Runs the command line of the process.
 #[must_use]
 pub fn main() -> ExitCode {
-    match Cli::parse().command {
+    let code = run_command(Cli::parse().command);
+    logs::flush();
+    code
+}
+
+fn run_command(command: Command) -> ExitCode {
+    match command {
         Command::Run { file, overriding } => run::run(file, overriding.overrides()),
         Command::Check {
             files,
@@ -258,5 +265,7 @@ fn fail(error: &dyn std::fmt::Display) -> ExitCode {
 
 /// Writes a line to standard error; nowhere is left to say that it is closed.
 fn complain(text: &str) {
+    // What was logged before stands before.
+    logs::flush();
     let _ = writeln!(std::io::stderr(), "{text}");
 }

@@ -31,7 +31,7 @@ use crate::sinks::memory::MemorySink;
 use crate::sources::{SourceError, Sources};
 use crate::svc::BoxError;
 use crate::svc::probe::Tap;
-use crate::telemetry::logs::LogLevel;
+use crate::telemetry::logs::{self, LogLevel};
 use crate::telemetry::metrics::Metrics;
 
 mod accept;
@@ -257,6 +257,7 @@ impl Drop for Gateway {
 /// Makes the gateway's metrics, with those that never change already set.
 fn metrics(config_hash: &str) -> Result<Metrics, StartError> {
     let metrics = Metrics::new().map_err(StartError::Metrics)?;
+    logs::count_dropped(&metrics.log_lines_dropped_total);
     metrics
         .build_info
         .with_label_values(&[env!("CARGO_PKG_VERSION")])

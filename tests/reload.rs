@@ -156,6 +156,52 @@ async fn a_file_that_cannot_be_used_changes_nothing() {
     assert_eq!(client.ask(PING).await, PONG);
 }
 
+/// Nobody writes these pipes: who opened one would wait for ever, and no later reload would be heard of.
+#[tokio::test]
+async fn a_file_that_never_ends_does_not_end_reloading() {
+    let webhook = Webhook::start().await;
+    let good = simple(&webhook);
+    let gateway = start(&good).await;
+    let make_pipe = |path: &std::path::Path| {
+        let made = std::process::Command::new("mkfifo").arg(path).status();
+        assert!(made.unwrap().success());
+    };
+    let pipeline_file = gateway.pipeline_file();
+    std::fs::remove_file(&pipeline_file).unwrap();
+    make_pipe(&pipeline_file);
+    let line = gateway.hang_up("reload_failed").await;
+    assert!(line["reason"].to_string().contains("regular"), "{line}");
+
+    let key = gateway.directory().join("key.pem");
+    make_pipe(&key);
+    let public = in_crate("tests/keys/rsa.pub.pem").display().to_string();
+    gateway.write_pipeline(&good.replace(&public, key.to_str().unwrap()));
+    let line = gateway.hang_up("reload_failed").await;
+    assert!(line["reason"].to_string().contains("key.pem"), "{line}");
+
+    let mut client = Client::connect(&gateway, "1").await;
+    gateway.reload(&good).await;
+    assert_eq!(client.ask(PING).await, PONG);
+    gateway.signal("TERM");
+    assert!(gateway.ended().await.success());
+}
+
+#[tokio::test]
+async fn a_huge_file_is_refused_by_its_size() {
+    let webhook = Webhook::start().await;
+    let gateway = start(&simple(&webhook)).await;
+    let file = gateway.pipeline_file();
+    std::fs::write(&file, "snoke_ws:\n".repeat(1 << 20)).unwrap();
+    gateway.hang_up("reload_failed").await;
+    let error = gateway.lines("config_error").pop().unwrap();
+    assert_eq!(error["code"], "too_large");
+    // As long as a disk, and without any content.
+    let hole = std::fs::File::create(&file).unwrap();
+    hole.set_len(1 << 40).unwrap();
+    let line = gateway.hang_up("reload_failed").await;
+    assert!(line["reason"].to_string().contains("16 MiB"), "{line}");
+}
+
 #[tokio::test]
 async fn what_needs_a_restart_is_named_and_the_rest_applies() {
     let webhook = Webhook::start().await;

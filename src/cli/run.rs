@@ -114,7 +114,7 @@ impl Pipeline {
         self.asked = Instant::now();
         let (file, overrides) = (self.file.clone(), self.overrides.clone());
         self.loading = Some(tokio::task::spawn_blocking(move || {
-            config::load(&file, &overrides)
+            load_again(&file, &overrides)
         }));
     }
 
@@ -178,6 +178,29 @@ fn files(file: &Path, config: &Config) -> Vec<PathBuf> {
     let mut files = vec![file.to_owned()];
     files.extend(config.files().map(PathBuf::from));
     files
+}
+
+/// Loads the file of a running gateway, if it can be read without waiting for someone to write it: whoever opens a named
+/// pipe may wait for ever, and no later reload would be heard of.
+fn load_again(file: &Path, overrides: &Overrides) -> Result<Loaded, LoadError> {
+    refuse_special(file)?;
+    let loaded = config::load(file, overrides)?;
+    for file in loaded.config.files() {
+        refuse_special(Path::new(file))?;
+    }
+    Ok(loaded)
+}
+
+fn refuse_special(file: &Path) -> Result<(), LoadError> {
+    match file.metadata() {
+        // What is missing, or a directory, is told of by who reads it.
+        Ok(is) if !is.is_file() && !is.is_dir() => Err(LoadError::Unreadable {
+            path: file.display().to_string(),
+            reason: "it is no regular file, and a running gateway must not wait for its content"
+                .into(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 async fn finished<T>(task: &mut Option<JoinHandle<T>>) -> Result<T, tokio::task::JoinError> {

@@ -71,10 +71,16 @@ impl Watch {
 
     /// Watches these files from now on; what those hold that were not watched before is taken for known.
     pub(super) fn set_files(&mut self, files: Vec<PathBuf>) {
-        if files != self.files {
-            self.content = content(&files);
-            self.files = files;
-        }
+        // What changed meanwhile in a file that was watched before is not known yet: it still counts.
+        let known = |file: &PathBuf| {
+            let at = self.files.iter().position(|known| known == file)?;
+            self.content.get(at).cloned()
+        };
+        self.content = files
+            .iter()
+            .map(|file| known(file).unwrap_or_else(|| digest(file)))
+            .collect();
+        self.files = files;
         self.follow();
     }
 
@@ -146,12 +152,17 @@ impl Watch {
 }
 
 fn content(files: &[PathBuf]) -> Content {
-    let digest = |file: &PathBuf| {
-        let bytes = std::fs::read(file).ok()?;
-        let digest = digest::digest(&digest::SHA256, &bytes);
-        Some(digest.as_ref().to_vec())
-    };
-    files.iter().map(digest).collect()
+    files.iter().map(|file| digest(file)).collect()
+}
+
+fn digest(file: &Path) -> Option<Vec<u8>> {
+    // Who opens a named pipe waits until someone writes it.
+    if !file.is_file() {
+        return None;
+    }
+    let bytes = std::fs::read(file).ok()?;
+    let digest = digest::digest(&digest::SHA256, &bytes);
+    Some(digest.as_ref().to_vec())
 }
 
 /// The directories in which something changes when a path leads to another file than before.
@@ -212,6 +223,18 @@ mod tests {
         fs::rename(folder.path().join("b.yaml"), &file).unwrap();
         notices(&mut watch).await;
         fs::remove_file(&file).unwrap();
+        notices(&mut watch).await;
+    }
+
+    #[tokio::test]
+    async fn a_change_before_other_files_are_watched_too_still_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("a.yaml"), "1").unwrap();
+        fs::write(at("key.pem"), "1").unwrap();
+        let mut watch = Watch::start(vec![at("a.yaml")]).unwrap();
+        fs::write(at("a.yaml"), "2").unwrap();
+        watch.set_files(vec![at("a.yaml"), at("key.pem")]);
         notices(&mut watch).await;
     }
 

@@ -20,6 +20,9 @@ use super::shape::Shape;
 use super::validate::{self, Checked};
 use super::{expand, semantics, yaml};
 
+/// Bytes beyond which a file is no pipeline, and would only be held in memory.
+const MAX_FILE: u64 = 16 * 1024 * 1024;
+
 /// A file that can be used.
 #[derive(Debug, Clone)]
 pub struct Loaded {
@@ -78,6 +81,10 @@ pub(super) fn read(path: &Path) -> Result<String, LoadError> {
     };
     if path.is_dir() {
         return Err(unreadable("it is a directory".into()));
+    }
+    // Of a pipe the length is not known, and 0.
+    if path.metadata().is_ok_and(|file| file.len() > MAX_FILE) {
+        return Err(unreadable("it is larger than 16 MiB".into()));
     }
     let bytes = std::fs::read(path).map_err(|error| {
         unreadable(match error.kind() {
@@ -265,7 +272,11 @@ pub(super) fn locate(
     if problems.is_empty() {
         return Vec::new();
     }
-    let lines = names.mask(text.strip_prefix('\u{feff}').unwrap_or(text));
+    // Nobody looks for a mistake in what is too large to be read, and to mask it would take long.
+    let lines = match text.len() {
+        0..=yaml::MAX_BYTES => names.mask(text.strip_prefix('\u{feff}').unwrap_or(text)),
+        _ => Vec::new(),
+    };
     problems.sort_by_key(|problem| problem.at);
     problems.dedup();
     problems

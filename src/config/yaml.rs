@@ -19,7 +19,7 @@ const MAX_NODES: usize = 20_000;
 /// Levels a file may nest; a pipeline file has less than ten.
 const MAX_DEPTH: usize = 48;
 /// Bytes of text that are read at most.
-const MAX_BYTES: usize = 1 << 20;
+pub(super) const MAX_BYTES: usize = 1 << 20;
 
 /// What reading a text gave: a tree if there is one to go on with, and the problems.
 #[derive(Debug)]

@@ -166,6 +166,8 @@ metrics! {
     config_info: IntGaugeVec = "wsgw_config_info" ["hash"];
     /// Compiled configurations that something still uses: 1, but for moments after a reload.
     config_generations: IntGauge = "wsgw_config_generations";
+    /// Lines of the log that were dropped, because nobody read standard error.
+    log_lines_dropped_total: IntCounter = "wsgw_log_lines_dropped_total";
     /// Version of the gateway.
     build_info: IntGaugeVec = "wsgw_build_info" ["version"];
 }
