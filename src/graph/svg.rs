@@ -118,13 +118,13 @@ pub(super) fn draw(graph: &Graph) -> String {
     };
     picture.begin(graph);
     picture.lines(graph, &client, &stages, &registry);
-    picture.to_sinks(&stages, &sinks, &routed);
+    picture.sinks(&stages, &sinks, &routed);
     if let Some(letters) = letters.first() {
         let given_up = sinks.iter().zip(&routed).take(graph.sinks.len());
         let given_up = given_up.filter(|(_, routes)| routes.is_some());
         picture.given_up(given_up.map(|(sink, _)| sink), letters);
     }
-    picture.from_sources(&sources, &registry);
+    picture.sources(&sources, &registry);
     let boxes = [&client]
         .into_iter()
         .chain(&stages)
@@ -275,10 +275,10 @@ impl Picture {
     }
 
     /// The lines from the last stage to the sinks, each below the routes that lead there.
-    fn to_sinks(&mut self, stages: &[Box], sinks: &[Box], routed: &Routed<'_>) {
+    fn sinks(&mut self, stages: &[Box], sinks: &[Box], labels: &Routed<'_>) {
         let Some(last) = stages.last() else { return };
         let (from, y, bend) = (last.right(), last.middle(), last.right() + RIGHT_GAP / 2);
-        for (sink, routes) in sinks.iter().zip(routed) {
+        for (sink, routes) in sinks.iter().zip(labels) {
             let Some(routes) = routes else { continue };
             let to = if routes.is_empty() {
                 sink.middle()
@@ -315,7 +315,7 @@ impl Picture {
         }
     }
 
-    fn from_sources(&mut self, sources: &[Box], registry: &Box) {
+    fn sources(&mut self, sources: &[Box], registry: &Box) {
         let bend = registry.right() + RIGHT_GAP / 2;
         for source in sources {
             let (from, y) = (source.x, source.middle());
