@@ -112,8 +112,8 @@ impl Shared {
             drop(state);
             if writer.write_all(&lines).is_err() {
                 // Nowhere is left to say so.
-                let lost = lines.iter().filter(|byte| **byte == b'\n').count();
-                self.state.lock().dropped(lost as u64);
+                let ends = lines.split(|byte| *byte == b'\n').skip(1);
+                self.state.lock().dropped(ends.count() as u64);
             } else if untold > 0 {
                 tracing::warn!(
                     event = "log_lines_dropped",
