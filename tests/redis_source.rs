@@ -572,27 +572,6 @@ async fn add_flood(redis: &Redis, count: u64) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "fails beside other tests, where the client itself may pause for longer than it is waited for"]
-async fn a_flood_waits_for_a_client_that_reads_steadily_but_slowly() {
-    const COUNT: u64 = 20_000;
-    let redis = Redis::start().await;
-    let gateway = core(redis.dsn()).start().await;
-    let mut slow = Upgrade::to(&gateway)
-        .bearer(&listener("slow"))
-        .receive_buffer(128 * 1024)
-        .open()
-        .await;
-    slow.round_trip().await;
-    let reading = async {
-        for n in 0..COUNT / 100 {
-            expect(&mut slow, n * 100..(n + 1) * 100).await;
-            tokio::time::sleep(Duration::from_millis(25)).await;
-        }
-    };
-    tokio::join!(reading, add_flood(&redis, COUNT));
-}
-
 /// Four clients that read, one that does not, and a flood for all of them.
 async fn flood(strategy: &str) -> (Redis, Gateway, Client) {
     let redis = Redis::start().await;
