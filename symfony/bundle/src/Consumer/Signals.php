@@ -38,18 +38,70 @@ final class Signals
     }
 
     /**
-     * Runs an operation, and something else every so often meanwhile.
+     * Runs what takes signals as they come, such as a handler, and something else every so often meanwhile.
      *
+     * @param float            $seconds between two of the latter, at least 1; 0 = never
      * @param \Closure(): void $often
      * @param \Closure(): void $operation
      */
     public function during(float $seconds, \Closure $often, \Closure $operation): void
     {
-        if (!$this->isAvailable || $seconds <= 0.0) {
+        if (!$this->isAvailable) {
             $operation();
 
             return;
         }
+        $wasAsync = pcntl_async_signals(true);
+        try {
+            $seconds > 0.0 ? $this->paced($seconds, $often, $operation) : $operation();
+        } finally {
+            pcntl_async_signals($wasAsync);
+        }
+    }
+
+    /**
+     * Runs what calls a broker, and looks for signals after it.
+     *
+     * PHP drops a signal that comes within a function of an extension that then throws, such as when a broker and its
+     * worker are stopped together. Here it waits until the exception is on its way.
+     *
+     * @template T
+     *
+     * @param \Closure(): T $operation
+     *
+     * @return T
+     */
+    public function deferred(\Closure $operation): mixed
+    {
+        if (!$this->isAvailable) {
+            return $operation();
+        }
+        $wasAsync = pcntl_async_signals(false);
+        try {
+            return $operation();
+        } finally {
+            pcntl_async_signals($wasAsync);
+            pcntl_signal_dispatch();
+        }
+    }
+
+    public function restore(): void
+    {
+        if (!$this->isAvailable) {
+            return;
+        }
+        foreach ($this->before as $signal => $handler) {
+            pcntl_signal($signal, $handler);
+        }
+        pcntl_async_signals($this->wasAsync);
+    }
+
+    /**
+     * @param \Closure(): void $often
+     * @param \Closure(): void $operation
+     */
+    private function paced(float $seconds, \Closure $often, \Closure $operation): void
+    {
         $interval = max(1, (int) $seconds);
         $before = pcntl_signal_get_handler(\SIGALRM);
         pcntl_signal(\SIGALRM, static function () use ($often, $interval): void {
@@ -67,42 +119,5 @@ final class Signals
             pcntl_alarm(0);
             pcntl_signal(\SIGALRM, $before);
         }
-    }
-
-    /**
-     * Runs an operation of an extension, and looks for signals after it.
-     *
-     * PHP drops a signal that it would handle at the moment in which an extension throws, such as when a broker and its
-     * worker are stopped together. Here it waits until the exception is on its way.
-     *
-     * @template T
-     *
-     * @param \Closure(): T $operation
-     *
-     * @return T
-     */
-    public function deferred(\Closure $operation): mixed
-    {
-        if (!$this->isAvailable) {
-            return $operation();
-        }
-        pcntl_async_signals(false);
-        try {
-            return $operation();
-        } finally {
-            pcntl_async_signals(true);
-            pcntl_signal_dispatch();
-        }
-    }
-
-    public function restore(): void
-    {
-        if (!$this->isAvailable) {
-            return;
-        }
-        foreach ($this->before as $signal => $handler) {
-            pcntl_signal($signal, $handler);
-        }
-        pcntl_async_signals($this->wasAsync);
     }
 }

@@ -75,7 +75,7 @@ final class Worker
                         $failures = 0;
                     }
                     if (null !== $entry) {
-                        $this->handle($source, $entry, $options, $signals, $tell);
+                        $signals->deferred(fn () => $this->handle($source, $entry, $options, $signals, $tell));
                         ++$count;
                     }
                 } catch (SourceUnavailableException $exception) {
@@ -87,7 +87,7 @@ final class Worker
                         'source' => $source->type(),
                     ]);
                     $tell(sprintf('%s Trying again in %.1f s.', $exception->getMessage(), $pause), true);
-                    $source->close();
+                    $signals->deferred($source->close(...));
                     $this->sleep($pause);
                 }
                 $this->tracers?->tick();
