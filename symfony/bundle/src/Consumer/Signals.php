@@ -62,8 +62,8 @@ final class Signals
     /**
      * Runs what calls a broker, and looks for signals after it.
      *
-     * PHP drops a signal that comes within a function of an extension that then throws, such as when a broker and its
-     * worker are stopped together. Here it waits until the exception is on its way.
+     * PHP drops a signal that comes within a function of an extension, if that then throws and the exception is caught:
+     * such as when a broker and its worker are stopped together. Here it waits until all that is over.
      *
      * @template T
      *
