@@ -4,6 +4,7 @@ declare(strict_types=1);
 
 namespace Snoke\WsBundle\Amqp;
 
+use Snoke\WsBundle\Exception\AmqpException;
 use Snoke\WsBundle\Setting\Setting;
 
 /**
@@ -64,5 +65,23 @@ final class AmqpDsn
     public function address(): string
     {
         return $this->host . ':' . $this->port;
+    }
+
+    /**
+     * The file of authorities for ext-amqp, which without one does not speak TLS at all; null if it is not to.
+     */
+    public function authorities(): ?string
+    {
+        if (!$this->tls || null !== $this->caFile) {
+            return $this->tls ? $this->caFile : null;
+        }
+        $places = \function_exists('openssl_get_cert_locations') ? openssl_get_cert_locations() : [];
+        $files = [\ini_get('openssl.cafile') ?: '', $places['default_cert_file'] ?? '', '/etc/ssl/certs/ca-certificates.crt', '/etc/pki/tls/certs/ca-bundle.crt'];
+        foreach ($files as $file) {
+            if ('' !== $file && is_file($file)) {
+                return $file;
+            }
+        }
+        throw new AmqpException(sprintf('RabbitMQ at %s: no file of certificate authorities is found for TLS; add "?cacert=FILE" to the DSN.', $this->address()));
     }
 }

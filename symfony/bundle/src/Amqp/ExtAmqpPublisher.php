@@ -98,8 +98,7 @@ final class ExtAmqpPublisher implements AmqpPublisherInterface
             'read_timeout' => $this->target->timeoutSeconds,
             'write_timeout' => $this->target->timeoutSeconds,
             'connection_name' => 'snoke/ws-bundle',
-            // Without a file of authorities ext-amqp does not speak TLS at all.
-            'cacert' => $this->dsn->tls ? $this->dsn->caFile ?? $this->systemAuthorities() : null,
+            'cacert' => $this->dsn->authorities(),
             'cert' => $this->dsn->certFile,
             'key' => $this->dsn->keyFile,
             'verify' => $this->dsn->tls ? $this->dsn->verify : null,
@@ -134,17 +133,5 @@ final class ExtAmqpPublisher implements AmqpPublisherInterface
         $channel->confirmSelect();
 
         return $exchange;
-    }
-
-    private function systemAuthorities(): ?string
-    {
-        $places = \function_exists('openssl_get_cert_locations') ? openssl_get_cert_locations() : [];
-        foreach ([\ini_get('openssl.cafile') ?: '', $places['default_cert_file'] ?? '', '/etc/ssl/certs/ca-certificates.crt', '/etc/pki/tls/certs/ca-bundle.crt'] as $file) {
-            if ('' !== $file && is_file($file)) {
-                return $file;
-            }
-        }
-
-        return null;
     }
 }

@@ -99,10 +99,13 @@ final class PhpAmqpLibPublisher implements AmqpPublisherInterface
         $config->setChannelRPCTimeout($this->target->timeoutSeconds);
         // Nobody would send them while the application does something else.
         $config->setHeartbeat(0);
-        $config->setKeepalive(true);
+        // PHP cannot set it on TLS.
+        $config->setKeepalive(!$this->dsn->tls);
         $config->setConnectionName('snoke/ws-bundle');
         if ($this->dsn->tls) {
             $config->setIsSecure(true);
+            // Without it the certificates are read, and nothing is encrypted.
+            $config->setNetworkProtocol('tls');
             $config->setSslVerify($this->dsn->verify);
             $config->setSslVerifyName($this->dsn->verify);
             $config->setSslCaCert($this->dsn->caFile);

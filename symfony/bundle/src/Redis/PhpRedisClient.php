@@ -26,12 +26,39 @@ final class PhpRedisClient implements RedisClientInterface
     ) {
     }
 
-    public static function connect(RedisDsn $dsn, float $timeoutSeconds, float $readSeconds): \Redis
+    /**
+     * Connects to the server, the master that Sentinels tell of, or the cluster.
+     */
+    public static function connect(RedisDsn $dsn, float $timeoutSeconds, float $readSeconds): \Redis|\RedisCluster
+    {
+        if ($dsn->isCluster) {
+            $scheme = $dsn->tls ? 'tls://' : '';
+
+            return new \RedisCluster(
+                null,
+                array_map(static fn (array $node): string => $scheme . $node[0] . ':' . $node[1], $dsn->nodes),
+                $timeoutSeconds,
+                $readSeconds,
+                false,
+                null === $dsn->user ? $dsn->password : [$dsn->user, (string) $dsn->password],
+                $dsn->tls ? $dsn->tlsOptions : null,
+            );
+        }
+
+        return null === $dsn->master ? self::server($dsn, $timeoutSeconds, $readSeconds) : Sentinels::master(
+            $dsn,
+            static fn (RedisDsn $server): \Redis => self::server($server, $timeoutSeconds, $readSeconds),
+            static fn (\Redis $redis, string ...$command): mixed => $redis->rawCommand(...$command),
+        );
+    }
+
+    private static function server(RedisDsn $dsn, float $timeoutSeconds, float $readSeconds): \Redis
     {
         $redis = new \Redis();
-        $host = ($dsn->tls ? 'tls://' : '') . $dsn->host;
+        [$host, $port] = $dsn->nodes[0];
+        $tls = $dsn->tls ? [['stream' => $dsn->tlsOptions]] : [];
         // Its warnings say no more than its exceptions.
-        @$redis->connect($host, $dsn->port, $timeoutSeconds, null, 0, $readSeconds);
+        @$redis->connect(($dsn->tls ? 'tls://' : '') . $host, $port, $timeoutSeconds, null, 0, $readSeconds, ...$tls);
         self::withoutRetries($redis);
         if (null !== $dsn->password) {
             $redis->auth(null === $dsn->user ? $dsn->password : [$dsn->user, $dsn->password]);
@@ -47,13 +74,11 @@ final class PhpRedisClient implements RedisClientInterface
      * By itself ext-redis connects again in the middle of a command, and then waits for an answer to what it has not
      * sent on the new connection.
      */
-    public static function withoutRetries(\Redis $redis): \Redis
+    private static function withoutRetries(\Redis $redis): void
     {
         if (\defined('Redis::OPT_MAX_RETRIES')) {
             $redis->setOption(\Redis::OPT_MAX_RETRIES, 0);
         }
-
-        return $redis;
     }
 
     public function call(string $command, string|int|float ...$arguments): mixed
@@ -133,8 +158,8 @@ final class PhpRedisClient implements RedisClientInterface
 
                 return $result;
             } catch (RedisException $exception) {
-                // An answer, if an unkind one; or what viaCache says.
-                if ($exception->isLost) {
+                // An answer, if an unkind one. What has become a replica is not asked again.
+                if ($exception->isLost || 'READONLY' === $exception->code()) {
                     $this->disconnect();
                 } else {
                     $this->wasUsed = true;

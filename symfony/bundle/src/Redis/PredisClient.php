@@ -33,19 +33,55 @@ final class PredisClient implements RedisClientInterface
     ) {
     }
 
+    /**
+     * Makes a client of the server, the master that Sentinels tell of, or the cluster.
+     */
     public static function connect(RedisDsn $dsn, float $timeoutSeconds, float $readSeconds): Client
     {
-        $parameters = 0 === $dsn->port
-            ? ['scheme' => 'unix', 'path' => $dsn->host]
-            : ['scheme' => $dsn->tls ? 'tls' : 'tcp', 'host' => $dsn->host, 'port' => $dsn->port];
+        if ($dsn->isCluster) {
+            $common = self::parameters($dsn, $timeoutSeconds, $readSeconds);
 
-        return new Client($parameters + array_filter([
+            // The nodes that are found later get the common ones, too.
+            return new Client(
+                array_map(static fn (array $node): array => ['host' => $node[0], 'port' => $node[1]] + $common, $dsn->nodes),
+                ['cluster' => 'redis', 'parameters' => $common, 'exceptions' => false],
+            );
+        }
+
+        return null === $dsn->master ? self::server($dsn, $timeoutSeconds, $readSeconds) : Sentinels::master(
+            $dsn,
+            static fn (RedisDsn $server): Client => self::server($server, $timeoutSeconds, $readSeconds),
+            static fn (Client $redis, string ...$command): mixed => $redis->executeCommand(RawCommand::create(...$command)),
+        );
+    }
+
+    private static function server(RedisDsn $dsn, float $timeoutSeconds, float $readSeconds): Client
+    {
+        [$host, $port] = $dsn->nodes[0];
+        $place = 0 === $port ? ['scheme' => 'unix', 'path' => $host] : ['host' => $host, 'port' => $port];
+
+        return new Client($place + self::parameters($dsn, $timeoutSeconds, $readSeconds), ['exceptions' => false]);
+    }
+
+    /**
+     * @return array<string, mixed>
+     */
+    private static function parameters(RedisDsn $dsn, float $timeoutSeconds, float $readSeconds): array
+    {
+        if ($dsn->tls && version_compare(Client::VERSION, '2.0.0', '<')) {
+            // It sets certificates, and what is not verified, for all streams of the process.
+            throw new RedisException('Predis before 2.0 cannot keep TLS to one connection: "composer require predis/predis:^2.0", or install ext-redis.', true);
+        }
+
+        return array_filter([
+            'scheme' => $dsn->tls ? 'tls' : 'tcp',
+            'ssl' => $dsn->tls ? $dsn->tlsOptions : null,
             'username' => $dsn->user,
             'password' => $dsn->password,
             'database' => 0 === $dsn->database ? null : $dsn->database,
             'timeout' => $timeoutSeconds,
             'read_write_timeout' => $readSeconds,
-        ], static fn (mixed $value): bool => null !== $value), ['exceptions' => false]);
+        ], static fn (mixed $value): bool => null !== $value);
     }
 
     public function call(string $command, string|int|float ...$arguments): mixed
@@ -97,6 +133,12 @@ final class PredisClient implements RedisClientInterface
                 $this->wasUsed = true;
 
                 return $result;
+            } catch (RedisException $exception) {
+                // What has become a replica is not asked again.
+                if ($exception->isLost || 'READONLY' === $exception->code()) {
+                    $this->disconnect();
+                }
+                throw $exception;
             } catch (ServerException $exception) {
                 throw new RedisException(self::text($exception->getMessage()));
             } catch (CommunicationException $exception) {

@@ -6,8 +6,6 @@ namespace Snoke\WsBundle\Redis;
 
 use Predis\Client as PredisLibrary;
 use Snoke\WsBundle\Exception\MissingPackageException;
-use Snoke\WsBundle\Exception\RedisException;
-use Symfony\Component\Cache\Adapter\RedisAdapter;
 
 /**
  * Makes clients by what is installed: ext-redis, else Predis.
@@ -31,37 +29,18 @@ final class RedisClientFactory
         $readSeconds ??= $timeoutSeconds;
         if (\extension_loaded('redis')) {
             return new PhpRedisClient(
-                null === $parsed->composite
-                    ? static fn (): \Redis => PhpRedisClient::connect($parsed, $timeoutSeconds, $readSeconds)
-                    : static fn (): object => self::viaCache($parsed->composite, $setting, $timeoutSeconds, $readSeconds),
+                static fn (): \Redis|\RedisCluster => PhpRedisClient::connect($parsed, $timeoutSeconds, $readSeconds),
                 $parsed->address(),
                 $readSeconds,
             );
         }
         if (class_exists(PredisLibrary::class)) {
             return new PredisClient(
-                null === $parsed->composite
-                    ? static fn (): PredisLibrary => PredisClient::connect($parsed, $timeoutSeconds, $readSeconds)
-                    : static fn (): object => self::viaCache($parsed->composite, $setting, $timeoutSeconds, $readSeconds),
+                static fn (): PredisLibrary => PredisClient::connect($parsed, $timeoutSeconds, $readSeconds),
                 $parsed->address(),
                 $readSeconds,
             );
         }
         throw MissingPackageException::for('"snoke_ws.' . $setting . '"', 'installing ext-redis, or "composer require predis/predis"');
-    }
-
-    private static function viaCache(#[\SensitiveParameter] string $dsn, string $setting, float $timeoutSeconds, float $readSeconds): object
-    {
-        if (!class_exists(RedisAdapter::class)) {
-            throw MissingPackageException::for('"snoke_ws.' . $setting . '" with several hosts', '"composer require symfony/cache"');
-        }
-        try {
-            $redis = RedisAdapter::createConnection($dsn, ['timeout' => $timeoutSeconds, 'read_timeout' => $readSeconds, 'lazy' => false]);
-
-            return $redis instanceof \Redis ? PhpRedisClient::withoutRetries($redis) : $redis;
-        } catch (\Throwable $exception) {
-            // The message may hold the DSN.
-            throw new RedisException(sprintf('Redis of "snoke_ws.%s" cannot be reached (%s).', $setting, $exception::class), true);
-        }
     }
 }

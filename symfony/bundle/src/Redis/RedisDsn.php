@@ -7,24 +7,39 @@ namespace Snoke\WsBundle\Redis;
 use Snoke\WsBundle\Setting\Setting;
 
 /**
- * Where a Redis is.
+ * Where a Redis is, in the forms that the gateway and Symfony's cache take.
  *
- * `redis://[[user:]password@]host[:port][/database]`, `rediss://…` for TLS, `unix://[password@]/path[?database]`: what
- * stands alone before the `@` is the password. Several hosts, Sentinels and clusters are left to Symfony's cache, with
- * the gateway's own way to write them translated.
+ * `redis://[[user:]password@]host[:port][/database]`, `rediss://…` for TLS, `unix://[password@]/path[?database=N]`: what
+ * stands alone before the `@` is the password. Several hosts, separated by commas or as `host[h:port]` in the query, need
+ * `sentinel_master=NAME` (with `sentinel_username` and `sentinel_password` if the Sentinels ask for them), or `cluster=1`.
+ * For TLS the query may have `cacert`, `cert`, `key` (files) and `verify=0`.
  *
  * @internal
  */
 final class RedisDsn
 {
+    private const PORT = 6379;
+    private const SENTINEL_PORT = 26379;
+
+    /** Options of TLS, and what PHP calls them. */
+    private const TLS = ['cacert' => 'cafile', 'cert' => 'local_cert', 'key' => 'local_pk'];
+
+    /**
+     * @param non-empty-list<array{string, int}> $nodes      hosts and ports; a socket has port 0
+     * @param string|null                        $master     what the Sentinels, which are the nodes, call the server
+     * @param array<string, string|bool>         $tlsOptions of PHP's stream context
+     */
     private function __construct(
         public readonly bool $tls,
-        public readonly string $host,
-        public readonly int $port,
+        public readonly array $nodes,
         public readonly ?string $user,
         #[\SensitiveParameter] public readonly ?string $password,
         public readonly int $database,
-        #[\SensitiveParameter] public readonly ?string $composite,
+        public readonly ?string $master,
+        public readonly ?string $sentinelUser,
+        #[\SensitiveParameter] public readonly ?string $sentinelPassword,
+        public readonly bool $isCluster,
+        public readonly array $tlsOptions,
     ) {
     }
 
@@ -35,11 +50,11 @@ final class RedisDsn
     {
         $dsn = Setting::dsn($path, $dsn, ['redis', 'rediss', 'valkey', 'valkeys', 'unix'], 'redis://localhost:6379/0');
         [$scheme, $rest] = explode(':', $dsn, 2);
-        $tls = \in_array($scheme, ['rediss', 'valkeys'], true);
         $rest = str_starts_with($rest, '//') ? substr($rest, 2) : $rest;
         [$before, $query] = explode('?', $rest, 2) + [1 => ''];
-        parse_str($query, $options);
-        $user = $password = null;
+        parse_str(self::hostsInOrder($query), $options);
+        $user = null;
+        $password = self::text($options, 'auth');
         if (false !== $at = strrpos($before, '@')) {
             $login = explode(':', substr($before, 0, $at), 2);
             $before = substr($before, $at + 1);
@@ -47,29 +62,44 @@ final class RedisDsn
             $user = isset($login[1]) && '' !== $login[0] ? rawurldecode($login[0]) : null;
             $password = '' === $password ? null : $password;
         }
-        $several = [] !== array_intersect(['host', 'redis_sentinel', 'sentinel_master', 'redis_cluster', 'cluster'], array_keys($options));
-        if ($several || str_contains($before, ',')) {
-            return new self($tls, '', 0, $user, $password, 0, self::composite($tls, $before, $password, $query, $options));
-        }
+        $master = self::text($options, 'sentinel_master') ?? self::text($options, 'redis_sentinel');
+        $cluster = self::text($options, 'cluster') ?? self::text($options, 'redis_cluster') ?? '';
+        $isCluster = filter_var($cluster, \FILTER_VALIDATE_BOOLEAN);
+        $database = self::text($options, 'dbindex') ?? self::text($options, 'db') ?? self::text($options, 'database');
+        $nodes = [];
         if ('unix' === $scheme) {
-            $database = $options['database'] ?? $options['dbindex'] ?? 0;
+            $nodes[] = [$before, 0];
         } else {
-            [$before, $database] = explode('/', $before, 2) + [1 => '0'];
+            [$hosts, $given] = explode('/', $before, 2) + [1 => ''];
+            $database = '' === $given ? $database : $given;
+            $hosts = '' === $hosts ? [] : explode(',', $hosts);
+            foreach ([...$hosts, ...(array) ($options['hosts'] ?? [])] as $host) {
+                $nodes[] = self::node((string) $host, null === $master ? self::PORT : self::SENTINEL_PORT, $path);
+            }
         }
-        if ('' === $before || !ctype_digit((string) $database) && '' !== $database) {
+        if ([] === $nodes || '' === $nodes[0][0] || !ctype_digit($database ?? '0')) {
             throw Setting::invalid($path, 'is no DSN of Redis: write "redis://user:password@host:6379/0"');
         }
-        $port = 6379;
-        if ('unix' === $scheme) {
-            $port = 0;
-        } elseif (1 === preg_match('/^(\[[0-9a-fA-F:]+\]|[^:]+)(?::(\d{1,5}))?$/D', $before, $found)) {
-            $before = $found[1];
-            $port = (int) ($found[2] ?? 6379);
-        } else {
-            throw Setting::invalid($path, 'is no DSN of Redis: write "redis://user:password@host:6379/0"');
-        }
+        match (true) {
+            null !== $master && $isCluster => throw Setting::invalid($path, 'asks for Sentinels and for a cluster at once'),
+            (null !== $master || $isCluster) && 'unix' === $scheme => throw Setting::invalid($path, 'names a socket: Sentinels and clusters have hosts'),
+            $isCluster && 0 !== (int) $database => throw Setting::invalid($path, 'names a database: a cluster has no other than 0'),
+            \count($nodes) > 1 && null === $master && !$isCluster => throw Setting::invalid($path, 'names several hosts: add "?sentinel_master=NAME" or "?cluster=1"'),
+            default => null,
+        };
 
-        return new self($tls, $before, $port, $user, $password, (int) $database, null);
+        return new self(
+            \in_array($scheme, ['rediss', 'valkeys'], true),
+            $nodes,
+            $user,
+            $password,
+            (int) $database,
+            $master,
+            self::text($options, 'sentinel_username'),
+            self::text($options, 'sentinel_password'),
+            $isCluster,
+            self::tlsOptions($options),
+        );
     }
 
     /**
@@ -77,41 +107,81 @@ final class RedisDsn
      */
     public function address(): string
     {
-        return match (true) {
-            null !== $this->composite => 'several hosts',
-            0 === $this->port => $this->host,
-            default => $this->host . ':' . $this->port,
-        };
+        return implode(', ', array_map(static fn (array $node): string => 0 === $node[1] ? $node[0] : $node[0] . ':' . $node[1], $this->nodes));
+    }
+
+    /**
+     * Each of the Sentinels, as a server of its own.
+     *
+     * @return iterable<self>
+     */
+    public function sentinels(): iterable
+    {
+        foreach ($this->nodes as $node) {
+            yield new self($this->tls, [$node], $this->sentinelUser, $this->sentinelPassword, 0, null, null, null, false, $this->tlsOptions);
+        }
+    }
+
+    /**
+     * The server that the Sentinels told of.
+     */
+    public function at(string $host, int $port): self
+    {
+        return new self($this->tls, [[$host, $port]], $this->user, $this->password, $this->database, null, null, null, false, $this->tlsOptions);
+    }
+
+    /**
+     * PHP makes a list of several `host[h:port]` by their names, and dots in names are lost to it elsewhere.
+     */
+    private static function hostsInOrder(string $query): string
+    {
+        return (string) preg_replace('/(^|&)host\[([^\]]+\]?:?\d*)\](?:=[^&]*)?/', '$1hosts[]=$2', $query);
+    }
+
+    /**
+     * @return array{string, int}
+     */
+    private static function node(string $text, int $port, string $path): array
+    {
+        if (1 !== preg_match('/^(\[[0-9a-fA-F:]+\]|[^:\/\[\]@\s]+)(?::(\d{1,5}))?$/D', $text, $found)) {
+            throw Setting::invalid($path, 'is no DSN of Redis: write "redis://user:password@host:6379/0"');
+        }
+
+        return [$found[1], (int) ($found[2] ?? $port)];
     }
 
     /**
      * @param array<int|string, mixed> $options
      */
-    private static function composite(bool $tls, string $before, ?string $password, string $query, array $options): string
+    private static function text(array $options, string $name): ?string
     {
-        [$hosts, $database] = explode('/', $before, 2) + [1 => ''];
-        $master = $options['sentinel_master'] ?? null;
-        $cluster = $options['cluster'] ?? null;
-        unset($options['sentinel_master'], $options['cluster']);
-        $parts = [];
-        foreach (array_filter(explode(',', $hosts), static fn (string $host): bool => '' !== $host) as $host) {
-            $parts[] = 'host[' . $host . ']';
+        return \is_string($options[$name] ?? null) && '' !== $options[$name] ? $options[$name] : null;
+    }
+
+    /**
+     * @param array<int|string, mixed> $options
+     *
+     * @return array<string, string|bool>
+     */
+    private static function tlsOptions(array $options): array
+    {
+        $tls = [];
+        foreach (\is_array($options['ssl'] ?? null) ? $options['ssl'] : [] as $name => $value) {
+            // As newer versions of Symfony's cache have them.
+            if (\is_string($value)) {
+                $isSwitch = \in_array($name, ['verify_peer', 'verify_peer_name', 'allow_self_signed', 'SNI_enabled'], true);
+                $tls[(string) $name] = $isSwitch ? filter_var($value, \FILTER_VALIDATE_BOOLEAN) : $value;
+            }
         }
-        if (null !== $master) {
-            $options['redis_sentinel'] = $master;
+        foreach (self::TLS as $name => $option) {
+            if (null !== $value = self::text($options, $name)) {
+                $tls[$option] = $value;
+            }
         }
-        if (null !== $cluster) {
-            $options['redis_cluster'] = $cluster;
-        }
-        if ('' !== $database && '0' !== $database) {
-            $options['dbindex'] = $database;
-        }
-        $rest = http_build_query(array_diff_key($options, ['host' => 1]));
-        if (1 === preg_match_all('/(?:^|&)(host\[[^\]]*\](?:=[^&]*)?)/', $query, $found) || [] !== $found[1]) {
-            array_push($parts, ...$found[1]);
+        if (\in_array(self::text($options, 'verify'), ['0', 'false'], true)) {
+            $tls['verify_peer'] = $tls['verify_peer_name'] = false;
         }
 
-        return ($tls ? 'rediss:' : 'redis:') . (null === $password ? '' : rawurlencode($password) . '@')
-            . '?' . implode('&', $parts) . ('' === $rest ? '' : '&' . $rest);
+        return $tls;
     }
 }

@@ -10,6 +10,7 @@ namespace Snoke\WsBundle\Tests\Support;
 final class RabbitMqServer
 {
     public readonly int $port;
+    public readonly int $tlsPort;
     private readonly Server $server;
     private static ?self $shared = null;
 
@@ -26,7 +27,19 @@ final class RabbitMqServer
         $this->port = Server::port();
         $directory = Server::directory();
         file_put_contents($directory . '/enabled_plugins', "[].\n");
-        file_put_contents($directory . '/rabbitmq.conf', sprintf("listeners.tcp.1 = 127.0.0.1:%d\ndisk_free_limit.absolute = 50MB\n", $this->port));
+        $this->tlsPort = Server::port();
+        $tls = Certificates::ofName();
+        file_put_contents($directory . '/rabbitmq.conf', <<<CONF
+            listeners.tcp.1 = 127.0.0.1:{$this->port}
+            listeners.ssl.1 = 127.0.0.1:{$this->tlsPort}
+            ssl_options.cacertfile = {$tls->authority}
+            ssl_options.certfile = {$tls->certificate}
+            ssl_options.keyfile = {$tls->key}
+            ssl_options.verify = verify_peer
+            ssl_options.fail_if_no_peer_cert = false
+            disk_free_limit.absolute = 50MB
+
+            CONF);
         $script = \dirname(__DIR__, 4) . '/tests/support/rabbitmq.sh';
         $this->server = new Server(['sh', $script, $directory, (string) $this->port, (string) Server::port(), (string) Server::port()], $directory, [], true);
         $this->waitUntilReady();

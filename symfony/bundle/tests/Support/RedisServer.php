@@ -14,9 +14,10 @@ final class RedisServer
     private ?Server $server = null;
 
     /**
-     * @param list<string> $options
+     * @param list<string>      $options
+     * @param Certificates|null $tls     what to speak TLS with, and nothing else
      */
-    public function __construct(private readonly array $options = [])
+    public function __construct(private readonly array $options = [], private readonly ?Certificates $tls = null)
     {
         $this->port = Server::port();
         $this->directory = Server::directory();
@@ -30,8 +31,9 @@ final class RedisServer
         clearstatcache();
         is_dir($this->directory) || mkdir($this->directory, 0700);
         $this->server = new Server([
-            'redis-server', '--bind', '127.0.0.1', '--port', (string) $this->port, '--daemonize', 'no', '--save', '',
-            '--appendonly', 'no', '--dir', $this->directory, ...$this->options,
+            'redis-server', '--bind', '127.0.0.1', '--port', null === $this->tls ? (string) $this->port : '0', '--daemonize', 'no',
+            '--save', '', '--appendonly', 'no', '--dir', $this->directory,
+            ...(null === $this->tls ? [] : $this->tls->forRedis($this->port)), ...$this->options,
         ], $this->directory);
         Server::wait('Redis', fn (): bool => Server::accepts($this->port));
     }
@@ -43,7 +45,7 @@ final class RedisServer
 
     public function dsn(string $login = ''): string
     {
-        return sprintf('redis://%s127.0.0.1:%d/0', $login, $this->port);
+        return sprintf('%s://%s127.0.0.1:%d/0', null === $this->tls ? 'redis' : 'rediss', $login, $this->port);
     }
 
     public function remove(): void

@@ -198,8 +198,7 @@ final class ExtAmqpConsumer implements AmqpConsumerInterface
             // Sent only within its own calls, so that a long handler would cost the connection.
             'heartbeat' => 0,
             'connection_name' => 'snoke/ws-bundle ws:consume',
-            // Without a file of authorities ext-amqp does not speak TLS at all.
-            'cacert' => $this->dsn->tls ? $this->dsn->caFile ?? '/etc/ssl/certs/ca-certificates.crt' : null,
+            'cacert' => $this->dsn->authorities(),
             'cert' => $this->dsn->certFile,
             'key' => $this->dsn->keyFile,
             'verify' => $this->dsn->tls ? $this->dsn->verify : null,

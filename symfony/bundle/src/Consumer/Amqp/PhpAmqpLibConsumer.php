@@ -55,10 +55,13 @@ final class PhpAmqpLibConsumer implements AmqpConsumerInterface
         $config->setChannelRPCTimeout(2 * self::TIMEOUT_SECONDS);
         // A worker that is gone without a word must not keep its messages.
         $config->setHeartbeat(self::HEARTBEAT_SECONDS);
-        $config->setKeepalive(true);
+        // PHP cannot set it on TLS.
+        $config->setKeepalive(!$this->dsn->tls);
         $config->setConnectionName('snoke/ws-bundle ws:consume');
         if ($this->dsn->tls) {
             $config->setIsSecure(true);
+            // Without it the certificates are read, and nothing is encrypted.
+            $config->setNetworkProtocol('tls');
             $config->setSslVerify($this->dsn->verify);
             $config->setSslVerifyName($this->dsn->verify);
             $config->setSslCaCert($this->dsn->caFile);
