@@ -86,7 +86,7 @@ final class PhpRedisClient implements RedisClientInterface
         return $this->guarded(function (\Redis|\RedisCluster $redis) use ($command, $arguments): mixed {
             $redis->clearLastError();
             $answer = $redis instanceof \RedisCluster
-                ? $redis->rawCommand(self::keyOf($command, $arguments), $command, ...$arguments)
+                ? $redis->rawCommand(CommandKey::of($command, $arguments), $command, ...$arguments)
                 : $redis->rawCommand($command, ...$arguments);
             if (false === $answer && null !== $error = $redis->getLastError()) {
                 throw self::refused($error);
@@ -108,7 +108,7 @@ final class PhpRedisClient implements RedisClientInterface
                 $answers = [];
                 foreach ($commands as $command) {
                     $name = (string) array_shift($command);
-                    $answers[] = $redis->rawCommand(self::keyOf($name, $command), $name, ...$command);
+                    $answers[] = $redis->rawCommand(CommandKey::of($name, $command), $name, ...$command);
                 }
             } else {
                 $redis->multi(\Redis::PIPELINE);
@@ -188,26 +188,6 @@ final class PhpRedisClient implements RedisClientInterface
             \is_array($answer) => array_map(self::plain(...), $answer),
             default => $answer,
         };
-    }
-
-    /**
-     * The key that decides which node of a cluster gets a command.
-     *
-     * @param array<int|string, string|int|float> $arguments
-     */
-    private static function keyOf(string $command, array $arguments): string
-    {
-        $arguments = array_values($arguments);
-        if (\in_array(strtoupper($command), ['XREADGROUP', 'XREAD'], true)) {
-            foreach ($arguments as $at => $argument) {
-                if ('STREAMS' === strtoupper((string) $argument)) {
-                    return (string) ($arguments[$at + 1] ?? '');
-                }
-            }
-        }
-        $at = \in_array(strtoupper($command), ['XGROUP', 'XINFO', 'EVAL', 'EVALSHA'], true) ? ('E' === strtoupper($command)[0] ? 2 : 1) : 0;
-
-        return (string) ($arguments[$at] ?? '');
     }
 
     private static function refused(string $error): RedisException

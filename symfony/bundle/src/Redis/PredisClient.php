@@ -5,9 +5,13 @@ declare(strict_types=1);
 namespace Snoke\WsBundle\Redis;
 
 use Predis\Client;
+use Predis\ClientException;
 use Predis\ClientInterface;
 use Predis\Command\RawCommand;
 use Predis\CommunicationException;
+use Predis\Connection\Aggregate\RedisCluster as OldRedisCluster;
+use Predis\Connection\AggregateConnectionInterface;
+use Predis\Connection\Cluster\RedisCluster;
 use Predis\Response\ErrorInterface;
 use Predis\Response\ServerException;
 use Predis\Response\Status;
@@ -86,9 +90,7 @@ final class PredisClient implements RedisClientInterface
 
     public function call(string $command, string|int|float ...$arguments): mixed
     {
-        return $this->guarded(static fn (ClientInterface $redis): mixed => self::plain(
-            $redis->executeCommand(RawCommand::create($command, ...array_values($arguments))),
-        ));
+        return $this->guarded(static fn (ClientInterface $redis): mixed => self::run($redis, $command, ...$arguments));
     }
 
     public function pipeline(array $commands): array
@@ -98,6 +100,9 @@ final class PredisClient implements RedisClientInterface
         }
 
         return $this->guarded(static function (ClientInterface $redis) use ($commands): array {
+            if ($redis->getConnection() instanceof AggregateConnectionInterface) {
+                return array_map(static fn (array $command): mixed => self::run($redis, (string) array_shift($command), ...$command), $commands);
+            }
             $answers = $redis->pipeline(static function ($pipe) use ($commands): void {
                 foreach ($commands as $command) {
                     $pipe->executeCommand(RawCommand::create(...$command));
@@ -141,7 +146,7 @@ final class PredisClient implements RedisClientInterface
                 throw $exception;
             } catch (ServerException $exception) {
                 throw new RedisException(self::text($exception->getMessage()));
-            } catch (CommunicationException $exception) {
+            } catch (CommunicationException | ClientException $exception) {
                 $this->disconnect();
                 // After a time-out the command may well be under way; and a server that hangs would hang again.
                 $isTimeout = microtime(true) - $start >= $this->readSeconds * 0.9;
@@ -151,6 +156,26 @@ final class PredisClient implements RedisClientInterface
                 $isSecond = true;
             }
         }
+    }
+
+    private static function run(ClientInterface $redis, string $command, string|int|float ...$arguments): mixed
+    {
+        $raw = RawCommand::create($command, ...array_values($arguments));
+        $connection = $redis->getConnection();
+        if ($connection instanceof RedisCluster || $connection instanceof OldRedisCluster) {
+            // It knows few commands by itself.
+            $key = CommandKey::of($command, $arguments);
+            $slot = $connection->getClusterStrategy()->getSlotByKey($key);
+            $raw->setSlot($slot);
+            if ('SCAN' === strtoupper($command)) {
+                // Any node answers that; another command is sent to the right one.
+                $guide = RawCommand::create('EXISTS', $key);
+                $guide->setSlot($slot);
+                $redis->executeCommand($guide);
+            }
+        }
+
+        return self::plain($redis->executeCommand($raw));
     }
 
     private static function plain(mixed $answer): mixed

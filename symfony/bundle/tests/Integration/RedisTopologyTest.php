@@ -7,6 +7,8 @@ namespace Snoke\WsBundle\Tests\Integration;
 use PHPUnit\Framework\Attributes\DataProvider;
 use PHPUnit\Framework\TestCase;
 use Predis\Client;
+use Snoke\WsBundle\Consumer\Redis\RedisStreamSettings;
+use Snoke\WsBundle\Consumer\Redis\RedisStreamSource;
 use Snoke\WsBundle\Exception\PublishException;
 use Snoke\WsBundle\Exception\RedisException;
 use Snoke\WsBundle\Presence\Connection;
@@ -51,7 +53,7 @@ final class RedisTopologyTest extends TestCase
         foreach (['0 8191', '8192 16383'] as $slots) {
             $node = new RedisServer([
                 '--cluster-enabled', 'yes', '--cluster-announce-ip', '127.0.0.1', '--cluster-port', (string) Server::port(),
-                '--user', 'wsgw on >hunter2@/ ~* +@all',
+                '--user', 'wsgw', 'on', '>hunter2@/', '~*', '+@all',
             ], $certificates);
             $this->servers[] = $nodes[] = $node;
             self::client($library, $node->dsn() . '?' . $query)->call('CLUSTER', 'ADDSLOTSRANGE', ...array_map(intval(...), explode(' ', $slots)));
@@ -69,6 +71,19 @@ final class RedisTopologyTest extends TestCase
         $this->works($redis, '{a}');
         $this->works($redis, '{b}');
         $this->works($redis, '{c}');
+        $source = new RedisStreamSource($redis, new RedisStreamSettings(['{a}ws.inbox', '{a}ws.inbox.*'], 'g', 'one', deadLetterStream: '{a}ws.dlq'));
+        self::assertNull($source->next(0.1));
+        foreach (['{a}ws.inbox', '{a}ws.inbox.room:1', '{a}ws.inbox.room:2'] as $stream) {
+            $redis->call('XADD', $stream, '*', 'data', '{}');
+        }
+        $source->close();
+        for ($n = 0; $n < 3; ++$n) {
+            $entry = $source->next(2.0);
+            self::assertNotNull($entry, 'partitions are found on their node');
+            0 === $n ? $source->deadLetter($entry, 'no event') : $source->done($entry);
+        }
+        $source->close();
+        self::assertSame([1, 0], [$redis->call('XLEN', '{a}ws.dlq'), $redis->call('XLEN', '{a}ws.inbox.room:2')]);
         try {
             self::client($library, $nodes[0]->dsn('wsgw:hunter2wrong@') . '?cluster=1&' . $query)->call('XLEN', 'a');
             self::fail('The wrong password was accepted.');
@@ -86,9 +101,9 @@ final class RedisTopologyTest extends TestCase
     public function testSentinels(string $library, bool $tls): void
     {
         $certificates = $tls ? Certificates::ofAddress() : null;
-        $users = ['--requirepass', 'hunter2@/', '--masterauth', 'hunter2@/', '--user', 'wsgw on >hunter3@/ ~* +@all'];
+        $users = ['--requirepass', 'hunter2@/', '--masterauth', 'hunter2@/', '--user', 'wsgw', 'on', '>hunter3@/', '~*', '+@all'];
         $master = $this->servers[] = new RedisServer($users, $certificates);
-        $replica = $this->servers[] = new RedisServer([...$users, '--replicaof', "127.0.0.1 {$master->port}"], $certificates);
+        $replica = $this->servers[] = new RedisServer([...$users, '--replicaof', '127.0.0.1', (string) $master->port], $certificates);
         $port = Server::port();
         $directory = Server::directory();
         $conf = "bind 127.0.0.1\n";
