@@ -12,6 +12,9 @@ final class RabbitMqServer
     public readonly int $port;
     public readonly int $tlsPort;
     private readonly Server $server;
+
+    /** @var list<string> */
+    private readonly array $command;
     private static ?self $shared = null;
 
     /**
@@ -41,7 +44,8 @@ final class RabbitMqServer
 
             CONF);
         $script = \dirname(__DIR__, 4) . '/tests/support/rabbitmq.sh';
-        $this->server = new Server(['sh', $script, $directory, (string) $this->port, (string) Server::port(), (string) Server::port()], $directory, [], true);
+        $this->command = ['sh', $script, $directory, (string) $this->port, (string) Server::port(), (string) Server::port()];
+        $this->server = new Server($this->command, $directory, [], true);
         $this->waitUntilReady();
     }
 
@@ -56,6 +60,15 @@ final class RabbitMqServer
     {
         $this->server->say('start');
         $this->waitUntilReady();
+    }
+
+    /** Runs rabbitmqctl. */
+    public function control(string ...$arguments): void
+    {
+        exec(implode(' ', array_map(escapeshellarg(...), [...$this->command, 'ctl', ...$arguments])) . ' 2>&1', $output, $exit);
+        if (0 !== $exit) {
+            throw new \RuntimeException(implode("\n", $output));
+        }
     }
 
     public function dsn(): string
