@@ -4,11 +4,13 @@ declare(strict_types=1);
 
 namespace Snoke\WsBundle\Command;
 
+use Snoke\WsBundle\Amqp\AmqpDsn;
 use Snoke\WsBundle\Client\GatewayClient;
 use Snoke\WsBundle\Client\WebSocketClient;
+use Snoke\WsBundle\Consumer\SourceFactory;
 use Snoke\WsBundle\Exception\ExceptionInterface;
 use Snoke\WsBundle\Presence\PresenceProviderInterface;
-use Snoke\WsBundle\Redis\RedisClientInterface;
+use Snoke\WsBundle\Redis\RedisClientFactory;
 use Snoke\WsBundle\Setting\Setting;
 use Snoke\WsBundle\Token\TokenFactoryInterface;
 use Symfony\Component\Console\Attribute\AsCommand;
@@ -31,16 +33,14 @@ final class CheckCommand extends Command
     private const PRESENCE_SECONDS = 3.0;
 
     /**
-     * @param array<string, mixed>                  $settings effective ones: mode, public_url, user_prefix, types, webhook…
+     * @param array<string, mixed>                  $settings effective ones: mode, public_url, user_prefix, types, DSNs, webhook…
      * @param \Closure(): TokenFactoryInterface     $tokens
      * @param \Closure(): PresenceProviderInterface $presence
-     * @param \Closure(): RedisClientInterface      $redis
      */
     public function __construct(
         private readonly array $settings,
         private readonly \Closure $tokens,
         private readonly \Closure $presence,
-        private readonly \Closure $redis,
         private readonly GatewayClient $gateway,
         private readonly ?RouterInterface $router,
         private readonly string $projectDir,
@@ -75,9 +75,10 @@ final class CheckCommand extends Command
         $types = $this->checkTypes($report);
         if (null !== $types) {
             $this->checkWebhook($report, $types['events']);
-            $this->checkRedis($report, $types);
+            $this->checkBrokers($report, $types);
             $isUp = $this->checkGateway($report, $types);
-            $this->checkClient($report, $isUp, $timeout);
+            $hasToken = $this->checkToken($report);
+            $this->checkClient($report, $isUp, $hasToken, $timeout);
         }
         $this->compareFiles($report, $input);
         $report->finish(['settings' => $types]);
@@ -142,19 +143,40 @@ final class CheckCommand extends Command
     }
 
     /**
+     * Connects to the brokers that pushes go to and events come from.
+     *
      * @param array<string, string> $types
      */
-    private function checkRedis(Report $report, array $types): void
+    private function checkBrokers(Report $report, array $types): void
     {
-        if ('redis_stream' !== $types['transport']) {
-            return;
-        }
-        try {
-            $started = microtime(true);
-            ($this->redis)()->call('PING');
-            $report->ok('redis', 'answers', microtime(true) - $started);
-        } catch (ExceptionInterface $exception) {
-            $report->fail('redis', $exception->getMessage(), 'See "snoke_ws.transport.redis_stream.dsn".');
+        $ask = [
+            'redis_stream' => static fn (?string $dsn, string $path): mixed => RedisClientFactory::create($dsn, $path)->call('PING'),
+            'rabbitmq' => static function (?string $dsn, string $path): void {
+                $amqp = SourceFactory::amqp(AmqpDsn::parse($dsn, $path));
+                $amqp->connect();
+                $amqp->close();
+            },
+        ];
+        $asked = [];
+        foreach (['transport', 'events'] as $section) {
+            $type = $types[$section];
+            if (!isset($ask[$type])) {
+                continue;
+            }
+            $name = 'rabbitmq' === $type ? 'rabbitmq' : 'redis';
+            $path = $section . '.' . $type . '.dsn';
+            $dsn = $this->settings[$name . '_dsns'][$path];
+            if (\in_array($dsn, $asked, true)) {
+                continue;
+            }
+            $asked[] = $dsn;
+            try {
+                $started = microtime(true);
+                $ask[$type]($dsn, $path);
+                $report->ok($name, 'answers', microtime(true) - $started);
+            } catch (ExceptionInterface $exception) {
+                $report->fail($name, $exception->getMessage(), sprintf('See "snoke_ws.%s".', $path));
+            }
         }
     }
 
@@ -166,8 +188,13 @@ final class CheckCommand extends Command
         if (!$this->gateway->isConfigured()) {
             $message = '"snoke_ws.transport.http.base_url" is not set';
             'http' === $types['transport'] || 'http' === $types['presence']
-                ? $report->fail('gateway', $message . ', and pushes or presence need it')
+                ? $report->fail('gateway', $message . ', and pushes or presence need it', 'Set it to the gateway\'s address, such as "http://gateway:8000".')
                 : $report->skip('gateway', $message . ', so that no gateway can be asked');
+
+            return false;
+        }
+        if ('' === (string) $this->settings['api_key']) {
+            $report->fail('api key', '"snoke_ws.transport.http.api_key" is empty', 'Set it to the gateway\'s GATEWAY_API_KEY; "openssl rand -hex 32" makes one.');
 
             return false;
         }
@@ -214,13 +241,42 @@ final class CheckCommand extends Command
         };
     }
 
+    private function checkToken(Report $report): bool
+    {
+        $algorithm = (string) $this->settings['token_algorithm'];
+        try {
+            $started = microtime(true);
+            ($this->tokens)()->forUser(PingEventHandler::USER_PREFIX . 'check', [], [], 60);
+            $report->ok('token', sprintf('is signed by %s', $algorithm), microtime(true) - $started);
+
+            return true;
+        } catch (ExceptionInterface $exception) {
+            $make = [
+                'RS256' => 'openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out FILE',
+                'ES256' => 'openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out FILE',
+            ][$algorithm] ?? 'openssl rand -base64 48';
+            $report->fail('token', $exception->getMessage(), sprintf(
+                '"%s" makes a key%s.',
+                $make,
+                str_contains($make, 'genpkey') ? '; the gateway gets what "openssl pkey -in FILE -pubout" gives, as JWT_PUBLIC_KEY_FILE' : ', which the gateway gets, too',
+            ));
+
+            return false;
+        }
+    }
+
     /**
      * Connects as a client, and looks whether both sides call it the same.
      */
-    private function checkClient(Report $report, bool $isUp, float $timeout): void
+    private function checkClient(Report $report, bool $isUp, bool $hasToken, float $timeout): void
     {
         if (null === $this->settings['public_url'] || '' === $this->settings['public_url']) {
-            $report->skip('client', '"snoke_ws.public_url" is not set, so that no client can be tried');
+            $report->warn('client', '"snoke_ws.public_url" is not set, so that no client can be tried', 'Set it to where clients connect, such as "wss://app.example/ws": ws_url() needs it, too.');
+
+            return;
+        }
+        if (!$hasToken) {
+            $report->skip('client', 'without a token no client can be tried');
 
             return;
         }

@@ -121,7 +121,7 @@ final class SourceFactory
             Setting::filled('events.rabbitmq.queue', $binding->queue, 'name a queue, such as "ws.events"');
         }
 
-        return new AmqpSource($this->amqp(AmqpDsn::parse($settings['dsn'], 'events.rabbitmq.dsn')), new AmqpSettings(
+        return new AmqpSource(self::amqp(AmqpDsn::parse($settings['dsn'], 'events.rabbitmq.dsn')), new AmqpSettings(
             $bindings,
             (bool) $settings['declare'],
             (int) $settings['prefetch'],
@@ -133,7 +133,7 @@ final class SourceFactory
     /**
      * Prefers php-amqplib, which unlike ext-amqp sends heartbeats while a handler runs, and hears of a deleted queue.
      */
-    private function amqp(AmqpDsn $dsn): AmqpConsumerInterface
+    public static function amqp(AmqpDsn $dsn): AmqpConsumerInterface
     {
         return match (true) {
             class_exists(AMQPConnectionFactory::class) => new PhpAmqpLibConsumer($dsn),

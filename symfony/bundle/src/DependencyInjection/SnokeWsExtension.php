@@ -30,15 +30,26 @@ final class SnokeWsExtension extends Extension
      */
     public function load(array $configs, ContainerBuilder $container): void
     {
-        $config = $this->processConfiguration(new Configuration(), $configs);
+        $configuration = $this->getConfiguration($configs, $container);
+        $config = $this->processConfiguration($configuration, $configs);
         $this->setParameters($container, 'snoke_ws', $config);
-        RequiredPackages::check($config);
+        if ([] !== array_filter($configs)) {
+            RequiredPackages::check($config);
+        }
         $loader = new PhpFileLoader($container, new FileLocator(\dirname(__DIR__, 2) . '/config'));
         foreach (self::FILES as $file) {
             if (is_file(\dirname(__DIR__, 2) . '/config/' . $file . '.php')) {
                 $loader->load($file . '.php');
             }
         }
+    }
+
+    /**
+     * @param array<array<string, mixed>> $config
+     */
+    public function getConfiguration(array $config, ContainerBuilder $container): Configuration
+    {
+        return new Configuration([] !== array_filter($config));
     }
 
     /**
