@@ -79,7 +79,9 @@ rust() {
 
 scripts() {
   say "the scripts a newcomer uses"
-  need openssl openssl python3 python3 shellcheck shellcheck
+  need openssl openssl python3 python3 shellcheck shellcheck curl curl redis-server redis-server redis-cli redis-tools \
+    amqp-publish amqp-tools
+  PATH=$PATH:/usr/sbin need rabbitmq-server rabbitmq-server
   shellcheck scripts/*.sh .ci/run
   python
   cargo build --locked --quiet
@@ -110,7 +112,7 @@ symfony_packages() {
     security-bundle serializer stopwatch twig-bundle var-dumper web-profiler-bundle yaml
   )
   need php php-cli composer composer phpunit phpunit phpcs php-codesniffer \
-    redis-server redis-server redis-cli redis-tools curl curl openssl openssl
+    redis-server redis-server redis-cli redis-tools curl curl openssl openssl amqp-publish amqp-tools
   need_libraries php-curl php-mbstring php-xml php-redis php-amqp php-amqplib php-predis php-twig \
     "${components[@]/#/php-symfony-}"
 }

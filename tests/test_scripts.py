@@ -25,6 +25,7 @@ from websockets.asyncio.server import serve
 
 SCRIPTS = pathlib.Path(__file__).resolve().parent.parent / "scripts"
 GEN_KEYS = str(SCRIPTS / "gen_dev_keys.sh")
+PUSH_DEMO = str(SCRIPTS / "push_demo.sh")
 CLIENT = str(SCRIPTS / "ws_client.py")
 TIMEOUT_SECONDS = 20
 
@@ -368,6 +369,121 @@ class WsClient(ScriptTest):
         _, result = self.talk(push)
         payloads = [json.loads(line)["payload"] for line in result.stdout.splitlines()]
         self.assertEqual(payloads, [0, 1, 2])
+
+
+class PushDemo(ScriptTest):
+    """Pushes to what a gateway would read from."""
+
+    push = '{"subjects":["user:42"],"payload":{"n":1.50}}'
+
+    def start(self, *command: str) -> subprocess.Popen:
+        """Starts a server of the test's own, which ends with it."""
+        server = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=self.dir
+        )
+
+        def stop() -> None:
+            # What reads its standard input ends with that, and cleans up.
+            server.stdin.close()
+            if command[0] != "sh":
+                server.terminate()
+            server.wait(TIMEOUT_SECONDS)
+
+        self.addCleanup(stop)
+        return server
+
+    def eventually(self, *command: str) -> subprocess.CompletedProcess:
+        """Repeats a command until it succeeds."""
+        end = time.monotonic() + 60
+        while (result := run(*command)).returncode != 0:
+            self.assertLess(time.monotonic(), end, result.stderr)
+            time.sleep(0.2)
+        return result
+
+    def test_terminator_mode_calls_the_gateway(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            requests = []
+
+            def answer() -> None:
+                peer, _ = listener.accept()
+                with peer:
+                    requests.append(peer.recv(65536).decode())
+                    peer.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 10\r\nConnection: close\r\n\r\n{"sent":2}')
+
+            thread = threading.Thread(target=answer)
+            thread.start()
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            result = run(PUSH_DEMO, "42", '{"n":1.50}', WS_GATEWAY_BASE_URL=url, GATEWAY_API_KEY="hunter2")
+            thread.join()
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("POST /internal/publish", requests[0])
+        self.assertIn("X-API-Key: hunter2", requests[0])
+        self.assertTrue(requests[0].endswith(self.push), requests[0])
+        self.assertNotIn("hunter2", result.stdout)
+
+    def test_core_mode_adds_to_the_stream(self) -> None:
+        port = str(free_port())
+        self.start("redis-server", "--bind", "127.0.0.1", "--port", port, "--save", "", "--dir", str(self.dir))
+        self.eventually("redis-cli", "-p", port, "ping")
+        env = {"REDIS_DSN": f"redis://127.0.0.1:{port}/0", "REDIS_STREAM": "out"}
+        for arguments, settings in (
+            (["--mode", "core"], {}),
+            ([], {"WS_MODE": "core"}),
+            (["--transport=redis"], {"WS_MODE": "terminator"}),
+            ([], {"WS_TRANSPORT_TYPE": "redis_stream"}),
+        ):
+            with self.subTest(arguments + list(settings)):
+                result = run(PUSH_DEMO, *arguments, "42", '{"n":1.50}', **env, **settings)
+                self.assertEqual(result.returncode, 0, result.stderr)
+        entries = run("redis-cli", "-p", port, "xrange", "out", "-", "+").stdout.splitlines()
+        self.assertEqual([line for line in entries if line.startswith("{")], [self.push] * 4)
+
+    def test_rabbitmq(self) -> None:
+        home = pathlib.Path(tempfile.mkdtemp())
+        (home / "enabled_plugins").write_text("[].\n")
+        port = str(free_port())
+        (home / "rabbitmq.conf").write_text(f"listeners.tcp.1 = 127.0.0.1:{port}\n")
+        server = ["sh", str(SCRIPTS.parent / "tests/support/rabbitmq.sh"), str(home), port, str(free_port()), str(free_port())]
+        self.start(*server)
+        dsn = f"amqp://guest:guest@127.0.0.1:{port}/%2f"
+        self.eventually("amqp-declare-queue", "--url", dsn, "-q", "ready")
+        # A gateway declares the exchange; none has yet.
+        missing = run(PUSH_DEMO, "--transport", "rabbitmq", "42", "1", RABBITMQ_DSN=dsn)
+        self.assertEqual(missing.returncode, 1, missing.stdout)
+        reader = subprocess.Popen(
+            ["amqp-consume", "--url", dsn, "-e", "amq.direct", "-r", "out", "-c", "3", "cat"],
+            stdout=subprocess.PIPE, text=True,
+        )
+        self.addCleanup(reader.kill)
+        self.eventually("sh", "-c", '"$@" ctl list_bindings source_name | grep -q amq.direct', "sh", *server)
+        for arguments, settings in (
+            (["--transport", "rabbitmq"], {}),
+            (["--mode=core", "--transport=rabbitmq"], {}),
+            ([], {"WS_MODE": "core", "WS_TRANSPORT_TYPE": "rabbitmq"}),
+        ):
+            with self.subTest(arguments + list(settings)):
+                result = run(
+                    PUSH_DEMO, *arguments, "42", '{"n":1.50}', RABBITMQ_DSN=dsn, RABBITMQ_EXCHANGE="amq.direct",
+                    RABBITMQ_ROUTING_KEY="out", **settings,
+                )
+                self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertEqual(reader.communicate(timeout=TIMEOUT_SECONDS)[0], self.push * 3)
+        wrong = run(PUSH_DEMO, "--transport=rabbitmq", "1", RABBITMQ_DSN=dsn.replace("guest@", "hunter2@"))
+        self.assertEqual(wrong.returncode, 1)
+        self.assertNotIn("hunter2", wrong.stdout + wrong.stderr)
+
+    def test_help_and_wrong_usage(self) -> None:
+        self.assertIn("Usage:", run(PUSH_DEMO, "--help").stdout)
+        for arguments in ([], ["--mode", "banana", "1"], ["--transport", "banana", "1"], ["--transport"],
+                          ['a"b'], ["1", "2", "3"], ["--nonsense", "1"], ["--transport=rabbitmq", "1", "{oops"]):
+            with self.subTest(arguments):
+                self.assertEqual(run(PUSH_DEMO, *arguments, GATEWAY_API_KEY="x").returncode, 2)
+
+
+def free_port() -> int:
+    """A port that nobody has."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
 
 
 if __name__ == "__main__":

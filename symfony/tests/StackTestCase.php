@@ -260,24 +260,27 @@ abstract class StackTestCase extends TestCase
     public function testTheScriptThatPushes(): void
     {
         $script = \dirname(__DIR__, 2) . '/scripts/push_demo.sh';
-        $mode = 'redis' === static::kind() ? 'core' : 'terminator';
+        $how = ['terminator' => '--mode=terminator', 'redis' => '--mode=core', 'rabbitmq' => '--transport=rabbitmq'][static::kind()];
         $client = self::$stack->connect('52', 'room:52');
-        $done = self::$stack->run([$script, '--mode', $mode, '52', '{"n":1.50}']);
+        $done = self::$stack->run([$script, $how, '52', '{"n":1.50}']);
         self::assertSame(0, $done['exit'], $done['output'] . $done['errors']);
         self::assertSame('{"type":"event","payload":{"n":1.50}}', $client->receive());
-        self::$stack->run([$script, '--mode=' . $mode, '--subject', 'room:52']);
+        // Without a word it goes by what the environment says.
+        self::$stack->run([$script, '--subject', 'room:52']);
         self::assertStringContainsString('Hello from push_demo.sh', $client->receive());
         $client->close();
         self::assertStringNotContainsString('hunter2', $done['output'] . $done['errors']);
 
         self::assertSame(0, self::$stack->run([$script, '--help'])['exit']);
-        foreach ([[], ['--mode', 'banana', '1'], ['a"b'], ['1', '2', '3'], ['--nonsense', '1']] as $arguments) {
+        foreach ([[], ['--mode', 'banana', '1'], ['--transport', 'banana', '1'], ['a"b'], ['1', '2', '3'], ['--nonsense', '1']] as $arguments) {
             self::assertSame(2, self::$stack->run([$script, ...$arguments])['exit'], implode(' ', $arguments));
         }
-        $done = self::$stack->run([$script, '--mode', $mode, '1', '{oops']);
+        $done = self::$stack->run([$script, $how, '1', '{oops']);
         self::assertNotSame(0, $done['exit'], $done['output']);
-        $wrong = ['GATEWAY_API_KEY' => 'wrong', 'REDIS_DSN' => 'redis://127.0.0.1:1/0'];
-        self::assertSame(1, self::$stack->run([$script, '--mode', $mode, '1'], $wrong)['exit']);
+        $wrong = ['GATEWAY_API_KEY' => 'hunter2wrong', 'REDIS_DSN' => 'redis://:hunter2wrong@127.0.0.1:1/0', 'RABBITMQ_DSN' => 'amqp://guest:hunter2wrong@127.0.0.1:1/%2f'];
+        $done = self::$stack->run([$script, $how, '1'], $wrong);
+        self::assertSame(1, $done['exit']);
+        self::assertStringNotContainsString('hunter2', $done['output'] . $done['errors']);
     }
 
     public function testNoSecretIsLogged(): void
