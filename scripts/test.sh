@@ -19,6 +19,16 @@ as_root() {
   fi
 }
 
+# Installs Debian packages, if there are any.
+install() {
+  if [ $# -gt 0 ]; then
+    say "installing $*"
+    as_root apt-get update -qq
+    without_services env DEBIAN_FRONTEND=noninteractive \
+      apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+  fi
+}
+
 # Debian packages, by a command that each provides.
 need() {
   local missing=()
@@ -26,12 +36,7 @@ need() {
     command -v "$1" >/dev/null || missing+=("$2")
     shift 2
   done
-  if [ ${#missing[@]} -gt 0 ]; then
-    say "installing ${missing[*]}"
-    as_root apt-get update -qq
-    without_services env DEBIAN_FRONTEND=noninteractive \
-      apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
-  fi
+  install "${missing[@]}"
 }
 
 # Debian packages that have no command of their own.
@@ -40,12 +45,7 @@ need_libraries() {
   for package in "$@"; do
     dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
   done
-  if [ ${#missing[@]} -gt 0 ]; then
-    say "installing ${missing[*]}"
-    as_root apt-get update -qq
-    without_services env DEBIAN_FRONTEND=noninteractive \
-      apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
-  fi
+  install "${missing[@]}"
 }
 
 # Runs a command as root while Debian starts no service: the tests start their own brokers and databases, on private
