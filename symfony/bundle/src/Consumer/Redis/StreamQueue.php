@@ -43,6 +43,14 @@ final class StreamQueue
         return array_key_first($this->entries);
     }
 
+    /**
+     * @return list<string>
+     */
+    public function ids(): array
+    {
+        return array_map(strval(...), array_keys($this->entries));
+    }
+
     public function forget(): void
     {
         $this->entries = [];
