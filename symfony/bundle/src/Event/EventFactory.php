@@ -166,13 +166,15 @@ final class EventFactory implements EventFactoryInterface
         if (!\is_array($subjects) || !array_is_list($subjects)) {
             throw self::wrong('subjects', 'a list', $subjects);
         }
+        $names = [];
         foreach ($subjects as $index => $subject) {
             if (!\is_string($subject)) {
                 throw self::wrong(sprintf('subjects[%d]', $index), 'a string', $subject);
             }
+            $names[] = $subject;
         }
 
-        return $subjects;
+        return $names;
     }
 
     /**

@@ -256,10 +256,11 @@ final class RedisStreamSource implements EventSourceInterface
         $oldest = null;
         $now = microtime(true);
         foreach ($this->queues as $queue) {
-            if (null === $queue->head() || $queue->pausedUntil > $now) {
+            $head = $queue->head();
+            if (null === $head || $queue->pausedUntil > $now) {
                 continue;
             }
-            if (null === $oldest || StreamQueue::compare($queue->head(), (string) $oldest->head()) < 0) {
+            if (null === $oldest || StreamQueue::compare($head, (string) $oldest->head()) < 0) {
                 $oldest = $queue;
             }
         }

@@ -72,9 +72,16 @@ final class StreamQueue
      */
     public static function compare(string|int $a, string|int $b): int
     {
-        [$aTime, $aNumber] = explode('-', (string) $a) + [1 => '0'];
-        [$bTime, $bNumber] = explode('-', (string) $b) + [1 => '0'];
+        return self::parts((string) $a) <=> self::parts((string) $b);
+    }
 
-        return [(int) $aTime, (int) $aNumber] <=> [(int) $bTime, (int) $bNumber];
+    /**
+     * @return array{int, int}
+     */
+    private static function parts(string $id): array
+    {
+        $parts = explode('-', $id, 2);
+
+        return [(int) $parts[0], (int) ($parts[1] ?? 0)];
     }
 }
