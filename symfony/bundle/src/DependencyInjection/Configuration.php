@@ -22,7 +22,7 @@ final class Configuration implements ConfigurationInterface
     {
         $tree = new TreeBuilder('snoke_ws');
         $root = $tree->getRootNode();
-        \assert($root instanceof ArrayNodeDefinition);
+        \assert($root instanceof ArrayNodeDefinition, 'what a tree builder makes unless told otherwise');
         $nodes = $root->addDefaultsIfNotSet()->children();
         $nodes->scalarNode('mode')
             ->info('How the gateway and the application talk: "terminator" = HTTP and webhooks, "core" = brokers. It decides the defaults of transport.type, presence.type and events.type.')
