@@ -6,6 +6,7 @@ namespace Snoke\WsBundle\DependencyInjection;
 
 use Symfony\Component\Config\FileLocator;
 use Symfony\Component\DependencyInjection\ContainerBuilder;
+use Symfony\Component\DependencyInjection\Exception\LogicException;
 use Symfony\Component\DependencyInjection\Extension\Extension;
 use Symfony\Component\DependencyInjection\Loader\PhpFileLoader;
 
@@ -26,13 +27,13 @@ final class SnokeWsExtension extends Extension
     private const MAPS = ['snoke_ws.token.claims'];
 
     /**
-     * @param array<array<string, mixed>> $configs
+     * @param array<array-key, mixed> $configs
      */
     public function load(array $configs, ContainerBuilder $container): void
     {
         $config = $this->processConfiguration(new Configuration(), $configs);
         $this->setParameters($container, 'snoke_ws', $config);
-        RequiredPackages::check($config);
+        RequiredPackages::check(new Values($config));
         $loader = new PhpFileLoader($container, new FileLocator(\dirname(__DIR__, 2) . '/config'));
         foreach (self::FILES as $file) {
             if (is_file(\dirname(__DIR__, 2) . '/config/' . $file . '.php')) {
@@ -42,16 +43,18 @@ final class SnokeWsExtension extends Extension
     }
 
     /**
-     * @param array<string, mixed> $values
+     * @param array<array-key, mixed> $values
      */
     private function setParameters(ContainerBuilder $container, string $name, array $values): void
     {
         foreach ($values as $key => $value) {
-            $parameter = $name . '.' . $key;
+            $parameter = $name . '.' . (string) $key;
             if (\is_array($value) && !array_is_list($value) && !\in_array($parameter, self::MAPS, true)) {
                 $this->setParameters($container, $parameter, $value);
-            } else {
+            } elseif (null === $value || \is_scalar($value) || \is_array($value)) {
                 $container->setParameter($parameter, $value);
+            } else {
+                throw new LogicException(sprintf('"%s" is a %s, which no parameter can be.', $parameter, get_debug_type($value)));
             }
         }
     }

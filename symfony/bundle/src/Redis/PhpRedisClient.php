@@ -58,7 +58,7 @@ final class PhpRedisClient implements RedisClientInterface
 
     public function call(string $command, string|int|float ...$arguments): mixed
     {
-        return $this->guarded(function (\Redis|\RedisCluster $redis) use ($command, $arguments): mixed {
+        return $this->guarded(static function (\Redis|\RedisCluster $redis) use ($command, $arguments): mixed {
             $redis->clearLastError();
             $answer = $redis instanceof \RedisCluster
                 ? $redis->rawCommand(self::keyOf($command, $arguments), $command, ...$arguments)
@@ -180,7 +180,11 @@ final class PhpRedisClient implements RedisClientInterface
                 }
             }
         }
-        $at = \in_array(strtoupper($command), ['XGROUP', 'XINFO', 'EVAL', 'EVALSHA'], true) ? ('E' === strtoupper($command)[0] ? 2 : 1) : 0;
+        $at = match (strtoupper($command)) {
+            'EVAL', 'EVALSHA' => 2,
+            'XGROUP', 'XINFO' => 1,
+            default => 0,
+        };
 
         return (string) ($arguments[$at] ?? '');
     }

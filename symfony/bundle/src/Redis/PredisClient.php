@@ -5,9 +5,10 @@ declare(strict_types=1);
 namespace Snoke\WsBundle\Redis;
 
 use Predis\Client;
-use Predis\ClientInterface;
+use Predis\Command\CommandInterface;
 use Predis\Command\RawCommand;
 use Predis\CommunicationException;
+use Predis\Pipeline\Pipeline;
 use Predis\Response\ErrorInterface;
 use Predis\Response\ServerException;
 use Predis\Response\Status;
@@ -20,11 +21,11 @@ use Snoke\WsBundle\Exception\RedisException;
  */
 final class PredisClient implements RedisClientInterface
 {
-    private ?ClientInterface $redis = null;
+    private ?Client $redis = null;
     private bool $wasUsed = false;
 
     /**
-     * @param \Closure(): ClientInterface $connect
+     * @param \Closure(): Client $connect
      */
     public function __construct(
         private readonly \Closure $connect,
@@ -45,13 +46,13 @@ final class PredisClient implements RedisClientInterface
             'database' => 0 === $dsn->database ? null : $dsn->database,
             'timeout' => $timeoutSeconds,
             'read_write_timeout' => $readSeconds,
-        ], static fn (mixed $value): bool => null !== $value), ['exceptions' => false]);
+        ], static fn ($value): bool => null !== $value), ['exceptions' => false]);
     }
 
     public function call(string $command, string|int|float ...$arguments): mixed
     {
-        return $this->guarded(static fn (ClientInterface $redis): mixed => self::plain(
-            $redis->executeCommand(RawCommand::create($command, ...array_values($arguments))),
+        return $this->guarded(static fn (Client $redis): mixed => self::plain(
+            $redis->executeCommand(self::command($command, ...array_values($arguments))),
         ));
     }
 
@@ -61,14 +62,14 @@ final class PredisClient implements RedisClientInterface
             return [];
         }
 
-        return $this->guarded(static function (ClientInterface $redis) use ($commands): array {
-            $answers = $redis->pipeline(static function ($pipe) use ($commands): void {
+        return $this->guarded(static function (Client $redis) use ($commands): array {
+            $answers = $redis->pipeline(static function (Pipeline $pipe) use ($commands): void {
                 foreach ($commands as $command) {
-                    $pipe->executeCommand(RawCommand::create(...$command));
+                    $pipe->executeCommand(self::command(...$command));
                 }
             });
 
-            return array_map(self::plain(...), array_values($answers));
+            return array_map(self::plain(...), Answer::items($answers));
         });
     }
 
@@ -82,7 +83,7 @@ final class PredisClient implements RedisClientInterface
     /**
      * @template T
      *
-     * @param \Closure(ClientInterface): T $run
+     * @param \Closure(Client): T $run
      *
      * @return T
      */
@@ -109,6 +110,14 @@ final class PredisClient implements RedisClientInterface
                 $isSecond = true;
             }
         }
+    }
+
+    private static function command(string|int|float $name, string|int|float ...$arguments): CommandInterface
+    {
+        /** @var CommandInterface $command */
+        $command = RawCommand::create((string) $name, ...array_values($arguments));
+
+        return $command;
     }
 
     private static function plain(mixed $answer): mixed

@@ -29,20 +29,35 @@ final class RedisClientFactory
     ): RedisClientInterface {
         $parsed = RedisDsn::parse($dsn, $setting);
         $readSeconds ??= $timeoutSeconds;
+        $composite = $parsed->composite;
         if (\extension_loaded('redis')) {
             return new PhpRedisClient(
-                null === $parsed->composite
-                    ? static fn (): \Redis => PhpRedisClient::connect($parsed, $timeoutSeconds, $readSeconds)
-                    : static fn (): object => self::viaCache($parsed->composite, $setting, $timeoutSeconds, $readSeconds),
+                static function () use ($parsed, $composite, $setting, $timeoutSeconds, $readSeconds): \Redis|\RedisCluster {
+                    if (null === $composite) {
+                        return PhpRedisClient::connect($parsed, $timeoutSeconds, $readSeconds);
+                    }
+                    $redis = self::viaCache($composite, $setting, $timeoutSeconds, $readSeconds);
+
+                    return match (true) {
+                        $redis instanceof \Redis => PhpRedisClient::withoutRetries($redis),
+                        $redis instanceof \RedisCluster => $redis,
+                        default => throw self::unknown($setting, $redis),
+                    };
+                },
                 $parsed->address(),
                 $readSeconds,
             );
         }
         if (class_exists(PredisLibrary::class)) {
             return new PredisClient(
-                null === $parsed->composite
-                    ? static fn (): PredisLibrary => PredisClient::connect($parsed, $timeoutSeconds, $readSeconds)
-                    : static fn (): object => self::viaCache($parsed->composite, $setting, $timeoutSeconds, $readSeconds),
+                static function () use ($parsed, $composite, $setting, $timeoutSeconds, $readSeconds): PredisLibrary {
+                    if (null === $composite) {
+                        return PredisClient::connect($parsed, $timeoutSeconds, $readSeconds);
+                    }
+                    $redis = self::viaCache($composite, $setting, $timeoutSeconds, $readSeconds);
+
+                    return $redis instanceof PredisLibrary ? $redis : throw self::unknown($setting, $redis);
+                },
                 $parsed->address(),
                 $readSeconds,
             );
@@ -50,18 +65,21 @@ final class RedisClientFactory
         throw MissingPackageException::for('"snoke_ws.' . $setting . '"', 'installing ext-redis, or "composer require predis/predis"');
     }
 
-    private static function viaCache(#[\SensitiveParameter] string $dsn, string $setting, float $timeoutSeconds, float $readSeconds): object
+    private static function viaCache(#[\SensitiveParameter] string $dsn, string $setting, float $timeoutSeconds, float $readSeconds): mixed
     {
         if (!class_exists(RedisAdapter::class)) {
             throw MissingPackageException::for('"snoke_ws.' . $setting . '" with several hosts', '"composer require symfony/cache"');
         }
         try {
-            $redis = RedisAdapter::createConnection($dsn, ['timeout' => $timeoutSeconds, 'read_timeout' => $readSeconds, 'lazy' => false]);
-
-            return $redis instanceof \Redis ? PhpRedisClient::withoutRetries($redis) : $redis;
+            return RedisAdapter::createConnection($dsn, ['timeout' => $timeoutSeconds, 'read_timeout' => $readSeconds, 'lazy' => false]);
         } catch (\Throwable $exception) {
             // The message may hold the DSN.
             throw new RedisException(sprintf('Redis of "snoke_ws.%s" cannot be reached (%s).', $setting, $exception::class), true);
         }
+    }
+
+    private static function unknown(string $setting, mixed $redis): RedisException
+    {
+        return new RedisException(sprintf('The cache connects to Redis of "snoke_ws.%s" by %s, which is not known here.', $setting, get_debug_type($redis)));
     }
 }

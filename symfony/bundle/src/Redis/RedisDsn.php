@@ -37,7 +37,7 @@ final class RedisDsn
         [$scheme, $rest] = explode(':', $dsn, 2);
         $tls = \in_array($scheme, ['rediss', 'valkeys'], true);
         $rest = str_starts_with($rest, '//') ? substr($rest, 2) : $rest;
-        [$before, $query] = explode('?', $rest, 2) + [1 => ''];
+        [$before, $query] = self::cut('?', $rest, '');
         parse_str($query, $options);
         $user = $password = null;
         if (false !== $at = strrpos($before, '@')) {
@@ -52,11 +52,12 @@ final class RedisDsn
             return new self($tls, '', 0, $user, $password, 0, self::composite($tls, $before, $password, $query, $options));
         }
         if ('unix' === $scheme) {
-            $database = $options['database'] ?? $options['dbindex'] ?? 0;
+            $database = $options['database'] ?? $options['dbindex'] ?? '0';
+            $database = \is_string($database) ? $database : 'none';
         } else {
-            [$before, $database] = explode('/', $before, 2) + [1 => '0'];
+            [$before, $database] = self::cut('/', $before, '0');
         }
-        if ('' === $before || !ctype_digit((string) $database) && '' !== $database) {
+        if ('' === $before || !ctype_digit($database) && '' !== $database) {
             throw Setting::invalid($path, 'is no DSN of Redis: write "redis://user:password@host:6379/0"');
         }
         $port = 6379;
@@ -89,7 +90,7 @@ final class RedisDsn
      */
     private static function composite(bool $tls, string $before, ?string $password, string $query, array $options): string
     {
-        [$hosts, $database] = explode('/', $before, 2) + [1 => ''];
+        [$hosts, $database] = self::cut('/', $before, '');
         $master = $options['sentinel_master'] ?? null;
         $cluster = $options['cluster'] ?? null;
         unset($options['sentinel_master'], $options['cluster']);
@@ -113,5 +114,17 @@ final class RedisDsn
 
         return ($tls ? 'rediss:' : 'redis:') . (null === $password ? '' : rawurlencode($password) . '@')
             . '?' . implode('&', $parts) . ('' === $rest ? '' : '&' . $rest);
+    }
+
+    /**
+     * @param non-empty-string $at
+     *
+     * @return array{string, string} what is before, and what is behind or else the default
+     */
+    private static function cut(string $at, #[\SensitiveParameter] string $text, string $default): array
+    {
+        $parts = explode($at, $text, 2);
+
+        return [$parts[0], $parts[1] ?? $default];
     }
 }
