@@ -19,6 +19,16 @@ as_root() {
   fi
 }
 
+# Installs Debian packages, if there are any.
+install() {
+  if [ $# -gt 0 ]; then
+    say "installing $*"
+    as_root apt-get update -qq
+    without_services env DEBIAN_FRONTEND=noninteractive \
+      apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+  fi
+}
+
 # Debian packages, by a command that each provides.
 need() {
   local missing=()
@@ -26,12 +36,7 @@ need() {
     command -v "$1" >/dev/null || missing+=("$2")
     shift 2
   done
-  if [ ${#missing[@]} -gt 0 ]; then
-    say "installing ${missing[*]}"
-    as_root apt-get update -qq
-    without_services env DEBIAN_FRONTEND=noninteractive \
-      apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
-  fi
+  install "${missing[@]}"
 }
 
 # Debian packages that have no command of their own.
@@ -40,12 +45,7 @@ need_libraries() {
   for package in "$@"; do
     dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || missing+=("$package")
   done
-  if [ ${#missing[@]} -gt 0 ]; then
-    say "installing ${missing[*]}"
-    as_root apt-get update -qq
-    without_services env DEBIAN_FRONTEND=noninteractive \
-      apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
-  fi
+  install "${missing[@]}"
 }
 
 # Runs a command as root while Debian starts no service: the tests start their own brokers and databases, on private
@@ -82,7 +82,7 @@ scripts() {
   need openssl openssl python3 python3 shellcheck shellcheck curl curl redis-server redis-server redis-cli redis-tools \
     amqp-publish amqp-tools
   PATH=$PATH:/usr/sbin need rabbitmq-server rabbitmq-server
-  shellcheck scripts/*.sh .ci/run
+  shellcheck scripts/*.sh symfony/tests/*.sh .ci/run
   python
   cargo build --locked --quiet
   target/venv/bin/python -m pytest -q tests/test_scripts.py
@@ -117,6 +117,16 @@ symfony_packages() {
     "${components[@]/#/php-symfony-}"
 }
 
+# What analyses the PHP code. Debian has no such tool, and Composer reaches no Packagist; this one is in Rust. It is built
+# without optimisations, which take longer than they ever save.
+analyser() {
+  local version=1.23.0
+  if [ "$(target/tools/bin/mago --version 2>/dev/null)" != "mago $version" ]; then
+    say "building mago $version"
+    CARGO_PROFILE_DEV_DEBUG=0 cargo install --debug --locked --quiet --force --version "=$version" --root target/tools mago
+  fi
+}
+
 # The oldest Symfony that is supported, 5.4, is the one that Debian has. Composer always gets it from there, never from
 # Packagist, so that two runs test the same; PHP_PACKAGES=packagist tests the newest instead, where there is a network.
 # Not named php: that would hide the command.
@@ -133,7 +143,8 @@ symfony() {
   fi
   for name in symfony/bundle symfony; do
     composer validate --strict --no-check-lock --working-dir="$name"
-    composer update --quiet --no-interaction --working-dir="$name"
+    # Copies, not links, which the static analysis does not follow.
+    COMPOSER_MIRROR_PATH_REPOS=1 composer update --quiet --no-interaction --working-dir="$name"
   done
 
   say "the PHP code: syntax, style, services, configuration, templates"
@@ -145,8 +156,16 @@ symfony() {
   symfony/bin/console lint:yaml symfony/config --parse-tags
   symfony/bin/console lint:twig symfony/templates
 
+  say "the PHP code: static analysis"
+  analyser
+  target/tools/bin/mago --workspace symfony analyze
+  target/tools/bin/mago --workspace symfony lint
+
   say "the bundle"
   (cd symfony/bundle && phpunit)
+  say "the bundle with PHP 8.4 and 8.5"
+  need node nodejs npm npm
+  symfony/tests/newer-php.sh
   say "the demo, both modes"
   python
   (cd symfony && phpunit)

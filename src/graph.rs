@@ -5,6 +5,7 @@
 
 use crate::config::{Config, Secret};
 use crate::replay::ReplayStrategy;
+use crate::sinks::dead_letter_routes;
 use crate::sinks::rehearsal::shown_url;
 use crate::stages::StageConfig;
 use crate::stages::ordering_key::{OrderingStrategy, PartitionMode};
@@ -143,16 +144,10 @@ fn sinks(config: &Config) -> Vec<Place> {
 }
 
 fn dead_letters(config: &Config) -> Vec<String> {
-    let targets = &config.events.dead_letters;
-    let mut named = Vec::new();
-    if !config.redis_dsn().is_empty() {
-        named.push(format!("Redis stream {}", targets.redis_stream.stream));
-    }
-    if !config.rabbitmq_dsn().is_empty() {
-        named.push(format!("RabbitMQ queue {}", targets.rabbitmq.queue));
-    }
-    if !targets.file.path.is_empty() {
-        named.push(format!("file {}", targets.file.path));
+    let mut named = dead_letter_routes::brokers(config);
+    let file = &config.events.dead_letters.file.path;
+    if !file.is_empty() {
+        named.push(format!("file {file}"));
     }
     named
 }

@@ -45,6 +45,7 @@
 //! | [`telemetry`] | logs and metrics |
 //! | [`trial`] | `wsgw test`: the compiled pipeline against the tests in its file, without a socket and without waiting |
 //! | [`graph`] | `wsgw graph`: the compiled pipeline as a picture |
+//! | `xml` | texts as XML takes them, for pictures and reports |
 //! | [`dev`] | `wsgw dev`: the gateway that needs nothing, and its page |
 //!
 //! `docs/architecture.md` says why it is built like this, and how to add a stage.
@@ -78,6 +79,7 @@ pub mod stages;
 pub mod svc;
 pub mod telemetry;
 pub mod trial;
+pub(crate) mod xml;
 
 /// The examples of `docs/architecture.md`, compiled by `cargo test --doc`.
 #[cfg(doctest)]

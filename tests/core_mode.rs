@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use support::rabbitmq::Vhost;
-use support::{Broker, Client, Gateway, Redis, Setup, Webhook, within};
+use support::{Broker, Client, Redis, Setup, Webhook, within};
 
 const BOTH: &str = include_str!("../pipelines/both.yaml");
 const CORE: &str = include_str!("../pipelines/core.yaml");
@@ -27,17 +27,6 @@ fn setup(yaml: &str, vhost: &Vhost<'_>) -> Setup {
         .env("RABBITMQ_INBOX_QUEUE", "inbox")
         .env("RABBITMQ_EVENTS_QUEUE", "events")
         .set("server.drain_seconds", 1)
-}
-
-async fn connect(gateway: &Gateway, users: std::ops::Range<usize>) -> Vec<Client> {
-    let mut clients = Vec::new();
-    for user in users {
-        clients.push(Client::connect(gateway, &user.to_string()).await);
-    }
-    for client in &mut clients {
-        client.round_trip().await;
-    }
-    clients
 }
 
 /// The events of each user, as their `seq` and type.
@@ -76,8 +65,8 @@ async fn every_sink_gets_every_event_in_order() {
             .start()
     };
     let gateways = [gateway(0).await, gateway(1).await];
-    let mut clients = connect(&gateways[0], 0..USERS / 2).await;
-    clients.extend(connect(&gateways[1], USERS / 2..USERS).await);
+    let mut clients = Client::connect_all(&gateways[0], 0..USERS / 2).await;
+    clients.extend(Client::connect_all(&gateways[1], USERS / 2..USERS).await);
     for n in 0..MESSAGES {
         for client in &mut clients {
             client.send_json(&json!({"n": n})).await;
@@ -155,7 +144,7 @@ async fn every_client_of_every_gateway_gets_every_push_once() {
     let gateways = [gateway(0).await, gateway(1).await, gateway(2).await];
     let mut clients = Vec::new();
     for (n, gateway) in gateways.iter().enumerate() {
-        clients.extend(connect(gateway, 2 * n..2 * n + 2).await);
+        clients.extend(Client::connect_all(gateway, 2 * n..2 * n + 2).await);
     }
     // Each client is meant by two of the subjects, and by the one twice.
     let subjects: Vec<_> = (0..clients.len()).map(|n| format!("user:{n}")).collect();
@@ -215,8 +204,8 @@ async fn a_killed_gateways_clients_are_told_once_on_rabbitmq() {
             .start()
     };
     let (lost, left) = (gateway(0).await, gateway(1).await);
-    let _clients = connect(&lost, 0..USERS).await;
-    let mut others = connect(&left, USERS..USERS + 2).await;
+    let _clients = Client::connect_all(&lost, 0..USERS).await;
+    let mut others = Client::connect_all(&left, USERS..USERS + 2).await;
     let connected = rabbitmq_events(&vhost, "events", USERS + 2).await;
     assert!(connected.iter().all(|event| event["type"] == "connected"));
     assert_eq!(left.wait_for_connections(USERS + 2).await.len(), USERS + 2);

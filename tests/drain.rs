@@ -75,12 +75,7 @@ async fn clients_are_told_when_to_reconnect_after_all_that_waits_for_them() {
         .set("server.reconnect_spread_seconds", "30")
         .start()
         .await;
-    let mut clients = Vec::new();
-    for user in 0..40 {
-        let mut client = Client::connect(&gateway, &user.to_string()).await;
-        client.round_trip().await;
-        clients.push(client);
-    }
+    let mut clients = Client::connect_all(&gateway, 0..40).await;
     // Nobody reads meanwhile, so that pushes are still on their way when the close is asked for.
     for user in 0..40 {
         for n in 0..5 {
@@ -149,12 +144,7 @@ async fn with_no_drain_time_all_are_closed_at_once_and_the_backend_is_told() {
         .set("server.drain_seconds", "0")
         .start()
         .await;
-    let mut clients = Vec::new();
-    for user in 0..20 {
-        let mut client = Client::connect(&gateway, &user.to_string()).await;
-        client.round_trip().await;
-        clients.push(client);
-    }
+    let mut clients = Client::connect_all(&gateway, 0..20).await;
     let signalled = Instant::now();
     gateway.signal("TERM");
     for client in &mut clients {
@@ -285,12 +275,7 @@ async fn with_every_broker_hanging_the_end_comes_in_time_and_all_is_kept() {
         .env("SYMFONY_WEBHOOK_URL", format!("http://{address}/"))
         .start()
         .await;
-    let mut clients = Vec::new();
-    for user in 0..10 {
-        let mut client = Client::connect(&gateway, &user.to_string()).await;
-        client.round_trip().await;
-        clients.push(client);
-    }
+    let mut clients = Client::connect_all(&gateway, 0..10).await;
     redis.freeze();
     for client in &mut clients {
         client.send("{\"n\":1}").await;

@@ -9,11 +9,10 @@
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::future::Future;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use support::{Client, Gateway, Redis, RedisSetup, Setup, Webhook, within};
+use support::{Client, Redis, RedisSetup, Setup, Webhook, until};
 
 fn setup(redis: &Redis, node: &str) -> Setup {
     Setup::default().yaml(yaml(redis, node, "broker"))
@@ -45,26 +44,6 @@ fn yaml(redis: &Redis, node: &str, mode: &str) -> String {
 "#,
         dsn = redis.dsn()
     )
-}
-
-async fn until<F: Future<Output = bool>>(what: &str, mut look: impl FnMut() -> F) {
-    within(what, async {
-        while !look().await {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await;
-}
-
-async fn connect(gateway: &Gateway, users: std::ops::Range<usize>) -> Vec<Client> {
-    let mut clients = Vec::new();
-    for user in users {
-        clients.push(Client::connect(gateway, &user.to_string()).await);
-    }
-    for client in &mut clients {
-        client.round_trip().await;
-    }
-    clients
 }
 
 /// The events of each user by type, in their order.
@@ -139,8 +118,8 @@ async fn a_survivor_speaks_for_one_that_was_killed() {
         setup(&redis, "a").start().await,
         setup(&redis, "b").start().await,
     );
-    let _here = connect(&survivor, 1000..1020).await;
-    let mut clients = connect(&lost, 0..300).await;
+    let _here = Client::connect_all(&survivor, 1000..1020).await;
+    let mut clients = Client::connect_all(&lost, 0..300).await;
     for client in clients.drain(250..) {
         client.close(Some((1000, "bye"))).await;
     }
@@ -192,8 +171,11 @@ async fn one_survivor_speaks_for_two() {
     let a = setup(&redis, "a").start().await;
     let b = setup(&redis, "b").start().await;
     let c = setup(&redis, "c").start().await;
-    let _clients = (connect(&a, 0..150).await, connect(&b, 150..300).await);
-    let _stay = connect(&c, 300..310).await;
+    let _clients = (
+        Client::connect_all(&a, 0..150).await,
+        Client::connect_all(&b, 150..300).await,
+    );
+    let _stay = Client::connect_all(&c, 300..310).await;
     redis.wait_for_events("ws.events", 310).await;
     a.signal("KILL");
     b.signal("KILL");
@@ -211,7 +193,7 @@ async fn two_survivors_speak_once_and_one_may_die_while_it_speaks() {
     let slow = |node| setup(&redis, node).set("events.redis_stream.buffer.max_events", 1);
     let lost = setup(&redis, "a").start().await;
     let (b, c) = (slow("b").start().await, slow("c").start().await);
-    let _clients = connect(&lost, 0..600).await;
+    let _clients = Client::connect_all(&lost, 0..600).await;
     redis.wait_for_events("ws.events", 600).await;
     lost.signal("KILL");
     redis.wait_for_events("ws.events", 601).await;
@@ -235,7 +217,7 @@ async fn one_that_was_paused_for_too_long_closes_its_connections_and_tells_nothi
         setup(&redis, "a").start().await,
         setup(&redis, "b").start().await,
     );
-    let mut clients = connect(&paused, 0..100).await;
+    let mut clients = Client::connect_all(&paused, 0..100).await;
     redis.wait_for_events("ws.events", 100).await;
     paused.signal("STOP");
     redis.wait_for_events("ws.events", 200).await;
@@ -252,7 +234,7 @@ async fn one_that_was_paused_for_too_long_closes_its_connections_and_tells_nothi
             .any(|line| line["event"] == "lease_lost")
     );
     // New connections live under the new lease.
-    let _again = connect(&paused, 100..110).await;
+    let _again = Client::connect_all(&paused, 100..110).await;
     redis.wait_for_events("ws.events", 210).await;
     survivor.wait_for_connections(10).await;
     paused.signal("KILL");
@@ -269,8 +251,8 @@ async fn an_outage_of_redis_makes_nobody_lost() {
         setup(&redis, "a").start().await,
         setup(&redis, "b").start().await,
     );
-    let mut clients = connect(&a, 0..50).await;
-    clients.extend(connect(&b, 50..100).await);
+    let mut clients = Client::connect_all(&a, 0..50).await;
+    clients.extend(Client::connect_all(&b, 50..100).await);
     redis.wait_for_events("ws.events", 100).await;
     for outage in 0..2 {
         if outage == 0 {
@@ -329,7 +311,7 @@ async fn one_that_is_started_again_speaks_for_itself_at_once() {
         .set("leases.ttl_seconds", 3600)
         .start()
         .await;
-    let _clients = connect(&lost, 0..100).await;
+    let _clients = Client::connect_all(&lost, 0..100).await;
     redis.wait_for_events("ws.events", 100).await;
     lost.signal("KILL");
     lost.ended().await;
@@ -337,7 +319,7 @@ async fn one_that_is_started_again_speaks_for_itself_at_once() {
         .set("leases.ttl_seconds", 3600)
         .start()
         .await;
-    let _stay = connect(&again, 100..110).await;
+    let _stay = Client::connect_all(&again, 100..110).await;
     let all = redis.wait_for_events("ws.events", 210).await;
     assert_told(&all, 0..100, "node_lost");
     again.wait_for_connections(10).await;
@@ -355,8 +337,8 @@ async fn a_webhook_hears_of_each_once() {
     };
     let (paused, lost) = (setup("a").start().await, setup("b").start().await);
     let _survivor = setup("c").start().await;
-    let mut clients = connect(&paused, 0..50).await;
-    let _killed = connect(&lost, 50..100).await;
+    let mut clients = Client::connect_all(&paused, 0..50).await;
+    let _killed = Client::connect_all(&lost, 50..100).await;
     let heard = async |count: usize| {
         until("events at the webhook", async || {
             webhook.events().len() >= count
@@ -396,9 +378,9 @@ async fn a_webhook_hears_of_all_while_the_redis_of_the_leases_is_away() {
         .webhook(&webhook)
         .start()
         .await;
-    let clients = connect(&gateway, 0..20).await;
+    let clients = Client::connect_all(&gateway, 0..20).await;
     redis.freeze();
-    let more = connect(&gateway, 20..40).await;
+    let more = Client::connect_all(&gateway, 20..40).await;
     for client in clients.into_iter().chain(more) {
         client.close(Some((1000, "bye"))).await;
     }

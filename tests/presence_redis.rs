@@ -9,11 +9,10 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use support::{Client, Gateway, Redis, Setup, now, within};
+use support::{Client, Gateway, Redis, Setup, now, until, within};
 
 fn setup(redis: &Redis, node: &str, presence: &str) -> Setup {
     Setup::default().yaml(format!(
@@ -35,15 +34,6 @@ fn setup(redis: &Redis, node: &str, presence: &str) -> Setup {
 "#,
         dsn = redis.dsn()
     ))
-}
-
-async fn until<F: Future<Output = bool>>(what: &str, mut look: impl FnMut() -> F) {
-    within(what, async {
-        while !look().await {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await;
 }
 
 async fn keys(redis: &Redis) -> Vec<String> {

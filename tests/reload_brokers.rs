@@ -8,12 +8,9 @@
 
 mod support;
 
-use std::future::Future;
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use support::reload::{pipeline, webhook_at};
-use support::{Broker, Client, Gateway, Redis, Setup, Webhook, eventually, free_port, within};
+use support::{Broker, Client, Gateway, Redis, Setup, Webhook, eventually, free_port, until};
 
 const STAGES: &str = "- ping_filter: {}\n    - fan_out: {}";
 const BROKERS: &str =
@@ -21,15 +18,6 @@ const BROKERS: &str =
 
 async fn start(yaml: &str) -> Gateway {
     Setup::default().yaml(yaml).start().await
-}
-
-async fn until<F: Future<Output = bool>>(what: &str, mut look: impl FnMut() -> F) {
-    within(what, async {
-        while !look().await {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await;
 }
 
 /// Core mode with everything in one Redis; the parts may be changed by replacing text.

@@ -10,6 +10,7 @@ use serde_json::Value as Json;
 
 use crate::config::{self, BufferConfig, Config, LoadError, Loaded, Mode, Overrides, Secret};
 use crate::replay::ReplayStrategy;
+use crate::sinks::dead_letter_routes;
 use crate::stages::fan_out::{OnFull, RouteMatch};
 
 /// Explains the pipeline in `file` to `out` and gives the exit code: 0, or 1 with the problems printed.
@@ -178,15 +179,8 @@ fn broker(config: &Config, buffer: &BufferConfig, out: &mut dyn Write) -> io::Re
 }
 
 fn dead_letters(config: &Config, out: &mut dyn Write) -> io::Result<()> {
-    let targets = &config.events.dead_letters;
-    let mut named = Vec::new();
-    if !config.redis_dsn().is_empty() {
-        named.push(format!("Redis stream {}", targets.redis_stream.stream));
-    }
-    if !config.rabbitmq_dsn().is_empty() {
-        named.push(format!("RabbitMQ queue {}", targets.rabbitmq.queue));
-    }
-    let file = &targets.file;
+    let mut named = dead_letter_routes::brokers(config);
+    let file = &config.events.dead_letters.file;
     if !file.path.is_empty() {
         named.push(format!(
             "{}, {} files of {} bytes kept",

@@ -113,7 +113,13 @@ function claim(event) {
   if (at < 0) return;
   const [{ client, sent }] = opening.splice(at, 1);
   client.connection = event.connection_id;
-  for (const text of sent) passes.sent(client.connection, text);
+  for (const text of sent) name(client.connection, text);
+}
+
+/** Names the pass of what a client sent. */
+function name(connection, text) {
+  const pass = passes.sent(connection, text);
+  if (pass) view.named(pass);
 }
 
 const hooks = {
@@ -121,7 +127,7 @@ const hooks = {
     opening.push({ client, user, sent: [] });
   },
   sent(client, text) {
-    if (client.connection) passes.sent(client.connection, text);
+    if (client.connection) name(client.connection, text);
     else opening.find((waiting) => waiting.client === client)?.sent.push(text);
   },
   closed(client) {

@@ -28,6 +28,7 @@ export class Passes {
   #users = new Map();
   #early = new Map();
   #finished = new Map();
+  #unnamed = new Map();
   #done;
 
   constructor(stages, done) {
@@ -35,13 +36,13 @@ export class Passes {
     this.#done = done;
   }
 
-  /** A client of this page sent something on a connection: it names the pass that follows. */
+  /** A client of this page sent something on a connection: it names the pass that follows, or the one it gives back. */
   sent(connection, text) {
-    const sent = this.#sent.get(connection);
-    if (!sent) return;
-    // Its pass was complete before the connection's own event was told.
-    if (sent.late > 0) sent.late -= 1;
-    else sent.push(text);
+    // The pass may be complete before the page knows whose connection it is.
+    const pass = this.#unnamed.get(connection)?.shift();
+    if (!pass) this.#sent.get(connection)?.push(text);
+    else if (!pass.what) pass.what = text;
+    return pass ?? null;
   }
 
   step({ connection_id: connection, stage, outcome, micros: took }) {
@@ -69,7 +70,11 @@ export class Passes {
     const before = this.#finished.get(pass.connection) ?? 0;
     pass.lifecycle = before === 0 && !this.#users.has(pass.connection);
     this.#finished.set(pass.connection, before + 1);
-    pass.what = this.#sent.get(pass.connection)?.shift() ?? "";
+    const sent = this.#sent.get(pass.connection)?.shift();
+    pass.what = sent ?? "";
+    if (!pass.lifecycle && !this.#users.has(pass.connection)) {
+      this.#unnamed.set(pass.connection, [...(this.#unnamed.get(pass.connection) ?? []), pass]);
+    }
     const early = pass.state === "passed" ? this.#early.get(pass.connection)?.shift() : null;
     if (early) {
       this.#name(pass, early);
@@ -87,10 +92,7 @@ export class Passes {
     this.#users.set(connection, event.user_id);
     if (!live) return null;
     const pass = this.#published.get(connection)?.shift();
-    if (event.type === "connected") {
-      const late = Math.max(0, (this.#finished.get(connection) ?? 0) - 1);
-      this.#sent.set(connection, Object.assign([], { late }));
-    }
+    if (event.type === "connected") this.#sent.set(connection, []);
     // The feed may tell an event before the last step of the pass that made it.
     if (!pass) this.#early.set(connection, [...(this.#early.get(connection) ?? []), event]);
     else this.#name(pass, event);
@@ -111,6 +113,7 @@ export class Passes {
     this.#published.clear();
     this.#early.clear();
     this.#sent.clear();
+    this.#unnamed.clear();
   }
 
   #forget(connection) {
@@ -118,6 +121,7 @@ export class Passes {
     this.#early.delete(connection);
     this.#finished.delete(connection);
     this.#sent.delete(connection);
+    this.#unnamed.delete(connection);
     this.#users.delete(connection);
   }
 }

@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 use self::style::STYLE;
 use super::dot::dead_letter_lines;
 use super::{Graph, Place, Route};
+use crate::xml;
 
 mod style;
 
@@ -426,19 +427,7 @@ fn cut(line: &str) -> String {
     format!("{kept}…")
 }
 
-/// A text as XML may have it.
+/// A text on one line, as XML may have it.
 fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\u{fffe}' | '\u{ffff}' => out.push('\u{fffd}'),
-            character if character.is_control() => out.push(' '),
-            character => out.push(character),
-        }
-    }
-    out
+    xml::escaped(&text.replace(char::is_control, " "))
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::dead_letter::{DeadLetter, DeadLetters, FallbackDeadLetters, StoreFuture};
 use crate::brokers::{rabbitmq, redis};
+use crate::config::Config;
 
 /// The targets that are configured.
 #[derive(Default)]
@@ -86,6 +87,20 @@ impl DeadLetters for DeadLetterRoutes {
     fn store(&self, letter: DeadLetter) -> StoreFuture<'_> {
         self.of(letter.sink).store(letter)
     }
+}
+
+/// The brokers that a configuration keeps dead letters in, in words, the preferred one first.
+#[must_use]
+pub fn brokers(config: &Config) -> Vec<String> {
+    let targets = &config.events.dead_letters;
+    let mut named = Vec::new();
+    if !config.redis_dsn().is_empty() {
+        named.push(format!("Redis stream {}", targets.redis_stream.stream));
+    }
+    if !config.rabbitmq_dsn().is_empty() {
+        named.push(format!("RabbitMQ queue {}", targets.rabbitmq.queue));
+    }
+    named
 }
 
 #[cfg(test)]

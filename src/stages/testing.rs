@@ -72,12 +72,27 @@ impl Service<Message> for Inner {
 
 /// Stands for the stages below, and keeps the last message that came through.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Kept(Arc<Mutex<Option<Message>>>);
+pub(crate) struct Kept(Arc<Mutex<Vec<Message>>>);
 
 impl Kept {
+    /// A copy of the latest.
     #[track_caller]
     pub(crate) fn last(&self) -> Message {
-        self.0.lock().clone().expect("a message came through")
+        self.0.lock().last().expect("a message came through").clone()
+    }
+
+    /// Takes the one that waits longest, with whoever follows it.
+    #[track_caller]
+    pub(crate) fn first(&self) -> Message {
+        self.0.lock().remove(0)
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.0.lock().len()
+    }
+
+    pub(crate) fn clear(&self) {
+        self.0.lock().clear();
     }
 }
 
@@ -99,7 +114,7 @@ impl Service<Message> for Kept {
     }
 
     fn call(&mut self, message: Message) -> MessageFuture {
-        *self.0.lock() = Some(message);
+        self.0.lock().push(message);
         MessageFuture::ready(Ok(Outcome::Published))
     }
 }

@@ -15,7 +15,7 @@ final class Kernel extends BaseKernel
 
     public function getCacheDir(): string
     {
-        return $this->variableDir() . '/cache/' . $this->environment;
+        return $this->variableDir() . '/cache/' . $this->getEnvironment();
     }
 
     public function getLogDir(): string
@@ -40,8 +40,8 @@ final class Kernel extends BaseKernel
      */
     private function variableDir(): string
     {
-        $directory = $_SERVER['APP_VAR_DIR'] ?? '';
+        $directory = $_SERVER['APP_VAR_DIR'] ?? null;
 
-        return '' !== $directory ? $directory : $this->getProjectDir() . '/var';
+        return \is_string($directory) && '' !== $directory ? $directory : $this->getProjectDir() . '/var';
     }
 }

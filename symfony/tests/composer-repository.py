@@ -4,9 +4,10 @@
     composer-repository.py DIR [PACKAGE_DIR ...]
 
 DIR gets packages.json, and config.json, which makes Composer use it alone when COMPOSER_HOME is DIR. Each PACKAGE_DIR
-is a package of this project. Packages are linked, not copied. An unmodified composer.json then installs:
+is a package of this project. An unmodified composer.json then installs, as copies, since static analysis follows no
+links:
 
-    COMPOSER_HOME=DIR COMPOSER_ALLOW_SUPERUSER=1 composer install
+    COMPOSER_HOME=DIR COMPOSER_MIRROR_PATH_REPOS=1 COMPOSER_ALLOW_SUPERUSER=1 composer install
 
 The composer.lock that this makes names this machine's files, and is not worth keeping.
 """
@@ -94,7 +95,8 @@ def packages():
             "type": "symfony-bundle" if "/Bundle/" in str(path) else "library",
             "require": {composer_name(on): "*" for on in depends if on in known and composer_name(on) and folder(on)},
             "autoload": autoload(package, path),
-            "dist": {"type": "path", "url": str(path), "reference": f"debian-{version}"},
+            # The last word has Composer install anew what it has linked.
+            "dist": {"type": "path", "url": str(path), "reference": f"debian-{version}-copied"},
         }
         if package == "php-symfony-runtime":
             described |= {"type": "composer-plugin", "extra": {"class": RUNTIME_PLUGIN}}

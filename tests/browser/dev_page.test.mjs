@@ -195,8 +195,9 @@ describe("the page of wsgw dev", { timeout: 180_000 }, () => {
       await one.click(button);
       await one.logged("received", answer);
       await stages(page, ["passed", "answered", "not reached", "not reached", "not reached", "not reached"]);
+      // The page names a message once it knows whose connection it came on.
       const row = page.locator("#passes li").first();
-      assert.match(await row.textContent(), new RegExp(`${button.toLowerCase()}.*answered by ping_filter`));
+      await row.filter({ hasText: new RegExp(`${button.toLowerCase()}.*answered by ping_filter`) }).waitFor();
     }
     await eventShown(page, { type: "connected", seq: 1 });
   });

@@ -124,6 +124,18 @@ impl Client {
         Self::with_token(gateway, &super::token(user)).await
     }
 
+    /// Connects users by their numbers, and waits until each is served.
+    pub async fn connect_all(gateway: &Gateway, users: std::ops::Range<usize>) -> Vec<Self> {
+        let mut clients = Vec::new();
+        for user in users {
+            clients.push(Self::connect(gateway, &user.to_string()).await);
+        }
+        for client in &mut clients {
+            client.round_trip().await;
+        }
+        clients
+    }
+
     /// Connects with any token in the header.
     pub async fn with_token(gateway: &Gateway, token: &str) -> Self {
         Upgrade::to(gateway).bearer(token).open().await

@@ -85,6 +85,16 @@ pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     value
 }
 
+/// Polls until the asynchronous look finds that it is so.
+pub async fn until<F: Future<Output = bool>>(what: &str, mut look: impl FnMut() -> F) {
+    within(what, async {
+        while !look().await {
+            tokio::time::sleep(POLL).await;
+        }
+    })
+    .await;
+}
+
 /// A port that nobody listens on now.
 pub fn free_port() -> u16 {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

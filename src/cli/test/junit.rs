@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use super::{Outcome, Reporter, Trouble};
+use crate::xml::escaped;
 
 pub(super) struct Junit<'a> {
     out: &'a mut dyn Write,
@@ -150,24 +151,6 @@ fn details(trouble: &Trouble<'_>) -> String {
     }
     lines.extend(trouble.diagnostics().iter().map(ToString::to_string));
     lines.join("\n")
-}
-
-/// A text as XML 1.0 may have it (section 2.2), in attributes too.
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\n' => out.push_str("&#10;"),
-            '\t' => out.push_str("&#9;"),
-            '\u{0}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}' => out.push('\u{fffd}'),
-            character => out.push(character),
-        }
-    }
-    out
 }
 
 #[cfg(test)]

@@ -3,46 +3,20 @@ use crate::config::BackpressureConfig;
 use crate::message::FieldSet;
 use crate::outbox::OutboxLimits;
 use crate::stages::fan_out::AckMode;
+use crate::stages::testing::Kept;
 use crate::telemetry::metrics::Metrics;
 
-/// Keeps the messages that pass, with whoever follows them.
-#[derive(Debug, Clone, Default)]
-struct Below(Arc<parking_lot::Mutex<Vec<Message>>>);
-
-impl<T> NewService<T> for Below {
-    type Service = Self;
-
-    fn new_service(&self, _: T) -> Self {
-        self.clone()
-    }
-}
-
-impl Service<Message> for Below {
-    type Response = Outcome;
-    type Error = BoxError;
-    type Future = MessageFuture;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, message: Message) -> MessageFuture {
-        self.0.lock().push(message);
-        MessageFuture::ready(Ok(Outcome::Published))
-    }
-}
-
 struct Bench {
-    new: NewDedupe<Below>,
+    new: NewDedupe<Kept>,
     fields: FieldSet,
-    below: Below,
+    below: Kept,
     limits: OutboxLimits,
 }
 
 impl Bench {
     fn with(ack: AckMode, config: &DedupeConfig) -> Self {
         let (mut fields, metrics) = (FieldSet::default(), Metrics::new().unwrap());
-        let below = Below::default();
+        let below = Kept::default();
         let duplicate = |first| metrics.duplicate_messages_total.with_label_values(&[first]);
         let settings = Settings {
             acks: Arc::new(Acks::new(ack, &mut fields, &metrics).unwrap()),
@@ -73,25 +47,25 @@ impl Bench {
         Self::with(ack, &DedupeConfig::default())
     }
 
-    fn connect(&self, user: &str) -> Dedupe<Below> {
+    fn connect(&self, user: &str) -> Dedupe<Kept> {
         self.new.new_service(Session::for_tests(user, &[]))
     }
 
-    async fn send(&self, stage: &mut Dedupe<Below>, text: &str) -> Outcome {
+    async fn send(&self, stage: &mut Dedupe<Kept>, text: &str) -> Outcome {
         stage.call(Message::text(text, &self.fields)).await.unwrap()
     }
 
     /// Settles the oldest message that passed.
     fn settle(&self, confirmed: bool) {
-        let message = self.below.0.lock().remove(0);
+        let message = self.below.first();
         message.follower.unwrap().settled(confirmed);
     }
 
     fn passed(&self) -> usize {
-        self.below.0.lock().len()
+        self.below.count()
     }
 
-    fn answered(&self, stage: &Dedupe<Below>) -> Vec<String> {
+    fn answered(&self, stage: &Dedupe<Kept>) -> Vec<String> {
         std::iter::from_fn(|| stage.session.outbox().pop(&self.limits))
             .map(|text| text.to_string())
             .collect()
@@ -133,7 +107,7 @@ async fn a_failed_or_refused_message_may_come_again() {
     bench.settle(false);
     assert_eq!(bench.send(&mut stage, M).await, Outcome::Published);
     // A stage below refused it: dropped, and nobody is told.
-    bench.below.0.lock().clear();
+    bench.below.clear();
     assert_eq!(bench.send(&mut stage, M).await, Outcome::Published);
     assert_eq!(bench.passed(), 1);
 }
@@ -173,7 +147,7 @@ async fn a_message_dropped_on_its_way_frees_those_who_wait() {
     let (mut old, mut new) = (bench.connect("1"), bench.connect("1"));
     bench.send(&mut old, M).await;
     bench.send(&mut new, M).await;
-    bench.below.0.lock().clear();
+    bench.below.clear();
     assert_eq!(bench.answered(&new), [NACK]);
     assert_eq!(bench.send(&mut new, M).await, Outcome::Published);
 }
@@ -333,7 +307,7 @@ async fn two_stages_follow_one_message() {
     let outer = Bench::new(AckMode::All);
     let mut above = outer.new.new_service(session);
     above.call(Message::text(M, &bench.fields)).await.unwrap();
-    let message = outer.below.0.lock().remove(0);
+    let message = outer.below.first();
     below.call(message).await.unwrap();
     bench.settle(true);
     for seen in [&above, &below] {

@@ -11,10 +11,14 @@ use Snoke\WsBundle\Event\EventFactoryInterface;
 use Symfony\Component\Console\Command\Command;
 
 return static function (ContainerConfigurator $container): void {
-    $section = static fn (string $name, array $keys): array => array_combine(
-        $keys,
-        array_map(static fn (string $key) => param('snoke_ws.events.' . $name . '.' . $key), $keys),
-    );
+    $section = /** @param list<string> $keys */ static function (string $name, array $keys): array {
+        $parameters = [];
+        foreach ($keys as $key) {
+            $parameters[$key] = param('snoke_ws.events.' . $name . '.' . $key);
+        }
+
+        return $parameters;
+    };
     $container->services()
         ->set('snoke_ws.source_factory', SourceFactory::class)
             ->args([

@@ -14,7 +14,8 @@ use Symfony\Component\VarDumper\Cloner\VarCloner;
 return static function (ContainerConfigurator $container, ContainerBuilder $builder): void {
     $bundles = $builder->hasParameter('kernel.bundles') ? $builder->getParameter('kernel.bundles') : [];
     if (
-        !\in_array(WebProfilerBundle::class, $bundles, true)
+        !\is_array($bundles)
+        || !\in_array(WebProfilerBundle::class, $bundles, true)
         || !$builder->hasParameter('kernel.debug')
         || !$builder->getParameter('kernel.debug')
     ) {

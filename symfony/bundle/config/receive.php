@@ -38,7 +38,7 @@ return static function (ContainerConfigurator $container, ContainerBuilder $buil
         ->set('snoke_ws.deduplicator.null', NullEventDeduplicator::class)
         ->set('snoke_ws.deduplicator.cache', CacheEventDeduplicator::class)
             ->args([
-                service($pool ?? 'cache.app')->nullOnInvalid(),
+                service(\is_string($pool) ? $pool : 'cache.app')->nullOnInvalid(),
                 param('snoke_ws.dedupe.ttl_seconds'),
                 param('snoke_ws.dedupe.enabled'),
                 $logger,

@@ -43,7 +43,7 @@ final class ChatController
             } else {
                 $session = $request->getSession();
                 $session->migrate();
-                $session->set(self::SESSION_KEY, array_unique([...$session->get(self::SESSION_KEY, []), $name]));
+                $session->set(self::SESSION_KEY, array_unique([...self::names($request), $name]));
 
                 return new RedirectResponse($this->urls->generate('chat', ['user' => $name]), 303);
             }
@@ -61,8 +61,8 @@ final class ChatController
         if (!$this->isSignedIn($user, $request)) {
             return new RedirectResponse($this->urls->generate('chat_sign_in'), 303);
         }
-        $parts = parse_url(Setting::url('public_url', $this->publicUrl, ['ws', 'wss'], 'wss://app.example/ws'));
-        $gateway = sprintf('%s://%s%s', $parts['scheme'], $parts['host'], isset($parts['port']) ? ':' . $parts['port'] : '');
+        $parts = parse_url(Setting::url('public_url', $this->publicUrl, ['ws', 'wss'], 'wss://app.example/ws')) ?: [];
+        $gateway = sprintf('%s://%s%s', $parts['scheme'] ?? '', $parts['host'] ?? '', isset($parts['port']) ? ':' . $parts['port'] : '');
 
         return $this->html('chat/chat.html.twig', ['user' => $user, 'subject' => ChatRelay::SUBJECT], 200, $gateway);
     }
@@ -81,7 +81,23 @@ final class ChatController
 
     private function isSignedIn(string $user, Request $request): bool
     {
-        return $request->hasPreviousSession() && \in_array($user, $request->getSession()->get(self::SESSION_KEY, []), true);
+        return $request->hasPreviousSession() && \in_array($user, self::names($request), true);
+    }
+
+    /**
+     * @return list<string> the names that the session is signed in with
+     */
+    private static function names(Request $request): array
+    {
+        $names = [];
+        $kept = $request->getSession()->get(self::SESSION_KEY);
+        foreach (\is_array($kept) ? $kept : [] as $name) {
+            if (\is_string($name)) {
+                $names[] = $name;
+            }
+        }
+
+        return $names;
     }
 
     /**

@@ -24,7 +24,7 @@ final class OnlineController
     {
         $user = $request->query->all()['user'] ?? null;
         $subject = $request->query->all()['subject'] ?? ChatRelay::SUBJECT;
-        if (!\is_string($user ?? '') || '' === $user || !\is_string($subject) || '' === $subject) {
+        if ((null !== $user && !\is_string($user)) || '' === $user || !\is_string($subject) || '' === $subject) {
             return Problem::response(400, 'Give one "user" or one "subject".');
         }
         try {

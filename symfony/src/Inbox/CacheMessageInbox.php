@@ -24,6 +24,8 @@ final class CacheMessageInbox implements MessageInbox
 
     public function last(): ?string
     {
-        return $this->cache->getItem(self::KEY)->get();
+        $event = $this->cache->getItem(self::KEY)->get();
+
+        return \is_string($event) ? $event : null;
     }
 }

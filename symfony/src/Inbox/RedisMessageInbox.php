@@ -32,11 +32,16 @@ final class RedisMessageInbox implements MessageInbox
 
     public function last(): ?string
     {
-        // [[id, [field, value, …]]], or with fields by name where the library makes them so.
+        // [[id, [field, value, …]]]
         $entries = $this->redis->call('XREVRANGE', $this->stream, '+', '-', 'COUNT', 1);
-        $fields = \is_array($entries) && [] !== $entries ? $entries[0][1] ?? [] : [];
-        $at = array_search('data', $fields, true);
+        $entry = \is_array($entries) ? $entries[0] ?? null : null;
+        $fields = \is_array($entry) ? $entry[1] ?? null : null;
+        foreach (\is_array($fields) ? array_chunk($fields, 2) : [] as $field) {
+            if ('data' === $field[0] && \is_string($field[1] ?? null)) {
+                return $field[1];
+            }
+        }
 
-        return false === $at ? null : (string) $fields[$at + 1];
+        return null;
     }
 }

@@ -27,7 +27,7 @@ final class DemoKeyListener
         }
         if (!$this->key->isSet()) {
             $event->setResponse(Problem::response(403, 'The demo has no key: set DEMO_API_KEY.'));
-        } elseif (!$this->key->opens($request->headers->get('X-Demo-Key', ''))) {
+        } elseif (!$this->key->opens($request->headers->get('X-Demo-Key') ?? '')) {
             $event->setResponse(Problem::response(401, 'The header X-Demo-Key must be what DEMO_API_KEY is.'));
         }
     }

@@ -35,12 +35,12 @@ final class AmqpDsn
     {
         $example = 'amqp://guest:guest@localhost:5672/%2f';
         $dsn = Setting::dsn($path, $dsn, ['amqp', 'amqps'], $example);
-        $parts = parse_url($dsn);
-        $host = \is_array($parts) ? $parts['host'] ?? '' : '';
+        $parts = parse_url($dsn) ?: [];
+        $host = $parts['host'] ?? '';
         if ('' === $host) {
             throw Setting::invalid($path, sprintf('is no DSN of RabbitMQ: write "%s"', $example));
         }
-        $tls = 'amqps' === strtolower($parts['scheme']);
+        $tls = 'amqps' === strtolower($parts['scheme'] ?? '');
         parse_str($parts['query'] ?? '', $options);
         $vhost = rawurldecode(substr($parts['path'] ?? '', 1));
         $text = static fn (string $name): ?string => \is_string($options[$name] ?? null) && '' !== $options[$name] ? $options[$name] : null;

@@ -74,12 +74,20 @@ final class ExtAmqpPublisher implements AmqpPublisherInterface
             $this->disconnect();
             throw new AmqpException(sprintf('RabbitMQ at %s did not confirm within %s seconds.', $this->dsn->address(), $this->target->timeoutSeconds), 0, $exception);
         }
-        if (true !== $this->isConfirmed) {
+        if (!$this->isConfirmed()) {
             throw new AmqpException(sprintf('RabbitMQ at %s refused the message.', $this->dsn->address()));
         }
         $this->wasUsed = true;
 
         return $this->isRouted;
+    }
+
+    /**
+     * What the callbacks of {@see connect()} have heard.
+     */
+    private function isConfirmed(): bool
+    {
+        return true === $this->isConfirmed;
     }
 
     /**
@@ -102,7 +110,7 @@ final class ExtAmqpPublisher implements AmqpPublisherInterface
             'cert' => $this->dsn->certFile,
             'key' => $this->dsn->keyFile,
             'verify' => $this->dsn->tls ? $this->dsn->verify : null,
-        ], static fn (mixed $value): bool => null !== $value));
+        ], static fn ($value): bool => null !== $value));
         $connection->connect();
         $channel = new \AMQPChannel($connection);
         $exchange = new \AMQPExchange($channel);

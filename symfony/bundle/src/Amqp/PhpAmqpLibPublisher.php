@@ -39,7 +39,10 @@ final class PhpAmqpLibPublisher implements AmqpPublisherInterface
             } catch (AMQPTimeoutException $exception) {
                 $this->disconnect();
                 throw new AmqpException(sprintf('RabbitMQ at %s did not answer within %s seconds.', $this->dsn->address(), $this->target->timeoutSeconds), 0, $exception);
-            } catch (AMQPExceptionInterface | \ErrorException $exception) {
+            } catch (\Exception $exception) {
+                if (!$exception instanceof AMQPExceptionInterface && !$exception instanceof \ErrorException) {
+                    throw $exception;
+                }
                 $this->disconnect();
                 // Only a kept connection may have been lost meanwhile; a new one that fails says how it is.
                 if ($isSecond || !$wasUsed) {
@@ -77,12 +80,20 @@ final class PhpAmqpLibPublisher implements AmqpPublisherInterface
         ]), $this->target->exchange, $this->target->routingKey, true);
         // A message that no queue takes is returned first, and then confirmed all the same.
         $channel->wait_for_pending_acks_returns($this->target->timeoutSeconds);
-        if (!$this->isConfirmed) {
+        if (!$this->isConfirmed()) {
             throw new AmqpException(sprintf('RabbitMQ at %s refused the message.', $this->dsn->address()));
         }
         $this->wasUsed = true;
 
         return $this->isRouted;
+    }
+
+    /**
+     * What the handlers of {@see connect()} have heard.
+     */
+    private function isConfirmed(): bool
+    {
+        return $this->isConfirmed;
     }
 
     private function connect(): AMQPChannel

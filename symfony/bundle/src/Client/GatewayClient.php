@@ -7,6 +7,8 @@ namespace Snoke\WsBundle\Client;
 use Snoke\WsBundle\Exception\ConnectionException;
 use Snoke\WsBundle\Http\ClientFactory;
 use Snoke\WsBundle\Http\Failure;
+use Snoke\WsBundle\Presence\Connection;
+use Snoke\WsBundle\Presence\Store\ConnectionReader;
 use Snoke\WsBundle\Setting\Setting;
 use Symfony\Contracts\HttpClient\Exception\ExceptionInterface;
 use Symfony\Contracts\HttpClient\HttpClientInterface;
@@ -66,22 +68,31 @@ final class GatewayClient
     /**
      * Gives one page of all connections.
      *
-     * @return list<array<string, mixed>>
+     * @return list<Connection>
      *
      * @throws ConnectionException
      */
     public function connections(int $limit): array
     {
         $answer = $this->get('/internal/connections', ['limit' => $limit]);
-        $connections = $answer['json']['connections'] ?? null;
-        if (200 !== $answer['status'] || !\is_array($connections)) {
-            throw new ConnectionException(match ($answer['status']) {
-                401 => 'The gateway answered 401: "snoke_ws.transport.http.api_key" is not its server.api_key.',
-                403 => 'The gateway answered 403: it has no server.api_key, or a proxy refuses the call.',
-                default => sprintf('The answer, %d, is not a gateway\'s: is "snoke_ws.transport.http.base_url" its address?', $answer['status']),
-            });
+        $entries = \is_array($answer['json']) ? $answer['json']['connections'] ?? null : null;
+        if (200 !== $answer['status'] || !\is_array($entries)) {
+            throw self::refused($answer['status']);
+        }
+        $connections = [];
+        foreach ($entries as $entry) {
+            $connections[] = ConnectionReader::read($entry) ?? throw self::refused(200);
         }
 
         return $connections;
+    }
+
+    private static function refused(int $status): ConnectionException
+    {
+        return new ConnectionException(match ($status) {
+            401 => 'The gateway answered 401: "snoke_ws.transport.http.api_key" is not its server.api_key.',
+            403 => 'The gateway answered 403: it has no server.api_key, or a proxy refuses the call.',
+            default => sprintf('The answer, %d, is not a gateway\'s: is "snoke_ws.transport.http.base_url" its address?', $status),
+        });
     }
 }

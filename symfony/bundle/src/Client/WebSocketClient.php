@@ -36,7 +36,7 @@ final class WebSocketClient
         private readonly float $timeoutSeconds = 5.0,
     ) {
         $end = microtime(true) + $timeoutSeconds;
-        $parts = parse_url($url);
+        $parts = parse_url($url) ?: [];
         $isSecure = 'wss' === strtolower($parts['scheme'] ?? '');
         $host = $parts['host'] ?? '';
         $port = $parts['port'] ?? ($isSecure ? 443 : 80);
@@ -73,9 +73,9 @@ final class WebSocketClient
     /**
      * Gives the next text message that is as wished; others are dropped.
      *
-     * @param \Closure(array<string, mixed>): bool $isIt gets the message's JSON object
+     * @param \Closure(array<array-key, mixed>): bool $isIt gets the message's JSON object
      *
-     * @return array<string, mixed>|null null if none came in time
+     * @return array<array-key, mixed>|null null if none came in time
      *
      * @throws ConnectionException if the gateway closes
      */
@@ -107,13 +107,15 @@ final class WebSocketClient
 
     private function shakeHands(string $key, float $end): void
     {
-        while (false === $at = strpos($this->buffer, "\r\n\r\n")) {
+        $at = strpos($this->buffer, "\r\n\r\n");
+        while (false === $at) {
             if (\strlen($this->buffer) > self::MAX_HEADER_BYTES) {
                 throw new ConnectionException('The answer to the handshake has no end: is this a WebSocket server?');
             }
             if (!$this->fill($end)) {
                 throw new ConnectionException('The handshake was not answered in time.');
             }
+            $at = strpos($this->buffer, "\r\n\r\n");
         }
         $lines = explode("\r\n", substr($this->buffer, 0, $at));
         $this->buffer = substr($this->buffer, $at + 4);
@@ -176,8 +178,8 @@ final class WebSocketClient
 
     private function closed(string $payload): ConnectionException
     {
-        $code = \strlen($payload) >= 2 ? unpack('n', $payload)[1] : 1005;
-        $reason = preg_replace('/[^\x20-\x7e]/', '?', substr($payload, 2, 123));
+        $code = \strlen($payload) >= 2 ? \ord($payload[0]) << 8 | \ord($payload[1]) : 1005;
+        $reason = (string) preg_replace('/[^\x20-\x7e]/', '?', substr($payload, 2, 123));
 
         return new ConnectionException(sprintf('The gateway closed the connection: %d%s.', $code, '' === $reason ? '' : ' ' . $reason), $code);
     }
@@ -191,7 +193,9 @@ final class WebSocketClient
             default => pack('CCJ', 0x80 | $opcode, 0xFF, $length),
         };
         $mask = random_bytes(4);
-        $this->write($head . $mask . ($payload ^ str_pad('', $length, $mask)), $end);
+        /** @var string $masked */
+        $masked = $payload ^ str_pad('', $length, $mask);
+        $this->write($head . $mask . $masked, $end);
     }
 
     private function write(string $bytes, float $end): void

@@ -10,6 +10,7 @@ use Snoke\WsBundle\Client\WebSocketClient;
 use Snoke\WsBundle\Consumer\SourceFactory;
 use Snoke\WsBundle\Exception\ExceptionInterface;
 use Snoke\WsBundle\Presence\PresenceProviderInterface;
+use Snoke\WsBundle\Presence\Store\ConnectionReader;
 use Snoke\WsBundle\Redis\RedisClientFactory;
 use Snoke\WsBundle\Setting\Setting;
 use Snoke\WsBundle\Token\TokenFactoryInterface;
@@ -33,7 +34,12 @@ final class CheckCommand extends Command
     private const PRESENCE_SECONDS = 3.0;
 
     /**
-     * @param array<string, mixed>                  $settings effective ones: mode, public_url, user_prefix, types, DSNs, webhook…
+     * @param array{
+     *     mode: ?string, public_url: ?string, user_prefix: ?string, transport_type: ?string, presence_type: ?string,
+     *     events_type: ?string, redis_dsns: array<string, ?string>, rabbitmq_dsns: array<string, ?string>,
+     *     token_algorithm: ?string, api_key: ?string, webhook_enabled: bool, webhook_path: ?string,
+     *     webhook_secret: ?string, webhook_allow_unsigned: bool, webhook_tolerance: int,
+     * } $settings effective ones
      * @param \Closure(): TokenFactoryInterface     $tokens
      * @param \Closure(): PresenceProviderInterface $presence
      */
@@ -70,8 +76,8 @@ final class CheckCommand extends Command
 
     protected function execute(InputInterface $input, OutputInterface $output): int
     {
-        $report = new Report($output, FormatOption::isJson($input));
-        $timeout = FormatOption::seconds($input, 'timeout');
+        $report = new Report($output, Options::isJson($input));
+        $timeout = Options::seconds($input, 'timeout');
         $types = $this->checkTypes($report);
         if (null !== $types) {
             $this->checkWebhook($report, $types['events']);
@@ -93,10 +99,12 @@ final class CheckCommand extends Command
     {
         try {
             $mode = Setting::mode($this->settings['mode']);
-            $types = ['mode' => $mode];
-            foreach (['transport', 'presence', 'events'] as $section) {
-                $types[$section] = Setting::type($section, $mode, $this->settings[$section . '_type']);
-            }
+            $types = [
+                'mode' => $mode,
+                'transport' => Setting::type('transport', $mode, $this->settings['transport_type']),
+                'presence' => Setting::type('presence', $mode, $this->settings['presence_type']),
+                'events' => Setting::type('events', $mode, $this->settings['events_type']),
+            ];
         } catch (ExceptionInterface $exception) {
             $report->fail('settings', $exception->getMessage());
 
@@ -233,7 +241,7 @@ final class CheckCommand extends Command
             return;
         }
         $apart = abs(time() - $date);
-        $tolerance = (int) $this->settings['webhook_tolerance'];
+        $tolerance = $this->settings['webhook_tolerance'];
         match (true) {
             $apart <= self::CLOCK_SECONDS => $report->ok('clock', 'agrees with the gateway\'s'),
             $apart <= $tolerance => $report->warn('clock', sprintf('%d seconds apart from the gateway\'s', $apart), 'Short tokens end early or late. Let both follow NTP.'),
@@ -293,7 +301,7 @@ final class CheckCommand extends Command
             } else {
                 $report->ok('client', sprintf('%s takes the application\'s token', $url), microtime(true) - $started);
             }
-            $subject = $this->settings['user_prefix'] . $user;
+            $subject = (string) $this->settings['user_prefix'] . $user;
             if ($isUp) {
                 $this->checkSubject($report, $user, $subject);
             }
@@ -310,14 +318,15 @@ final class CheckCommand extends Command
     private function checkSubject(Report $report, string $user, string $subject): void
     {
         $answer = $this->gateway->get('/internal/users/' . rawurlencode($user) . '/connections');
-        $connection = $answer['json']['connections'][0] ?? null;
         if (200 !== $answer['status']) {
             return;
         }
+        $connections = \is_array($answer['json']) ? $answer['json']['connections'] ?? null : null;
+        $connection = ConnectionReader::read(\is_array($connections) ? $connections[0] ?? null : null);
         if (null === $connection) {
             $report->fail('user', 'the gateway at "snoke_ws.transport.http.base_url" does not know the client', 'Is it another gateway than that of "snoke_ws.public_url", or is "snoke_ws.token.user_id_claim" another than JWT_USER_ID_CLAIM?');
-        } elseif (!\in_array($subject, $connection['subjects'] ?? [], true)) {
-            $report->fail('user', sprintf('the gateway calls a user %s, the application %s: pushes to users reach nobody', json_encode($connection['subjects'] ?? []), json_encode($subject)), 'Give both the same subjects.user_prefix.');
+        } elseif (!\in_array($subject, $connection->subjects, true)) {
+            $report->fail('user', sprintf('the gateway calls a user %s, the application %s: pushes to users reach nobody', json_encode($connection->subjects), json_encode($subject)), 'Give both the same subjects.user_prefix.');
         } else {
             $report->ok('user', sprintf('both sides call a user %s…', json_encode($this->settings['user_prefix'] ?? '')));
         }
@@ -344,19 +353,20 @@ final class CheckCommand extends Command
 
     private function compareFiles(Report $report, InputInterface $input): void
     {
-        $pipeline = $input->getOption('pipeline');
+        $pipeline = Options::text($input, 'pipeline');
         if (null === $pipeline) {
             $report->skip('files', 'not compared: name the gateway\'s file by --pipeline');
 
             return;
         }
-        $program = $input->getOption('wsgw') ?? self::find('wsgw');
+        $program = Options::text($input, 'wsgw') ?? self::find('wsgw');
         if (null === $program) {
             $report->skip('files', 'not compared: there is no wsgw on the PATH');
 
             return;
         }
-        $config = $input->getOption('config');
+        $config = (string) Options::text($input, 'config');
+        $pipes = [];
         $config = is_file($config) ? $config : $this->projectDir . '/' . $config;
         $environment = array_filter([...getenv(), ...$_ENV], 'is_scalar');
         $process = @proc_open(
@@ -371,7 +381,7 @@ final class CheckCommand extends Command
 
             return;
         }
-        $output = trim((string) stream_get_contents($pipes[1]));
+        $output = isset($pipes[1]) ? trim((string) stream_get_contents($pipes[1])) : '';
         0 === proc_close($process)
             ? $report->ok('files', str_ends_with($output, ': ok') ? 'fit together' : "fit together\n" . $output)
             : $report->fail('files', "do not fit together\n" . $output);
@@ -393,7 +403,7 @@ final class CheckCommand extends Command
         $checks = \is_array($answer) && \is_array($answer['checks'] ?? null) ? $answer['checks'] : [];
         $parts = [];
         foreach ($checks as $name => $state) {
-            $parts[] = $name . ': ' . (\is_string($state) ? $state : json_encode($state));
+            $parts[] = $name . ': ' . (\is_string($state) ? $state : (string) json_encode($state));
         }
 
         return [] === $parts ? 'it is starting or stopping' : implode(', ', $parts);

@@ -49,10 +49,10 @@ final class ConnectionsCommand extends Command
 
     protected function execute(InputInterface $input, OutputInterface $output): int
     {
-        $isJson = FormatOption::isJson($input);
-        $limit = FormatOption::count($input, 'limit', 1000);
+        $isJson = Options::isJson($input);
+        $limit = Options::count($input, 'limit', 1000);
         $style = new SymfonyStyle($input, $output);
-        [$user, $subject] = [$input->getOption('user'), $input->getOption('subject')];
+        [$user, $subject] = [Options::text($input, 'user'), Options::text($input, 'subject')];
         if (null !== $user && null !== $subject) {
             $style->getErrorStyle()->error('Give --user or --subject, not both.');
 
@@ -60,9 +60,9 @@ final class ConnectionsCommand extends Command
         }
         try {
             if (null !== $user) {
-                $found = array_map(self::row(...), ($this->presence)()->connectionsOfUser($user));
+                $found = ($this->presence)()->connectionsOfUser($user);
             } elseif (null !== $subject) {
-                $found = array_map(self::row(...), ($this->presence)()->connectionsOfSubject($subject));
+                $found = ($this->presence)()->connectionsOfSubject($subject);
             } elseif (!$this->gateway->isConfigured()) {
                 $style->getErrorStyle()->error('Only a gateway can list all: set "snoke_ws.transport.http.base_url" and its api_key, or give --user or --subject.');
 
@@ -77,7 +77,7 @@ final class ConnectionsCommand extends Command
         }
         $shown = \array_slice($found, 0, $limit);
         if ($isJson) {
-            $output->writeln(json_encode(['connections' => $shown], \JSON_THROW_ON_ERROR | \JSON_PRETTY_PRINT | \JSON_UNESCAPED_SLASHES | \JSON_UNESCAPED_UNICODE), OutputInterface::OUTPUT_RAW);
+            $output->writeln(json_encode(['connections' => array_map(self::row(...), $shown)], \JSON_THROW_ON_ERROR | \JSON_PRETTY_PRINT | \JSON_UNESCAPED_SLASHES | \JSON_UNESCAPED_UNICODE), OutputInterface::OUTPUT_RAW);
 
             return Command::SUCCESS;
         }
@@ -86,12 +86,12 @@ final class ConnectionsCommand extends Command
 
             return Command::SUCCESS;
         }
-        $style->table(['user', 'connection', 'since', 'last seen', 'subjects'], array_map(static fn (array $row): array => [
-            OutputFormatter::escape((string) $row['user_id']),
-            $row['connection_id'],
-            date('Y-m-d H:i:s', $row['connected_at']),
-            self::ago(time() - ($row['last_seen_at'] ?? $row['connected_at'])),
-            OutputFormatter::escape(self::subjects($row['subjects'])),
+        $style->table(['user', 'connection', 'since', 'last seen', 'subjects'], array_map(static fn (Connection $connection): array => [
+            OutputFormatter::escape($connection->userId),
+            $connection->connectionId,
+            date('Y-m-d H:i:s', $connection->connectedAt),
+            self::ago(time() - $connection->lastSeenAt),
+            OutputFormatter::escape(self::subjects($connection->subjects)),
         ], $shown));
         $style->writeln(\count($shown) < $limit ? sprintf('%d in all.', \count($shown)) : sprintf('The first %d; --limit shows more.', $limit));
 

@@ -66,10 +66,10 @@ final class ConsumeCommand extends Command
             $options = [
                 'limit' => self::number($input, 'limit'),
                 'timeLimitSeconds' => self::number($input, 'time-limit'),
-                'memoryLimitBytes' => self::bytes($input->getOption('memory-limit')),
+                'memoryLimitBytes' => self::bytes(Options::text($input, 'memory-limit')),
                 'logLevel' => Setting::choice('events.consumer.log_level', $this->logLevel, Setting::LOG_LEVELS),
             ];
-            $type = $input->getOption('transport') ?? $this->sources->configuredType();
+            $type = Options::text($input, 'transport') ?? $this->sources->configuredType();
             if (!\in_array($type, SourceFactory::TYPES, true)) {
                 $style->error(sprintf(
                     'There is nothing to consume: "snoke_ws.events.type" is "%s". Set it to "%s" (WS_EVENTS_TYPE), or name one by --transport.',
@@ -81,7 +81,7 @@ final class ConsumeCommand extends Command
             }
             $options['maxDeliveries'] = $this->sources->maxDeliveries($type);
             $options['keepAliveSeconds'] = $this->sources->keepAliveSeconds($type);
-            $source = $this->sources->create($type, $input->getOption('stream'), $input->getOption('name'));
+            $source = $this->sources->create($type, Options::texts($input, 'stream'), Options::text($input, 'name'));
         } catch (ExceptionInterface $exception) {
             $style->error($exception->getMessage());
 
@@ -107,11 +107,11 @@ final class ConsumeCommand extends Command
 
     private static function number(InputInterface $input, string $name): ?int
     {
-        $value = $input->getOption($name);
+        $value = Options::text($input, $name);
         if (null === $value) {
             return null;
         }
-        if (1 !== preg_match('/^[1-9]\d{0,9}$/D', (string) $value)) {
+        if (1 !== preg_match('/^[1-9]\d{0,9}$/D', $value)) {
             throw new InvalidOptionException(sprintf('--%s must be a whole number above 0, not "%s".', $name, $value));
         }
 

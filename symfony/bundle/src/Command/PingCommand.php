@@ -62,15 +62,15 @@ final class PingCommand extends Command
 
     protected function execute(InputInterface $input, OutputInterface $output): int
     {
-        $report = new Report($output, FormatOption::isJson($input));
-        $timeout = FormatOption::seconds($input, 'timeout');
-        $count = FormatOption::count($input, 'count', 10000);
+        $report = new Report($output, Options::isJson($input));
+        $timeout = Options::seconds($input, 'timeout');
+        $count = Options::count($input, 'count', 10000);
         $user = PingEventHandler::USER_PREFIX . bin2hex(random_bytes(6));
         $client = null;
         $url = null;
         $step = 'token';
         try {
-            $url = Setting::url('public_url', $input->getOption('url') ?? $this->publicUrl, ['ws', 'wss'], 'wss://app.example/ws');
+            $url = Setting::url('public_url', Options::text($input, 'url') ?? $this->publicUrl, ['ws', 'wss'], 'wss://app.example/ws');
             $started = microtime(true);
             $token = ($this->tokens)()->forUser($user, [], [], 300);
             $report->ok($step, sprintf('signed for the user "%s"', $user), microtime(true) - $started);
@@ -97,7 +97,7 @@ final class PingCommand extends Command
 
             $step = 'event';
             $events = Setting::type('events', $this->mode, $this->eventsType);
-            if ('none' === $events || $input->getOption('no-events')) {
+            if ('none' === $events || Options::flag($input, 'no-events')) {
                 $report->skip($step, 'none' === $events ? 'events.type is "none"' : 'left out by --no-events');
             } elseif (null === $seconds) {
                 $report->skip($step, 'its answer would be a push');
@@ -163,7 +163,7 @@ final class PingCommand extends Command
     }
 
     /**
-     * @return \Closure(array<string, mixed>): bool
+     * @return \Closure(array<array-key, mixed>): bool
      */
     private static function isPush(string $nonce): \Closure
     {

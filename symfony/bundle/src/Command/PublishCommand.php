@@ -46,18 +46,18 @@ final class PublishCommand extends Command
 
     protected function execute(InputInterface $input, OutputInterface $output): int
     {
-        $isJson = FormatOption::isJson($input);
+        $isJson = Options::isJson($input);
         $errors = (new SymfonyStyle($input, $output))->getErrorStyle();
-        $subjects = $input->getArgument('subject');
-        foreach ($input->getOption('user') as $user) {
-            $subjects[] = $this->userPrefix . $user;
+        $subjects = Options::arguments($input, 'subject');
+        foreach (Options::texts($input, 'user') as $user) {
+            $subjects[] = ($this->userPrefix ?? '') . $user;
         }
         if ([] === $subjects) {
             $errors->error('Say to whom: name subjects, or users by --user.');
 
             return Command::INVALID;
         }
-        $text = $input->getOption('payload');
+        $text = Options::text($input, 'payload') ?? '';
         // As objects: an empty one would be sent as an empty list.
         $payload = json_decode('-' === $text ? (string) stream_get_contents(\STDIN) : $text, false, 512, \JSON_BIGINT_AS_STRING);
         if (\JSON_ERROR_NONE !== json_last_error()) {

@@ -13,7 +13,7 @@ final class ConsumerName
 {
     public static function own(): string
     {
-        return self::host() . '-' . getmypid();
+        return self::host() . '-' . (string) getmypid();
     }
 
     /**

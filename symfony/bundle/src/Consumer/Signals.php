@@ -11,9 +11,7 @@ namespace Snoke\WsBundle\Consumer;
  */
 final class Signals
 {
-    private const STOPPING = ['SIGTERM', 'SIGINT', 'SIGQUIT'];
-
-    /** @var array<int, mixed> */
+    /** @var array<int, callable|int> */
     private array $before = [];
     private readonly bool $wasAsync;
     private readonly bool $isAvailable;
@@ -28,9 +26,8 @@ final class Signals
         if (!$this->isAvailable) {
             return;
         }
-        foreach (self::STOPPING as $name) {
-            $signal = \constant($name);
-            $this->before[$signal] = pcntl_signal_get_handler($signal);
+        foreach ([\SIGTERM, \SIGINT, \SIGQUIT] as $signal) {
+            $this->before[$signal] = self::handlerOf($signal);
             pcntl_signal($signal, static function () use ($stop): void {
                 $stop();
             });
@@ -103,7 +100,7 @@ final class Signals
     private function paced(float $seconds, \Closure $often, \Closure $operation): void
     {
         $interval = max(1, (int) $seconds);
-        $before = pcntl_signal_get_handler(\SIGALRM);
+        $before = self::handlerOf(\SIGALRM);
         pcntl_signal(\SIGALRM, static function () use ($often, $interval): void {
             try {
                 $often();
@@ -119,5 +116,13 @@ final class Signals
             pcntl_alarm(0);
             pcntl_signal(\SIGALRM, $before);
         }
+    }
+
+    private static function handlerOf(int $signal): callable|int
+    {
+        /** @var mixed $handler */
+        $handler = pcntl_signal_get_handler($signal);
+
+        return \is_int($handler) || \is_callable($handler) ? $handler : \SIG_DFL;
     }
 }

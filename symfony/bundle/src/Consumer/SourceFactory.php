@@ -32,8 +32,15 @@ final class SourceFactory
     private const READ_SECONDS = 8.0;
 
     /**
-     * @param array<string, mixed> $redis    `events.redis_stream`
-     * @param array<string, mixed> $rabbitmq `events.rabbitmq`
+     * @param array{
+     *     dsn: ?string, stream: ?string, inbox_stream: ?string, partitions: list<string>, group: ?string, consumer: ?string,
+     *     batch: int, claim_idle_seconds: int|float, max_deliveries: int, dead_letter_stream: ?string, delete_after_ack: bool,
+     * } $redis `events.redis_stream`
+     * @param array{
+     *     dsn: ?string, exchange: string, routing_key: string, queue: string, inbox_exchange: string,
+     *     inbox_exchange_type: ?string, inbox_routing_key: string, inbox_queue: string, declare: bool, prefetch: int,
+     *     max_deliveries: int, dead_letter_exchange: ?string, dead_letter_queue: ?string,
+     * } $rabbitmq `events.rabbitmq`
      */
     public function __construct(
         private readonly ?string $mode,
@@ -65,7 +72,7 @@ final class SourceFactory
 
     public function maxDeliveries(string $type): int
     {
-        return (int) ('rabbitmq' === $type ? $this->rabbitmq : $this->redis)['max_deliveries'];
+        return 'rabbitmq' === $type ? $this->rabbitmq['max_deliveries'] : $this->redis['max_deliveries'];
     }
 
     /**
@@ -73,7 +80,7 @@ final class SourceFactory
      */
     public function keepAliveSeconds(string $type): float
     {
-        return 'rabbitmq' === $type ? 15.0 : max(1.0, min(15.0, (float) $this->redis['claim_idle_seconds'] / 3));
+        return 'rabbitmq' === $type ? 15.0 : max(1.0, min(15.0, $this->redis['claim_idle_seconds'] / 3));
     }
 
     /**
@@ -86,18 +93,19 @@ final class SourceFactory
             Setting::filled('events.redis_stream.inbox_stream', $this->redis['inbox_stream'], 'name a stream, such as "ws.inbox"'),
             ...$this->redis['partitions'],
         ]));
-        $consumer = '' !== (string) $consumer ? $consumer : $this->redis['consumer'];
+        $consumer = (string) $consumer;
+        $consumer = '' !== $consumer ? $consumer : (string) $this->redis['consumer'];
 
         return new RedisStreamSource(
             RedisClientFactory::create($this->redis['dsn'], 'events.redis_stream.dsn', self::TIMEOUT_SECONDS, self::READ_SECONDS),
             new RedisStreamSettings(
                 $streams,
                 Setting::filled('events.redis_stream.group', $this->redis['group'], 'name a consumer group, such as "symfony"'),
-                '' !== (string) $consumer ? $consumer : ConsumerName::own(),
-                (int) $this->redis['batch'],
+                '' !== $consumer ? $consumer : ConsumerName::own(),
+                $this->redis['batch'],
                 (float) $this->redis['claim_idle_seconds'],
                 Setting::filled('events.redis_stream.dead_letter_stream', $this->redis['dead_letter_stream'], 'name a stream, such as "ws.dlq"'),
-                (bool) $this->redis['delete_after_ack'],
+                $this->redis['delete_after_ack'],
             ),
         );
     }
@@ -114,7 +122,10 @@ final class SourceFactory
             new AmqpBinding($settings['inbox_queue'], $settings['inbox_exchange'], $settings['inbox_routing_key'], $inboxType),
         ];
         if ([] !== $only) {
-            $known = array_combine(array_column($bindings, 'queue'), $bindings);
+            $known = [];
+            foreach ($bindings as $binding) {
+                $known[$binding->queue] = $binding;
+            }
             $bindings = array_map(static fn (string $queue): AmqpBinding => $known[$queue] ?? new AmqpBinding($queue), $only);
         }
         foreach ($bindings as $binding) {
@@ -123,8 +134,8 @@ final class SourceFactory
 
         return new AmqpSource(self::amqp(AmqpDsn::parse($settings['dsn'], 'events.rabbitmq.dsn')), new AmqpSettings(
             $bindings,
-            (bool) $settings['declare'],
-            (int) $settings['prefetch'],
+            $settings['declare'],
+            $settings['prefetch'],
             Setting::filled('events.rabbitmq.dead_letter_exchange', $settings['dead_letter_exchange'], 'name an exchange, such as "ws.dlq"'),
             Setting::filled('events.rabbitmq.dead_letter_queue', $settings['dead_letter_queue'], 'name a queue, such as "ws.dlq"'),
         ), $this->counts);

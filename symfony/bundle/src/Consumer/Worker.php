@@ -241,7 +241,7 @@ final class Worker
         $type = $event instanceof WebsocketMessageReceivedEvent ? $event->messageType() : null;
 
         // A type is what a client chose.
-        return $event->type() . (null === $type ? '' : ' (' . preg_replace('/[^\w.:-]/', '?', substr($type, 0, 40)) . ')');
+        return $event->type() . (null === $type ? '' : ' (' . (string) preg_replace('/[^\w.:-]/', '?', substr($type, 0, 40)) . ')');
     }
 
     private function limitReached(WorkerOptions $options, int $count, float $started): ?string
@@ -268,7 +268,7 @@ final class Worker
     {
         $until = microtime(true) + $seconds;
         while (!$this->shouldStop && ($left = $until - microtime(true)) > 0) {
-            usleep((int) (1e6 * min(0.1, $left)));
+            usleep(max(0, (int) (1e6 * min(0.1, $left))));
         }
     }
 }

@@ -30,7 +30,11 @@ final class TraceablePublisher implements WebsocketPublisherInterface, ResetInte
 
     public function send(array $subjects, mixed $payload): PublishResult
     {
-        $names = array_map(static fn (mixed $subject): string => \is_string($subject) ? $subject : get_debug_type($subject), \array_slice($subjects, 0, 20));
+        $names = [];
+        /** @var mixed $subject what is wrong with it is for the publisher to say */
+        foreach (\array_slice($subjects, 0, 20) as $subject) {
+            $names[] = \is_string($subject) ? $subject : get_debug_type($subject);
+        }
         $more = \count($subjects) - \count($names);
 
         return $this->noted(implode(', ', $names) . ($more > 0 ? sprintf(' and %d more', $more) : ''), $payload, fn () => $this->inner->send($subjects, $payload));

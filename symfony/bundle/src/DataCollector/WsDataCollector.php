@@ -72,39 +72,64 @@ final class WsDataCollector extends DataCollector
     }
 
     /**
-     * @return list<array<string, mixed>> the first ones
+     * @return array<array-key, mixed> the first ones
      */
     public function getPushes(): array
     {
-        return $this->data['pushes'];
+        return $this->items('pushes');
     }
 
     /**
-     * @return list<array<string, mixed>> the first ones
+     * @return array<array-key, mixed> the first ones
      */
     public function getEvents(): array
     {
-        return $this->data['events'];
+        return $this->items('events');
     }
 
     public function getPushCount(): int
     {
-        return $this->data['push_count'];
+        return $this->number('push_count');
     }
 
     public function getFailedCount(): int
     {
-        return $this->data['failed_count'];
+        return $this->number('failed_count');
     }
 
     public function getEventCount(): int
     {
-        return $this->data['event_count'];
+        return $this->number('event_count');
     }
 
     public function getShowsPayloads(): bool
     {
-        return $this->data['shows_payloads'];
+        return true === $this->datum('shows_payloads');
+    }
+
+    /**
+     * @return array<array-key, mixed>
+     */
+    private function items(string $name): array
+    {
+        $items = $this->datum($name);
+
+        return \is_array($items) ? $items : [];
+    }
+
+    private function number(string $name): int
+    {
+        $number = $this->datum($name);
+
+        return \is_int($number) ? $number : 0;
+    }
+
+    /**
+     * The profiler keeps nothing but what is in there.
+     */
+    private function datum(string $name): mixed
+    {
+        return \is_array($this->data) ? $this->data[$name] ?? null : null;
     }
 
     /**

@@ -15,32 +15,35 @@ use Snoke\WsBundle\Setting\Setting;
  */
 final class Defaults
 {
-    /** Section, part and key, and the part of the transport that gives the value where it is not set. */
+    /** Path => where its value comes from if it is not set. */
     private const INHERITED = [
-        ['presence', 'http', 'base_url', 'http'],
-        ['presence', 'http', 'api_key', 'http'],
-        ['presence', 'redis', 'dsn', 'redis_stream'],
-        ['events', 'redis_stream', 'dsn', 'redis_stream'],
-        ['events', 'rabbitmq', 'dsn', 'rabbitmq'],
+        'presence.http.base_url' => 'transport.http.base_url',
+        'presence.http.api_key' => 'transport.http.api_key',
+        'presence.redis.dsn' => 'transport.redis_stream.dsn',
+        'events.redis_stream.dsn' => 'transport.redis_stream.dsn',
+        'events.rabbitmq.dsn' => 'transport.rabbitmq.dsn',
     ];
 
     /**
-     * @param array<string, mixed> $config
+     * @param array<array-key, mixed> $config
      *
-     * @return array<string, mixed>
+     * @return array<array-key, mixed>
      */
     public static function complete(array $config): array
     {
+        $values = new Values($config);
         foreach (['transport', 'presence', 'events'] as $section) {
             // A mode from the environment decides when it is known.
-            if (null === $config[$section]['type'] && !Setting::isDynamic($config['mode'])) {
-                $config[$section]['type'] = Setting::type($section, $config['mode'], null);
+            if (null === $values->get($section . '.type') && !Setting::isDynamic($values->get('mode'))) {
+                $values->set($section . '.type', Setting::type($section, $values->text('mode'), null));
             }
         }
-        foreach (self::INHERITED as [$section, $part, $key, $from]) {
-            $config[$section][$part][$key] ??= $config['transport'][$from][$key];
+        foreach (self::INHERITED as $path => $from) {
+            if (null === $values->get($path)) {
+                $values->set($path, $values->get($from));
+            }
         }
 
-        return $config;
+        return $values->all();
     }
 }

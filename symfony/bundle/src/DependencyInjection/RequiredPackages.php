@@ -16,18 +16,13 @@ use Symfony\Component\HttpClient\HttpClient;
  */
 final class RequiredPackages
 {
-    /**
-     * @param array<string, mixed> $config
-     */
-    public static function check(array $config): void
+    /** Paths of choices that may need one. */
+    private const CHOICES = ['transport.type', 'presence.type', 'presence.writer.type', 'events.type'];
+
+    public static function check(Values $config): void
     {
-        $uses = [
-            'transport.type' => $config['transport']['type'],
-            'presence.type' => $config['presence']['type'],
-            'presence.writer.type' => $config['presence']['writer']['type'],
-            'events.type' => $config['events']['type'],
-        ];
-        foreach ($uses as $path => $type) {
+        foreach (self::CHOICES as $path) {
+            $type = $config->text($path);
             $missing = match ($type) {
                 'http' => class_exists(HttpClient::class) ? null : '"composer require symfony/http-client"',
                 'redis', 'redis_stream' => \extension_loaded('redis') || class_exists(Client::class) ? null : 'installing ext-redis, or "composer require predis/predis"',
@@ -35,7 +30,7 @@ final class RequiredPackages
                 default => null,
             };
             if (null !== $missing) {
-                throw MissingPackageException::for(sprintf('"snoke_ws.%s: %s"', $path, $type), $missing);
+                throw MissingPackageException::for(sprintf('"snoke_ws.%s: %s"', $path, $type ?? ''), $missing);
             }
         }
     }

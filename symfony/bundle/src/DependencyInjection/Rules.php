@@ -73,11 +73,14 @@ final class Rules
     /** @var list<string> */
     private array $problems = [];
 
+    private readonly Values $config;
+
     /**
-     * @param array<string, mixed> $config the processed values below `snoke_ws`
+     * @param array<array-key, mixed> $config the processed values below `snoke_ws`
      */
-    public function __construct(private readonly array $config)
+    public function __construct(array $config)
     {
+        $this->config = new Values($config);
     }
 
     /**
@@ -99,7 +102,7 @@ final class Rules
     private function values(): void
     {
         foreach (self::RANGES as $path => [$min, $max]) {
-            $this->try($path, static fn ($value) => Setting::number($path, $value, $min, $max));
+            $this->try($path, static fn ($value) => \is_int($value) || \is_float($value) ? Setting::number($path, $value, $min, $max) : null);
         }
         foreach (self::CHOICES as $path => $allowed) {
             $this->try($path, static fn ($value) => Setting::choice($path, self::text($value), $allowed));
@@ -158,13 +161,14 @@ final class Rules
             $this->problems[] = Setting::invalid('token.key', 'and "snoke_ws.token.key_file" are both set: keep one of them')->getMessage();
         }
         $key = $this->get('token.key');
-        if ('HS256' === $this->get('token.algorithm') && self::isSet($key) && !Setting::isDynamic($key) && \strlen((string) $key) < 32) {
+        if ('HS256' === $this->get('token.algorithm') && self::isSet($key) && !Setting::isDynamic($key) && \strlen(self::text($key) ?? '') < 32) {
             $this->problems[] = Setting::invalid('token.key', 'is shorter than the 32 bytes that HS256 needs')->getMessage();
         }
         if ('none' === $this->get('token.cookie.same_site') && false === $this->get('token.cookie.secure')) {
             $this->problems[] = Setting::invalid('token.cookie.same_site', 'is "none", which browsers take with "snoke_ws.token.cookie.secure" only')->getMessage();
         }
-        foreach ($this->get('token.claims') as $name => $value) {
+        $claims = $this->get('token.claims');
+        foreach (\is_array($claims) ? array_keys($claims) : [] as $name) {
             if (\in_array($name, ['iat', 'exp', 'iss', 'aud', 'subjects', $this->get('token.user_id_claim')], true)) {
                 $this->problems[] = Setting::invalid('token.claims', sprintf('has "%s", which the bundle sets itself', $name))->getMessage();
             }
@@ -183,6 +187,7 @@ final class Rules
      */
     private function httpAccess(string ...$sections): void
     {
+        $sections = array_values($sections);
         $url = $this->source('base_url', $sections);
         $this->try($url, static fn ($value) => Setting::url($url, self::text($value), ['http', 'https'], 'http://gateway:8000'));
         $key = $this->source('api_key', $sections);
@@ -207,13 +212,13 @@ final class Rules
 
     private function redis(string ...$sections): void
     {
-        $path = $this->source('dsn', $sections);
+        $path = $this->source('dsn', array_values($sections));
         $this->try($path, static fn ($value) => Setting::dsn($path, self::text($value), self::REDIS, 'redis://localhost:6379/0'));
     }
 
     private function rabbitmq(string ...$sections): void
     {
-        $path = $this->source('dsn', $sections);
+        $path = $this->source('dsn', array_values($sections));
         $this->try($path, static fn ($value) => Setting::dsn($path, self::text($value), ['amqp', 'amqps'], 'amqp://guest:guest@localhost:5672/%2f'));
     }
 
@@ -261,17 +266,12 @@ final class Rules
 
     private function get(string $path): mixed
     {
-        $value = $this->config;
-        foreach (explode('.', $path) as $key) {
-            $value = $value[$key];
-        }
-
-        return $value;
+        return $this->config->get($path);
     }
 
     private static function text(mixed $value): ?string
     {
-        return null === $value ? null : (string) $value;
+        return \is_scalar($value) ? (string) $value : null;
     }
 
     private static function isSet(mixed $value): bool

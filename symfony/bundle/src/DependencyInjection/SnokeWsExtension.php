@@ -6,6 +6,7 @@ namespace Snoke\WsBundle\DependencyInjection;
 
 use Symfony\Component\Config\FileLocator;
 use Symfony\Component\DependencyInjection\ContainerBuilder;
+use Symfony\Component\DependencyInjection\Exception\LogicException;
 use Symfony\Component\DependencyInjection\Extension\Extension;
 use Symfony\Component\DependencyInjection\Loader\PhpFileLoader;
 
@@ -26,7 +27,7 @@ final class SnokeWsExtension extends Extension
     private const MAPS = ['snoke_ws.token.claims'];
 
     /**
-     * @param array<array<string, mixed>> $configs
+     * @param array<array-key, mixed> $configs
      */
     public function load(array $configs, ContainerBuilder $container): void
     {
@@ -34,7 +35,7 @@ final class SnokeWsExtension extends Extension
         $config = $this->processConfiguration($configuration, $configs);
         $this->setParameters($container, 'snoke_ws', $config);
         if ([] !== array_filter($configs)) {
-            RequiredPackages::check($config);
+            RequiredPackages::check(new Values($config));
         }
         $loader = new PhpFileLoader($container, new FileLocator(\dirname(__DIR__, 2) . '/config'));
         foreach (self::FILES as $file) {
@@ -45,7 +46,7 @@ final class SnokeWsExtension extends Extension
     }
 
     /**
-     * @param array<array<string, mixed>> $config
+     * @param array<array-key, mixed> $config
      */
     public function getConfiguration(array $config, ContainerBuilder $container): Configuration
     {
@@ -53,16 +54,18 @@ final class SnokeWsExtension extends Extension
     }
 
     /**
-     * @param array<string, mixed> $values
+     * @param array<array-key, mixed> $values
      */
     private function setParameters(ContainerBuilder $container, string $name, array $values): void
     {
         foreach ($values as $key => $value) {
-            $parameter = $name . '.' . $key;
+            $parameter = $name . '.' . (string) $key;
             if (\is_array($value) && !array_is_list($value) && !\in_array($parameter, self::MAPS, true)) {
                 $this->setParameters($container, $parameter, $value);
-            } else {
+            } elseif (null === $value || \is_scalar($value) || \is_array($value)) {
                 $container->setParameter($parameter, $value);
+            } else {
+                throw new LogicException(sprintf('"%s" is a %s, which no parameter can be.', $parameter, get_debug_type($value)));
             }
         }
     }

@@ -166,13 +166,15 @@ final class EventFactory implements EventFactoryInterface
         if (!\is_array($subjects) || !array_is_list($subjects)) {
             throw self::wrong('subjects', 'a list', $subjects);
         }
+        $names = [];
         foreach ($subjects as $index => $subject) {
             if (!\is_string($subject)) {
                 throw self::wrong(sprintf('subjects[%d]', $index), 'a string', $subject);
             }
+            $names[] = $subject;
         }
 
-        return $subjects;
+        return $names;
     }
 
     /**
@@ -195,7 +197,11 @@ final class EventFactory implements EventFactoryInterface
 
     private static function wrong(string $name, string $wanted, mixed $value): MalformedEventException
     {
-        $type = \is_array($value) ? (array_is_list($value) ? 'list' : 'object') : get_debug_type($value);
+        $type = match (true) {
+            !\is_array($value) => get_debug_type($value),
+            array_is_list($value) => 'list',
+            default => 'object',
+        };
 
         return new MalformedEventException(sprintf('`%s` must be %s, but is of type %s', $name, $wanted, $type));
     }

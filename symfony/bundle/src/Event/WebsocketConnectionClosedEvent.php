@@ -15,7 +15,7 @@ final class WebsocketConnectionClosedEvent extends WebsocketEvent
      * @param int                  $closeCode 1005 for a close without a code, 1006 when the connection was lost
      * @param string               $reason    the close reason; `node_lost` where the connection's gateway was lost
      * @param list<string>         $subjects
-     * @param array<string, mixed> $fields
+     * @param array<array-key, mixed> $fields
      */
     public function __construct(
         string $eventId,

@@ -23,7 +23,7 @@ abstract class WebsocketEvent
      * @param string|null          $orderingKey      events of one key arrive in the order they were read
      * @param string|null          $orderingStrategy how that key was found: topic or subject
      * @param bool                 $replayed         whether it is sent again by a replay
-     * @param array<string, mixed> $fields           the whole event as decoded, with what this version does not know
+     * @param array<array-key, mixed> $fields           the whole event as decoded, with what this version does not know
      * @param string               $json             the whole event as it arrived
      */
     public function __construct(

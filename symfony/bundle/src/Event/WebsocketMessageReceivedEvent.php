@@ -12,10 +12,10 @@ final class WebsocketMessageReceivedEvent extends WebsocketEvent
     public const TYPE = 'message_received';
 
     /**
-     * @param array<string, mixed> $message  the client's JSON object, or one that wraps other text or a binary frame
+     * @param array<array-key, mixed> $message  the client's JSON object, or one that wraps other text or a binary frame
      * @param string|null          $raw      the client's text as written; none for a binary frame
      * @param list<string>         $subjects
-     * @param array<string, mixed> $fields
+     * @param array<array-key, mixed> $fields
      */
     public function __construct(
         string $eventId,

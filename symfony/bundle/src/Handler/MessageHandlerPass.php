@@ -29,6 +29,7 @@ final class MessageHandlerPass implements CompilerPassInterface
     {
         $container->registerAttributeForAutoconfiguration(
             AsWsMessageHandler::class,
+            // Symfony reads the last type, to know what the attribute may stand on.
             static function (
                 ChildDefinition $definition,
                 AsWsMessageHandler $attribute,
@@ -64,11 +65,11 @@ final class MessageHandlerPass implements CompilerPassInterface
         $services = [];
         foreach ($container->findTaggedServiceIds(self::TAG, true) as $id => $tags) {
             $class = $container->getParameterBag()->resolveValue($container->findDefinition($id)->getClass());
-            $reflection = $container->getReflectionClass($class, false)
+            $reflection = $container->getReflectionClass(\is_string($class) ? $class : null, false)
                 ?? throw new InvalidArgumentException(sprintf('The class of the service "%s" does not exist.', $id));
             $services[$id] = new Reference($id);
             foreach ($tags as $tag) {
-                $method = $tag['method'] ?? '__invoke';
+                $method = \is_string($tag['method'] ?? null) ? $tag['method'] : '__invoke';
                 $found[(int) ($tag['priority'] ?? 0)][] = [
                     $tag['type'] ?? null,
                     $id,
@@ -106,7 +107,7 @@ final class MessageHandlerPass implements CompilerPassInterface
         foreach ($reflection->getParameters() as $parameter) {
             $type = $parameter->getType();
             $class = $type instanceof \ReflectionNamedType ? $type->getName() : null;
-            if ($type instanceof \ReflectionNamedType && is_a(WebsocketMessageReceivedEvent::class, $class, true)) {
+            if (null !== $class && is_a(WebsocketMessageReceivedEvent::class, $class, true)) {
                 $parameters[] = 'event';
             } elseif ('array' === $class || null === $type || 'mixed' === $class) {
                 $parameters[] = 'message';

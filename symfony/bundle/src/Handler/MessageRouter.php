@@ -8,6 +8,7 @@ use Psr\Container\ContainerInterface;
 use Snoke\WsBundle\Event\WebsocketMessageReceivedEvent;
 use Snoke\WsBundle\Exception\UnprocessableEventException;
 use Symfony\Component\Serializer\Exception\ExceptionInterface as SerializerException;
+use Symfony\Component\Serializer\Exception\NotNormalizableValueException;
 use Symfony\Component\Serializer\Normalizer\DenormalizerInterface;
 
 /**
@@ -42,7 +43,11 @@ final class MessageRouter
                     default => $this->denormalize($event, $parameter),
                 };
             }
-            $this->services->get($service)->$method(...$arguments);
+            $handler = [$this->services->get($service), $method];
+            if (!\is_callable($handler)) {
+                throw new \LogicException(sprintf('The service "%s" has no method %s().', $service, $method));
+            }
+            $handler(...$arguments);
         }
     }
 
@@ -63,8 +68,10 @@ final class MessageRouter
     private function denormalize(WebsocketMessageReceivedEvent $event, string $class): object
     {
         try {
-            return $this->denormalizer?->denormalize($event->message, $class, 'json')
+            $object = $this->denormalizer?->denormalize($event->message, $class, 'json')
                 ?? throw new \LogicException('Messages become objects by symfony/serializer, which is not configured.');
+
+            return \is_object($object) ? $object : throw new NotNormalizableValueException('It became no object.');
         } catch (SerializerException | \TypeError $exception) {
             // The client's doing: trying again would not help. The words of the exception may hold the message.
             throw new UnprocessableEventException(

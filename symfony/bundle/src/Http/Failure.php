@@ -41,7 +41,7 @@ final class Failure
         if (str_starts_with($headers['content-type'][0] ?? '', 'application/problem+json')) {
             $problem = json_decode($response->getContent(false), true);
             if (\is_array($problem) && \is_string($problem['detail'] ?? null)) {
-                $reason .= ' It says: ' . preg_replace('/^(.{300}).+$/su', '$1…', $problem['detail']);
+                $reason .= ' It says: ' . (string) preg_replace('/^(.{300}).+$/su', '$1…', $problem['detail']);
             }
         }
 
@@ -83,10 +83,15 @@ final class Failure
         }
         if (isset($info['request_size'])) {
             // cURL counts what it sent.
-            return 0 < $info['request_size'] || 0 < ($info['size_upload'] ?? 0);
+            return self::isPositive($info['request_size']) || self::isPositive($info['size_upload'] ?? null);
         }
 
         // The others' times are zero, too, where a connection was kept; that none was made is only sure where they say so.
         return 0.0 !== ($info['connect_time'] ?? null) || !str_contains((string) ($info['error'] ?? ''), 'Connection refused');
+    }
+
+    private static function isPositive(mixed $size): bool
+    {
+        return (\is_int($size) || \is_float($size)) && $size > 0;
     }
 }

@@ -33,7 +33,7 @@ final class EventSerializer implements SerializerInterface
     }
 
     /**
-     * @param array<string, mixed> $encodedEnvelope
+     * @param array<array-key, mixed> $encodedEnvelope
      */
     public function decode(array $encodedEnvelope): Envelope
     {

@@ -47,18 +47,14 @@ final class EventTransport implements TransportInterface
         }
     }
 
-    public function get(): iterable
+    /**
+     * @param int $fetchSize a hint of Symfony 8.1; one at a time keeps the order where several workers read
+     *
+     * @return list<Envelope>
+     */
+    public function get(int $fetchSize = 1): iterable
     {
-        return $this->guarded(function (): array {
-            while (null !== $entry = $this->source->next(self::WAIT_SECONDS)) {
-                $envelope = $this->envelope($entry);
-                if (null !== $envelope) {
-                    return [$envelope];
-                }
-            }
-
-            return [];
-        });
+        return $this->guarded($this->next(...));
     }
 
     public function ack(Envelope $envelope): void
@@ -89,9 +85,24 @@ final class EventTransport implements TransportInterface
             $stamp->entry,
             $delay instanceof DelayStamp ? max(0, $delay->getDelay()) / 1000 : 0.0,
         ));
-        $this->retried[$stamp->entry] = true;
+        $this->retried->offsetSet($stamp->entry, true);
 
         return $envelope;
+    }
+
+    /**
+     * @return list<Envelope> one at most
+     */
+    private function next(): array
+    {
+        while (null !== $entry = $this->source->next(self::WAIT_SECONDS)) {
+            $envelope = $this->envelope($entry);
+            if (null !== $envelope) {
+                return [$envelope];
+            }
+        }
+
+        return [];
     }
 
     private function envelope(Entry $entry): ?Envelope

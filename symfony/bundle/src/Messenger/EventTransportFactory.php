@@ -30,7 +30,7 @@ final class EventTransportFactory implements TransportFactoryInterface
     }
 
     /**
-     * @param array<string, mixed> $options
+     * @param array<array-key, mixed> $options
      */
     public function createTransport(
         #[\SensitiveParameter] string $dsn,
@@ -50,17 +50,24 @@ final class EventTransportFactory implements TransportFactoryInterface
         $streams = $options['streams'] ?? [];
 
         return new EventTransport(
-            $this->sources->create($type, \is_array($streams) ? array_values($streams) : [(string) $streams]),
+            $this->sources->create($type, array_map(self::name(...), \is_array($streams) ? array_values($streams) : [$streams])),
             $this->events,
             $this->logger,
         );
     }
 
     /**
-     * @param array<string, mixed> $options
+     * @param array<array-key, mixed> $options
      */
     public function supports(#[\SensitiveParameter] string $dsn, array $options): bool
     {
         return str_starts_with($dsn, self::SCHEME);
+    }
+
+    private static function name(mixed $stream): string
+    {
+        return \is_string($stream) || \is_int($stream)
+            ? (string) $stream
+            : throw new InvalidArgumentException('The option "streams" must be a name, or a list of names.');
     }
 }

@@ -14,6 +14,7 @@ use Symfony\Component\Security\Core\User\UserInterface;
  */
 final class PresenceProvider implements PresenceProviderInterface
 {
+    /** @var \Closure(): int */
     private readonly \Closure $now;
 
     /**

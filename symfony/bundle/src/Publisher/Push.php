@@ -40,8 +40,8 @@ final class Push
         if (\count($subjects) > self::MAX_SUBJECTS) {
             throw new InvalidPushException(sprintf('A push may have %d subjects, and this one has %d: send several.', self::MAX_SUBJECTS, \count($subjects)));
         }
-        $subjects = array_values($subjects);
-        foreach ($subjects as $at => $subject) {
+        $names = [];
+        foreach (array_values($subjects) as $at => $subject) {
             if (!\is_string($subject)) {
                 throw new InvalidPushException(sprintf('Subject %d must be a string, and is %s.', $at, get_debug_type($subject)));
             }
@@ -50,13 +50,14 @@ final class Push
             if (($first <= ' ' || $first >= "\x7f") && 1 !== preg_match('/[^\s\p{Z}\x{85}]/u', $subject)) {
                 throw new InvalidPushException(sprintf('Subject %d is blank, or not UTF-8.', $at));
             }
+            $names[] = $subject;
         }
-        $push = ['subjects' => $subjects, 'payload' => $payload];
+        $push = ['subjects' => $names, 'payload' => $payload];
         if (null !== $traceparent) {
             $push['traceparent'] = $traceparent;
         }
         try {
-            return new self($subjects, $traceparent, json_encode($push, self::FLAGS));
+            return new self($names, $traceparent, json_encode($push, \JSON_THROW_ON_ERROR | self::FLAGS));
         } catch (\JsonException $exception) {
             throw new InvalidPushException(sprintf('The push cannot be written as JSON: %s.', $exception->getMessage()), 0, $exception);
         }

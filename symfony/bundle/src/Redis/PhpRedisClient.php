@@ -83,7 +83,7 @@ final class PhpRedisClient implements RedisClientInterface
 
     public function call(string $command, string|int|float ...$arguments): mixed
     {
-        return $this->guarded(function (\Redis|\RedisCluster $redis) use ($command, $arguments): mixed {
+        return $this->guarded(static function (\Redis|\RedisCluster $redis) use ($command, $arguments): mixed {
             $redis->clearLastError();
             $answer = $redis instanceof \RedisCluster
                 ? $redis->rawCommand(CommandKey::of($command, $arguments), $command, ...$arguments)

@@ -6,12 +6,13 @@ namespace Snoke\WsBundle\Redis;
 
 use Predis\Client;
 use Predis\ClientException;
-use Predis\ClientInterface;
+use Predis\Command\CommandInterface;
 use Predis\Command\RawCommand;
 use Predis\CommunicationException;
 use Predis\Connection\Aggregate\RedisCluster as OldRedisCluster;
 use Predis\Connection\AggregateConnectionInterface;
 use Predis\Connection\Cluster\RedisCluster;
+use Predis\Pipeline\Pipeline;
 use Predis\Response\ErrorInterface;
 use Predis\Response\ServerException;
 use Predis\Response\Status;
@@ -24,11 +25,11 @@ use Snoke\WsBundle\Exception\RedisException;
  */
 final class PredisClient implements RedisClientInterface
 {
-    private ?ClientInterface $redis = null;
+    private ?Client $redis = null;
     private bool $wasUsed = false;
 
     /**
-     * @param \Closure(): ClientInterface $connect
+     * @param \Closure(): Client $connect
      */
     public function __construct(
         private readonly \Closure $connect,
@@ -55,7 +56,7 @@ final class PredisClient implements RedisClientInterface
         return null === $dsn->master ? self::server($dsn, $timeoutSeconds, $readSeconds) : Sentinels::master(
             $dsn,
             static fn (RedisDsn $server): Client => self::server($server, $timeoutSeconds, $readSeconds),
-            static fn (Client $redis, string ...$command): mixed => $redis->executeCommand(RawCommand::create(...$command)),
+            static fn (Client $redis, string ...$command): mixed => $redis->executeCommand(self::command(...$command)),
         );
     }
 
@@ -85,12 +86,12 @@ final class PredisClient implements RedisClientInterface
             'database' => 0 === $dsn->database ? null : $dsn->database,
             'timeout' => $timeoutSeconds,
             'read_write_timeout' => $readSeconds,
-        ], static fn (mixed $value): bool => null !== $value);
+        ], static fn ($value): bool => null !== $value);
     }
 
     public function call(string $command, string|int|float ...$arguments): mixed
     {
-        return $this->guarded(static fn (ClientInterface $redis): mixed => self::run($redis, $command, ...$arguments));
+        return $this->guarded(static fn (Client $redis): mixed => self::run($redis, $command, ...$arguments));
     }
 
     public function pipeline(array $commands): array
@@ -99,17 +100,17 @@ final class PredisClient implements RedisClientInterface
             return [];
         }
 
-        return $this->guarded(static function (ClientInterface $redis) use ($commands): array {
+        return $this->guarded(static function (Client $redis) use ($commands): array {
             if ($redis->getConnection() instanceof AggregateConnectionInterface) {
                 return array_map(static fn (array $command): mixed => self::run($redis, (string) array_shift($command), ...$command), $commands);
             }
-            $answers = $redis->pipeline(static function ($pipe) use ($commands): void {
+            $answers = $redis->pipeline(static function (Pipeline $pipe) use ($commands): void {
                 foreach ($commands as $command) {
-                    $pipe->executeCommand(RawCommand::create(...$command));
+                    $pipe->executeCommand(self::command(...$command));
                 }
             });
 
-            return array_map(self::plain(...), array_values($answers));
+            return array_map(self::plain(...), Answer::items($answers));
         });
     }
 
@@ -123,7 +124,7 @@ final class PredisClient implements RedisClientInterface
     /**
      * @template T
      *
-     * @param \Closure(ClientInterface): T $run
+     * @param \Closure(Client): T $run
      *
      * @return T
      */
@@ -158,9 +159,9 @@ final class PredisClient implements RedisClientInterface
         }
     }
 
-    private static function run(ClientInterface $redis, string $command, string|int|float ...$arguments): mixed
+    private static function run(Client $redis, string $command, string|int|float ...$arguments): mixed
     {
-        $raw = RawCommand::create($command, ...array_values($arguments));
+        $raw = self::command($command, ...array_values($arguments));
         $connection = $redis->getConnection();
         if ($connection instanceof RedisCluster || $connection instanceof OldRedisCluster) {
             // It knows few commands by itself.
@@ -169,13 +170,21 @@ final class PredisClient implements RedisClientInterface
             $raw->setSlot($slot);
             if ('SCAN' === strtoupper($command)) {
                 // Any node answers that; another command is sent to the right one.
-                $guide = RawCommand::create('EXISTS', $key);
+                $guide = self::command('EXISTS', $key);
                 $guide->setSlot($slot);
                 $redis->executeCommand($guide);
             }
         }
 
         return self::plain($redis->executeCommand($raw));
+    }
+
+    private static function command(string|int|float $name, string|int|float ...$arguments): CommandInterface
+    {
+        /** @var CommandInterface $command */
+        $command = RawCommand::create((string) $name, ...array_values($arguments));
+
+        return $command;
     }
 
     private static function plain(mixed $answer): mixed

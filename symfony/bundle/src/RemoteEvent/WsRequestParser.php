@@ -43,7 +43,7 @@ final class WsRequestParser extends AbstractRequestParser
 
     protected function doParse(Request $request, #[\SensitiveParameter] string $secret): ?RemoteEvent
     {
-        $body = $request->getContent();
+        $body = (string) $request->getContent();
         if (\strlen($body) > $this->maxBodyBytes) {
             throw new RejectWebhookException(413, 'The body is too large.');
         }

@@ -62,7 +62,11 @@ final class Setting
     }
 
     /**
-     * @param non-empty-list<string> $allowed
+     * @template T of string
+     *
+     * @param non-empty-list<T> $allowed
+     *
+     * @return T
      */
     public static function choice(string $path, ?string $value, array $allowed): string
     {
@@ -86,10 +90,13 @@ final class Setting
     }
 
     /**
-     * @param int|float $min
-     * @param int|float $max
+     * @template T of int|float
+     *
+     * @param T $value
+     *
+     * @return T
      */
-    public static function number(string $path, int|float $value, $min, $max): int|float
+    public static function number(string $path, int|float $value, int|float $min, int|float $max): int|float
     {
         if ($value < $min || $value > $max) {
             throw self::invalid($path, sprintf('is %s, and must be from %s to %s', $value, $min, $max));
@@ -153,6 +160,6 @@ final class Setting
 
     private static function quoted(?string $value): string
     {
-        return null === $value || '' === $value ? 'empty' : json_encode($value, \JSON_INVALID_UTF8_SUBSTITUTE | \JSON_UNESCAPED_SLASHES | \JSON_UNESCAPED_UNICODE);
+        return null === $value || '' === $value ? 'empty' : (string) json_encode($value, \JSON_INVALID_UTF8_SUBSTITUTE | \JSON_UNESCAPED_SLASHES | \JSON_UNESCAPED_UNICODE);
     }
 }

@@ -20,6 +20,7 @@ final class InMemoryTransport implements TransportInterface, ResetInterface
     public function publish(Push $push): PublishResult
     {
         $sent = json_decode($push->json, true, 512, \JSON_THROW_ON_ERROR);
+        \assert(\is_array($sent), 'a push is an object');
         $this->pushes[] = new RecordedPush($push->subjects, $sent['payload'], $push->traceparent);
 
         return new PublishResult('in_memory', 0, (string) \count($this->pushes));

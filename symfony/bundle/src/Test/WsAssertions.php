@@ -25,7 +25,7 @@ trait WsAssertions
         $toSubject = array_filter(static::wsPushes(), static fn (RecordedPush $push): bool => \in_array($subject, $push->subjects, true));
         $isMeant = match (true) {
             $payload instanceof AnyPayload => static fn (): bool => true,
-            $payload instanceof \Closure => static fn (RecordedPush $push): bool => (bool) $payload($push->payload),
+            $payload instanceof \Closure => static fn (RecordedPush $push): bool => [] !== array_filter([$payload($push->payload)]),
             // Compared as clients get it.
             default => static fn (RecordedPush $push): bool => $push->payload === json_decode(json_encode($payload, \JSON_THROW_ON_ERROR | \JSON_PRESERVE_ZERO_FRACTION), true),
         };
@@ -61,7 +61,10 @@ trait WsAssertions
      */
     protected static function wsPushes(): array
     {
-        return static::getContainer()->get(InMemoryTransport::class)->pushes();
+        $transport = static::getContainer()->get(InMemoryTransport::class);
+        Assert::assertInstanceOf(InMemoryTransport::class, $transport);
+
+        return $transport->pushes();
     }
 
     private static function wsSummary(): string

@@ -67,7 +67,7 @@ final class SigningKey
             throw new TokenException('The key is no private key in PEM, or "snoke_ws.token.passphrase" does not open it.');
         }
         $details = openssl_pkey_get_details($private) ?: [];
-        if ('RS256' === $algorithm && (\OPENSSL_KEYTYPE_RSA !== ($details['type'] ?? null) || $details['bits'] < self::RSA_BITS)) {
+        if ('RS256' === $algorithm && (\OPENSSL_KEYTYPE_RSA !== ($details['type'] ?? null) || ($details['bits'] ?? 0) < self::RSA_BITS)) {
             throw new TokenException(sprintf('RS256 needs an RSA key of %d bits or more. Try "openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048".', self::RSA_BITS));
         }
         if ('ES256' === $algorithm && (\OPENSSL_KEYTYPE_EC !== ($details['type'] ?? null) || 'prime256v1' !== ($details['ec']['curve_name'] ?? null))) {

@@ -25,6 +25,7 @@ final class TokenFactory implements TokenFactoryInterface
 
     private ?SigningKey $signingKey = null;
     private readonly string $userIdClaim;
+    /** @var \Closure(): int */
     private readonly \Closure $now;
 
     /**
@@ -90,7 +91,7 @@ final class TokenFactory implements TokenFactoryInterface
             $header['kid'] = $this->keyId;
         }
         try {
-            $input = self::base64Url(json_encode($header, self::FLAGS)) . '.' . self::base64Url(json_encode($claims, self::FLAGS));
+            $input = self::base64Url(json_encode($header, \JSON_THROW_ON_ERROR | self::FLAGS)) . '.' . self::base64Url(json_encode($claims, \JSON_THROW_ON_ERROR | self::FLAGS));
         } catch (\JsonException $exception) {
             throw new TokenException(sprintf('The claims cannot be written as JSON: %s.', $exception->getMessage()), 0, $exception);
         }
@@ -125,14 +126,16 @@ final class TokenFactory implements TokenFactoryInterface
         if (\count($subjects) > self::MAX_SUBJECTS) {
             throw new TokenException(sprintf('A token may name %d subjects, and this one %d.', self::MAX_SUBJECTS, \count($subjects)));
         }
+        $names = [];
         foreach (array_values($subjects) as $at => $subject) {
             $pattern = '/^(?=.*[^\s\p{Z}\x{85}]).{1,' . self::MAX_SUBJECT_CHARACTERS . '}$/suD';
             if (!\is_string($subject) || 1 !== preg_match($pattern, $subject)) {
                 throw new TokenException(sprintf('Subject %d of the token must be a string of 1 to %d characters.', $at, self::MAX_SUBJECT_CHARACTERS));
             }
+            $names[] = $subject;
         }
 
-        return array_values(array_unique($subjects));
+        return array_values(array_unique($names));
     }
 
     private static function base64Url(string $bytes): string

@@ -21,7 +21,9 @@ final class OpenTelemetryTracer implements TracerInterface
         $carrier = [];
         TraceContextPropagator::getInstance()->inject($carrier);
 
-        return $carrier['traceparent'] ?? null;
+        $traceparent = \is_array($carrier) ? $carrier['traceparent'] ?? null : null;
+
+        return \is_string($traceparent) ? $traceparent : null;
     }
 
     public function produce(string $name, array $attributes, callable $operation): mixed

@@ -72,13 +72,30 @@ final class RecordingTracer implements TracerInterface
                     $kind,
                     $context,
                     $parent?->spanId,
-                    array_filter($attributes, static fn (mixed $value): bool => null !== $value),
+                    self::withoutNulls($attributes),
                     $start,
-                    $start + hrtime(true) - $clock,
+                    $start + (int) (hrtime(true) - $clock),
                     $error,
                 ));
             }
         }
+    }
+
+    /**
+     * @param array<string, string|int|float|bool|null> $attributes
+     *
+     * @return array<string, string|int|float|bool>
+     */
+    private static function withoutNulls(array $attributes): array
+    {
+        $some = [];
+        foreach ($attributes as $name => $value) {
+            if (null !== $value) {
+                $some[$name] = $value;
+            }
+        }
+
+        return $some;
     }
 
     private function samples(): bool

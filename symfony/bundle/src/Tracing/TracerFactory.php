@@ -67,7 +67,7 @@ final class TracerFactory
     {
         return new RecordingTracer(
             $this->buffer = new SpanBuffer($exporter, $this->logger),
-            (float) Setting::number('tracing.sample_rate', $this->sampleRate, 0, 1),
+            Setting::number('tracing.sample_rate', $this->sampleRate, 0, 1),
         );
     }
 

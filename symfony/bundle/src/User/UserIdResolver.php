@@ -15,7 +15,7 @@ final class UserIdResolver implements UserIdResolverInterface
     public function resolve(UserInterface|string|int $user): string
     {
         $id = $user instanceof UserInterface ? $user->getUserIdentifier() : (string) $user;
-        if ('' === trim($id)) {
+        if ('' === $id || '' === trim($id)) {
             throw new InvalidPushException('The user\'s id is empty.');
         }
 

@@ -50,7 +50,7 @@ final class SignatureVerifier implements SignatureVerifierInterface
         match ('any' === $form ? self::strongest($headers) : $form) {
             'standard' => $this->standard($headers, $body, $secret),
             'symfony' => $this->symfony($headers, $body, $secret),
-            'body' => $this->body($headers, $body, $secret),
+            default => $this->body($headers, $body, $secret),
         };
     }
 
@@ -117,7 +117,8 @@ final class SignatureVerifier implements SignatureVerifierInterface
     private static function header(HeaderBag $headers, string $name): string
     {
         $values = $headers->all($name);
-        if (1 !== \count($values) || null === $values[0] || '' === $values[0]) {
+        $value = $values[0] ?? null;
+        if (1 !== \count($values) || !\is_string($value) || '' === $value) {
             throw new RefusedWebhookException(sprintf(
                 'the header %s %s',
                 $name,
@@ -125,7 +126,7 @@ final class SignatureVerifier implements SignatureVerifierInterface
             ));
         }
 
-        return $values[0];
+        return $value;
     }
 
     /**

@@ -108,6 +108,9 @@ final class WebhookController
             return null;
         }
         $stream = $request->getContent(true);
+        if (!\is_resource($stream)) {
+            return null;
+        }
         $body = stream_get_contents($stream, $this->maxBodyBytes + 1);
         fclose($stream);
 

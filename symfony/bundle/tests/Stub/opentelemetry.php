@@ -9,6 +9,11 @@ namespace OpenTelemetry\Context {
     {
     }
 
+    interface ScopeInterface
+    {
+        public function detach(): int;
+    }
+
     final class Context implements ContextInterface
     {
         /** @var list<self> */
@@ -26,6 +31,39 @@ namespace OpenTelemetry\Context {
 }
 
 namespace OpenTelemetry\API\Trace {
+    use OpenTelemetry\Context\ContextInterface;
+    use OpenTelemetry\Context\ScopeInterface;
+
+    interface TracerProviderInterface
+    {
+        public function getTracer(string $name): TracerInterface;
+    }
+
+    interface TracerInterface
+    {
+        public function spanBuilder(string $spanName): SpanBuilderInterface;
+    }
+
+    interface SpanBuilderInterface
+    {
+        public function setParent(ContextInterface|false|null $context): self;
+
+        public function setSpanKind(int $spanKind): self;
+
+        public function setAttributes(iterable $attributes): self;
+
+        public function startSpan(): SpanInterface;
+    }
+
+    interface SpanInterface
+    {
+        public function activate(): ScopeInterface;
+
+        public function setStatus(string $code, ?string $description = null): self;
+
+        public function end(?int $endEpochNanos = null): void;
+    }
+
     interface SpanKind
     {
         public const KIND_SERVER = 2;
@@ -66,17 +104,22 @@ namespace OpenTelemetry\API\Trace\Propagation {
 }
 
 namespace OpenTelemetry\API {
+    use OpenTelemetry\API\Trace\SpanBuilderInterface;
+    use OpenTelemetry\API\Trace\SpanInterface;
+    use OpenTelemetry\API\Trace\TracerInterface;
+    use OpenTelemetry\API\Trace\TracerProviderInterface;
     use OpenTelemetry\Context\Context;
     use OpenTelemetry\Context\ContextInterface;
+    use OpenTelemetry\Context\ScopeInterface;
 
     final class Globals
     {
         /** @var list<array<mixed>> */
         public static array $log = [];
 
-        public static function tracerProvider(): object
+        public static function tracerProvider(): TracerProviderInterface
         {
-            return new class () {
+            return new class () implements TracerProviderInterface, TracerInterface, SpanBuilderInterface, SpanInterface, ScopeInterface {
                 private Context $parent;
                 private Context $own;
 
@@ -85,9 +128,9 @@ namespace OpenTelemetry\API {
                     return $this;
                 }
 
-                public function spanBuilder(string $name): self
+                public function spanBuilder(string $spanName): self
                 {
-                    Globals::$log[] = ['span', $name];
+                    Globals::$log[] = ['span', $spanName];
 
                     return $this;
                 }
@@ -101,9 +144,9 @@ namespace OpenTelemetry\API {
                     return $this;
                 }
 
-                public function setSpanKind(int $kind): self
+                public function setSpanKind(int $spanKind): self
                 {
-                    Globals::$log[] = ['kind', $kind];
+                    Globals::$log[] = ['kind', $spanKind];
 
                     return $this;
                 }
@@ -141,7 +184,7 @@ namespace OpenTelemetry\API {
                     return $this;
                 }
 
-                public function end(): void
+                public function end(?int $endEpochNanos = null): void
                 {
                     Globals::$log[] = ['end'];
                 }

@@ -225,7 +225,7 @@ final class AmqpSource implements EventSourceInterface
         array_shift($this->waiting[$delivery->queue]);
         unset($this->tries[$delivery->queue], $this->pausedUntil[$delivery->queue]);
         while (\count($this->handled) > 2 * $this->settings->prefetch) {
-            unset($this->handled[array_key_first($this->handled)]);
+            unset($this->handled[(string) array_key_first($this->handled)]);
         }
     }
 

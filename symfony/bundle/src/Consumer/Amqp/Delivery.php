@@ -12,7 +12,7 @@ namespace Snoke\WsBundle\Consumer\Amqp;
 final class Delivery
 {
     /**
-     * @param array<string, mixed> $headers
+     * @param array<array-key, mixed> $headers
      */
     public function __construct(
         public readonly string $queue,

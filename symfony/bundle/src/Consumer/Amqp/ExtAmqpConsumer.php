@@ -102,7 +102,7 @@ final class ExtAmqpConsumer implements AmqpConsumerInterface
                 $this->connection?->setReadTimeout(max(0.001, $seconds));
                 try {
                     // Gives messages of all queues of the channel.
-                    reset($this->queues)->consume(function (\AMQPEnvelope $message): bool {
+                    $this->anyQueue()->consume(function (\AMQPEnvelope $message): bool {
                         $this->arrived[] = $this->delivery($message);
 
                         return false;
@@ -124,7 +124,7 @@ final class ExtAmqpConsumer implements AmqpConsumerInterface
 
     public function ack(Delivery $delivery): void
     {
-        $this->guarded(fn () => $this->queues[array_key_first($this->queues)]->ack($delivery->tag));
+        $this->guarded(fn () => $this->anyQueue()->ack($delivery->tag));
     }
 
     public function publish(string $exchange, string $routingKey, string $body, ?string $messageId, array $headers): void
@@ -139,7 +139,7 @@ final class ExtAmqpConsumer implements AmqpConsumerInterface
                 'delivery_mode' => 2,
                 'message_id' => $messageId,
                 'headers' => $headers,
-            ], static fn (mixed $value): bool => null !== $value));
+            ], static fn ($value): bool => null !== $value));
             $publishing->getChannel()->waitForConfirm(2 * self::TIMEOUT_SECONDS);
         });
         if (!$this->isConfirmed || !$this->isRouted) {
@@ -168,6 +168,14 @@ final class ExtAmqpConsumer implements AmqpConsumerInterface
         $this->queues = $this->arrived = [];
     }
 
+    /**
+     * A message may be acknowledged by any queue of its channel.
+     */
+    private function anyQueue(): \AMQPQueue
+    {
+        return array_values($this->queues)[0] ?? throw new AmqpException('RabbitMQ is not connected.');
+    }
+
     private function delivery(\AMQPEnvelope $message): Delivery
     {
         $tag = (string) $message->getConsumerTag();
@@ -176,7 +184,7 @@ final class ExtAmqpConsumer implements AmqpConsumerInterface
         return new Delivery(
             isset($this->queues[$tag]) ? (string) $this->queues[$tag]->getName() : '',
             (int) $message->getDeliveryTag(),
-            (string) $message->getBody(),
+            $message->getBody(),
             $message->getHeaders(),
             '' === $id ? null : $id,
             $message->isRedelivery(),
@@ -202,7 +210,7 @@ final class ExtAmqpConsumer implements AmqpConsumerInterface
             'cert' => $this->dsn->certFile,
             'key' => $this->dsn->keyFile,
             'verify' => $this->dsn->tls ? $this->dsn->verify : null,
-        ], static fn (mixed $value): bool => null !== $value));
+        ], static fn ($value): bool => null !== $value));
         $connection->connect();
 
         return $connection;

@@ -256,7 +256,10 @@ final class PhpAmqpLibConsumer implements AmqpConsumerInterface
             return $operation();
         } catch (AMQPBasicCancelException $exception) {
             throw new AmqpException(sprintf('RabbitMQ at %s deleted a queue that is read.', $this->dsn->address()), 0, $exception);
-        } catch (AMQPExceptionInterface | \ErrorException $exception) {
+        } catch (\Exception $exception) {
+            if (!$exception instanceof AMQPExceptionInterface && !$exception instanceof \ErrorException) {
+                throw $exception;
+            }
             throw new AmqpException(sprintf('RabbitMQ at %s: %s', $this->dsn->address(), $exception->getMessage()), 0, $exception);
         }
     }

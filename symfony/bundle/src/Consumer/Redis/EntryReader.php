@@ -5,6 +5,7 @@ declare(strict_types=1);
 namespace Snoke\WsBundle\Consumer\Redis;
 
 use Snoke\WsBundle\Consumer\Entry;
+use Snoke\WsBundle\Redis\Answer;
 
 /**
  * Reads an entry's fields, in both formats of the gateway (`events.redis_stream.format`): `json` has the event in
@@ -15,14 +16,11 @@ use Snoke\WsBundle\Consumer\Entry;
 final class EntryReader
 {
     /**
-     * @param list<mixed>|null $fields names and values in turn
+     * @param mixed $fields names and values in turn, as Redis gives them
      */
-    public static function read(string $stream, string $id, ?array $fields, int $deliveries): Entry
+    public static function read(string $stream, string $id, mixed $fields, int $deliveries): Entry
     {
-        $values = [];
-        for ($at = 0; $at + 1 < \count($fields ?? []); $at += 2) {
-            $values[(string) $fields[$at]] = (string) $fields[$at + 1];
-        }
+        $values = array_map(Answer::text(...), Answer::facts($fields));
         if (isset($values['data'])) {
             $replayed = \in_array($values['replayed'] ?? '', ['1', 'true'], true);
 

@@ -26,35 +26,6 @@ final class RedisStreamSource implements EventSourceInterface
     /** Idle consumers without entries are forgotten after this many times `claim_idle_seconds`. */
     private const FORGET_FACTOR = 60;
 
-    /** Acknowledges an entry, and removes it if wanted. */
-    private const ACK = <<<'LUA'
-        local acked = redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
-        if ARGV[3] == '1' then redis.call('XDEL', KEYS[1], ARGV[2]) end
-        return acked
-        LUA;
-
-    /** Keeps a dead letter, and only then acknowledges the entry. */
-    private const BURY = <<<'LUA'
-        local add = {'XADD', KEYS[2], '*'}
-        for i = 4, #ARGV do add[#add + 1] = ARGV[i] end
-        redis.call(unpack(add))
-        redis.call('XACK', KEYS[1], ARGV[1], ARGV[2])
-        if ARGV[3] == '1' then redis.call('XDEL', KEYS[1], ARGV[2]) end
-        return 1
-        LUA;
-
-    /** Removes a consumer, unless it has come to have entries meanwhile. */
-    private const FORGET = <<<'LUA'
-        for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
-            local facts = {}
-            for i = 1, #consumer, 2 do facts[consumer[i]] = consumer[i + 1] end
-            if facts['name'] == ARGV[2] and facts['pending'] == 0 and facts['idle'] >= tonumber(ARGV[3]) then
-                return redis.call('XGROUP', 'DELCONSUMER', KEYS[1], ARGV[1], ARGV[2])
-            end
-        end
-        return 0
-        LUA;
-
     /** @var array<string, StreamQueue> */
     private array $queues = [];
 
@@ -64,11 +35,13 @@ final class RedisStreamSource implements EventSourceInterface
     /** @var array<string, true> streams that are known to have the group */
     private array $ready = [];
     private float $discoverAt = 0.0;
+    private readonly ConsumerGroup $group;
 
     public function __construct(
-        private readonly RedisClientInterface $redis,
+        RedisClientInterface $redis,
         private readonly RedisStreamSettings $settings,
     ) {
+        $this->group = new ConsumerGroup($redis, $settings);
         foreach ($settings->streams as $stream) {
             if (str_contains($stream, '*')) {
                 $this->patterns[] = $stream;
@@ -147,23 +120,7 @@ final class RedisStreamSource implements EventSourceInterface
     public function deadLetter(Entry $entry, string $reason, ?string $eventId = null): void
     {
         $queue = $this->queue($entry);
-        $this->guarded(fn () => $this->redis->call(
-            'EVAL',
-            self::BURY,
-            2,
-            $queue->stream,
-            $this->settings->deadLetterStream,
-            $this->settings->group,
-            $entry->id,
-            $this->settings->deleteAfterAck ? '1' : '0',
-            'reason',
-            $reason,
-            'raw',
-            $entry->raw,
-            ...(null === $eventId ? [] : ['event_id', $eventId]),
-            ...['sink', 'redis', 'failed_at', (string) time()],
-            ...['stream', $queue->stream, 'entry', $entry->id, 'deliveries', (string) $entry->deliveries],
-        ));
+        $this->guarded(fn () => $this->group->bury($entry, $reason, $eventId));
         $queue->settled($entry->id);
     }
 
@@ -190,7 +147,7 @@ final class RedisStreamSource implements EventSourceInterface
         }
         $this->ready = [];
         $this->discoverAt = 0.0;
-        $this->redis->disconnect();
+        $this->group->disconnect();
     }
 
     /**
@@ -203,17 +160,11 @@ final class RedisStreamSource implements EventSourceInterface
         }
         $started = microtime(true);
         foreach ($this->patterns as $pattern) {
-            $cursor = '0';
-            do {
-                // Everything but * is meant as it is written.
-                $match = preg_replace('/[?\[\]\\\\]/', '\\\\$0', $pattern);
-                [$cursor, $names] = $this->redis->call('SCAN', (string) $cursor, 'MATCH', (string) $match, 'COUNT', 1000, 'TYPE', 'stream');
-                foreach ($names ?? [] as $name) {
-                    if ($name !== $this->settings->deadLetterStream) {
-                        $this->queues[$name] ??= new StreamQueue($name);
-                    }
+            foreach ($this->group->streams($pattern) as $name) {
+                if ($name !== $this->settings->deadLetterStream) {
+                    $this->queues[$name] ??= new StreamQueue($name);
                 }
-            } while ('0' !== (string) $cursor);
+            }
         }
         // Looking through very many keys must not become what Redis mostly does.
         $now = microtime(true);
@@ -223,7 +174,7 @@ final class RedisStreamSource implements EventSourceInterface
     private function prepare(StreamQueue $queue): void
     {
         if (!isset($this->ready[$queue->stream])) {
-            $this->createGroup($queue);
+            $this->group->create($queue->stream, $queue->lastId);
             $this->ready[$queue->stream] = true;
         }
         if ([] !== $queue->entries) {
@@ -236,41 +187,11 @@ final class RedisStreamSource implements EventSourceInterface
             }
         }
         if ([] === $queue->entries && $queue->hasForgotten) {
-            $queue->hasForgotten = 0 < $this->takeFrom($queue, $this->settings->consumer, 0);
+            $queue->hasForgotten = 0 < $this->take($queue, $this->group->takeFrom($queue->stream, $this->settings->consumer));
         }
         if ([] === $queue->entries && microtime(true) >= $queue->claimAt) {
             $taken = $this->takeOver($queue);
             $queue->claimAt = 0 < $taken ? 0.0 : microtime(true) + min(self::CLAIM_SECONDS, $this->settings->claimIdleSeconds / 2);
-        }
-    }
-
-    /**
-     * Creates the group, which then begins with what the stream has. If it had been there, it goes on where this worker
-     * was, unless the stream is another one by now.
-     */
-    private function createGroup(StreamQueue $queue): void
-    {
-        $from = $queue->lastId;
-        try {
-            if ('0' !== $from) {
-                $facts = self::facts($this->redis->call('XINFO', 'STREAM', $queue->stream));
-                if (StreamQueue::compare((string) ($facts['last-generated-id'] ?? '0'), $from) < 0) {
-                    $from = '0';
-                }
-            }
-        } catch (RedisException $exception) {
-            // No such key.
-            if ('ERR' !== $exception->code()) {
-                throw $exception;
-            }
-            $from = '0';
-        }
-        try {
-            $this->redis->call('XGROUP', 'CREATE', $queue->stream, $this->settings->group, $from, 'MKSTREAM');
-        } catch (RedisException $exception) {
-            if ('BUSYGROUP' !== $exception->code()) {
-                throw $exception;
-            }
         }
     }
 
@@ -284,72 +205,39 @@ final class RedisStreamSource implements EventSourceInterface
         $idleMilliseconds = (int) (1000 * $this->settings->claimIdleSeconds);
         $taken = 0;
         $isLeft = false;
-        foreach ($this->redis->call('XINFO', 'CONSUMERS', $queue->stream, $this->settings->group) ?? [] as $answer) {
-            $consumer = self::facts($answer);
-            $name = (string) $consumer['name'];
-            if ($name === $this->settings->consumer) {
-                continue;
-            }
-            $isDead = ConsumerName::isDead($name);
-            if (0 < (int) $consumer['pending']) {
+        foreach ($this->group->others($queue->stream) as $other) {
+            $isDead = ConsumerName::isDead($other['name']);
+            if (0 < $other['pending']) {
                 if ($isDead) {
-                    $taken += $this->takeFrom($queue, $name, 0);
+                    $taken += $this->take($queue, $this->group->takeFrom($queue->stream, $other['name']));
                 } else {
                     $isLeft = true;
                 }
-            } elseif ($isDead || (int) $consumer['idle'] > self::FORGET_FACTOR * $idleMilliseconds) {
-                $minimum = $isDead ? 0 : self::FORGET_FACTOR * $idleMilliseconds;
-                $this->redis->call('EVAL', self::FORGET, 1, $queue->stream, $this->settings->group, $name, (string) $minimum);
+            } elseif ($isDead || $other['idle'] > self::FORGET_FACTOR * $idleMilliseconds) {
+                $this->group->forget($queue->stream, $other['name'], $isDead ? 0 : self::FORGET_FACTOR * $idleMilliseconds);
             }
         }
         $cursor = '0-0';
         while ($isLeft && 0 === $taken) {
-            $answer = $this->redis->call(
-                'XAUTOCLAIM',
-                $queue->stream,
-                $this->settings->group,
-                $this->settings->consumer,
-                $idleMilliseconds,
-                $cursor,
-                'COUNT',
-                $this->settings->batch,
-                'JUSTID',
-            );
-            $taken += $this->take($queue, $answer[1] ?? []);
-            $cursor = (string) ($answer[0] ?? '0-0');
+            [$cursor, $ids] = $this->group->takeIdle($queue->stream, $idleMilliseconds, $cursor);
+            $taken += $this->take($queue, $ids);
             $isLeft = '0-0' !== $cursor;
         }
 
         return $taken;
     }
 
-    private function takeFrom(StreamQueue $queue, string $consumer, int $idleMilliseconds): int
-    {
-        $pending = $this->redis->call('XPENDING', $queue->stream, $this->settings->group, '-', '+', $this->settings->batch, $consumer);
-        $ids = array_column($pending ?? [], 0);
-        if ([] === $ids) {
-            return 0;
-        }
-
-        return $this->take($queue, $this->redis->call(
-            'XCLAIM',
-            $queue->stream,
-            $this->settings->group,
-            $this->settings->consumer,
-            $idleMilliseconds,
-            ...$ids,
-            ...['JUSTID'],
-        ) ?? []);
-    }
-
     /**
-     * @param list<string|null> $ids
+     * @param list<string> $ids
      */
     private function take(StreamQueue $queue, array $ids): int
     {
+        if ([] === $ids) {
+            return 0;
+        }
         $count = 0;
         foreach ($ids as $id) {
-            if (null !== $id && !\array_key_exists($id, $queue->entries)) {
+            if (!\array_key_exists($id, $queue->entries)) {
                 $queue->entries[$id] = null;
                 ++$count;
             }
@@ -368,10 +256,11 @@ final class RedisStreamSource implements EventSourceInterface
         $oldest = null;
         $now = microtime(true);
         foreach ($this->queues as $queue) {
-            if (null === $queue->head() || $queue->pausedUntil > $now) {
+            $head = $queue->head();
+            if (null === $head || $queue->pausedUntil > $now) {
                 continue;
             }
-            if (null === $oldest || StreamQueue::compare($queue->head(), (string) $oldest->head()) < 0) {
+            if (null === $oldest || StreamQueue::compare($head, (string) $oldest->head()) < 0) {
                 $oldest = $queue;
             }
         }
@@ -395,18 +284,14 @@ final class RedisStreamSource implements EventSourceInterface
         if (null !== $entry) {
             return $entry;
         }
-        // This counts as a delivery, and says what the entry holds.
-        $claimed = $this->redis->call('XCLAIM', $queue->stream, $this->settings->group, $this->settings->consumer, 0, $id)[0] ?? null;
-        if (!\is_array($claimed)) {
-            // Deleted meanwhile. Redis before 7 keeps it in its list of what was not acknowledged.
+        $entry = $this->group->entry($queue->stream, $id);
+        if (null === $entry) {
             unset($queue->entries[$id]);
-            $this->redis->call('XACK', $queue->stream, $this->settings->group, $id);
 
             return null;
         }
-        $pending = $this->redis->call('XPENDING', $queue->stream, $this->settings->group, $id, $id, 1);
 
-        return $queue->entries[$id] = EntryReader::read($queue->stream, $id, $claimed[1] ?? null, (int) ($pending[0][3] ?? 1));
+        return $queue->entries[$id] = $entry;
     }
 
     /**
@@ -430,38 +315,18 @@ final class RedisStreamSource implements EventSourceInterface
 
             return;
         }
-        $answer = $this->redis->call(
-            'XREADGROUP',
-            'GROUP',
-            $this->settings->group,
-            $this->settings->consumer,
-            'COUNT',
-            $this->settings->batch,
-            // 0 would be for ever.
-            ...['BLOCK', max(1, $milliseconds), 'STREAMS'],
-            ...$names,
-            ...array_fill(0, \count($names), '>'),
-        );
-        foreach ($answer ?? [] as [$stream, $entries]) {
+        foreach ($this->group->read($names, $milliseconds) as $stream => $entries) {
             $queue = $this->queues[$stream];
             $queue->refreshedAt = microtime(true);
-            foreach ($entries as [$id, $fields]) {
-                $queue->entries[$id] = EntryReader::read($stream, $id, $fields, 1);
+            foreach ($entries as $entry) {
+                $queue->entries[$entry->id] = $entry;
             }
         }
     }
 
     private function acknowledge(StreamQueue $queue, string $id): void
     {
-        $this->redis->call(
-            'EVAL',
-            self::ACK,
-            1,
-            $queue->stream,
-            $this->settings->group,
-            $id,
-            $this->settings->deleteAfterAck ? '1' : '0',
-        );
+        $this->group->acknowledge($queue->stream, $id);
         unset($queue->handled[$id]);
     }
 
@@ -473,30 +338,15 @@ final class RedisStreamSource implements EventSourceInterface
         if ([] === $queue->entries) {
             return;
         }
-        $this->claimJustIds($queue);
+        $this->group->keep($queue->stream, $queue->ids());
         $queue->refreshedAt = microtime(true);
     }
 
     private function giveBack(StreamQueue $queue): void
     {
         if ([] !== $queue->entries && isset($this->ready[$queue->stream])) {
-            // As if they had waited for long, so that another worker takes them at once.
-            $this->claimJustIds($queue, 'IDLE', (int) (1000 * $this->settings->claimIdleSeconds) + 1);
+            $this->group->giveBack($queue->stream, $queue->ids());
         }
-    }
-
-    private function claimJustIds(StreamQueue $queue, string|int ...$options): void
-    {
-        $this->redis->call(
-            'XCLAIM',
-            $queue->stream,
-            $this->settings->group,
-            $this->settings->consumer,
-            0,
-            ...array_map(strval(...), array_keys($queue->entries)),
-            ...$options,
-            ...['JUSTID'],
-        );
     }
 
     private function queue(Entry $entry): StreamQueue
@@ -518,20 +368,5 @@ final class RedisStreamSource implements EventSourceInterface
         } catch (RedisException $exception) {
             throw new SourceUnavailableException(rtrim($exception->getMessage(), '.') . '.', 0, $exception);
         }
-    }
-
-    /**
-     * @param list<mixed> $answer names and values in turn
-     *
-     * @return array<string, mixed>
-     */
-    private static function facts(array $answer): array
-    {
-        $facts = [];
-        for ($at = 0; $at + 1 < \count($answer); $at += 2) {
-            $facts[(string) $answer[$at]] = $answer[$at + 1];
-        }
-
-        return $facts;
     }
 }

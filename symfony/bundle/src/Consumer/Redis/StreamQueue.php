@@ -43,6 +43,14 @@ final class StreamQueue
         return array_key_first($this->entries);
     }
 
+    /**
+     * @return list<string>
+     */
+    public function ids(): array
+    {
+        return array_map(strval(...), array_keys($this->entries));
+    }
+
     public function forget(): void
     {
         $this->entries = [];
@@ -64,9 +72,16 @@ final class StreamQueue
      */
     public static function compare(string|int $a, string|int $b): int
     {
-        [$aTime, $aNumber] = explode('-', (string) $a) + [1 => '0'];
-        [$bTime, $bNumber] = explode('-', (string) $b) + [1 => '0'];
+        return self::parts((string) $a) <=> self::parts((string) $b);
+    }
 
-        return [(int) $aTime, (int) $aNumber] <=> [(int) $bTime, (int) $bNumber];
+    /**
+     * @return array{int, int}
+     */
+    private static function parts(string $id): array
+    {
+        $parts = explode('-', $id, 2);
+
+        return [(int) $parts[0], (int) ($parts[1] ?? 0)];
     }
 }

@@ -15,27 +15,21 @@ final class DedupeSection
 {
     public static function add(NodeBuilder $root): void
     {
-        $root
-            ->arrayNode('dedupe')
-                ->info('Events are delivered at least once: the ids of handled ones are remembered, and repeats skipped.')
-                ->addDefaultsIfNotSet()
-                ->children()
-                    ->booleanNode('enabled')
-                        ->info('Whether repeats are skipped.')
-                        ->example(true)
-                        ->defaultTrue()
-                    ->end()
-                    ->scalarNode('cache')
-                        ->info('Id of the cache pool (PSR-6) that remembers; with several hosts one that they share. Default: cache.app.')
-                        ->example('cache.app')
-                        ->defaultNull()
-                    ->end()
-                    ->integerNode('ttl_seconds')
-                        ->info('Seconds that an id is remembered, from 1 to 31536000. Longer than the gateway retries.')
-                        ->example(86400)
-                        ->defaultValue(86400)
-                    ->end()
-                ->end()
-            ->end();
+        $dedupe = $root->arrayNode('dedupe')
+            ->info('Events are delivered at least once: the ids of handled ones are remembered, and repeats skipped.')
+            ->addDefaultsIfNotSet()
+            ->children();
+        $dedupe->booleanNode('enabled')
+            ->info('Whether repeats are skipped.')
+            ->example('true')
+            ->defaultTrue();
+        $dedupe->scalarNode('cache')
+            ->info('Id of the cache pool (PSR-6) that remembers; with several hosts one that they share. Default: cache.app.')
+            ->example('cache.app')
+            ->defaultNull();
+        $dedupe->integerNode('ttl_seconds')
+            ->info('Seconds that an id is remembered, from 1 to 31536000. Longer than the gateway retries.')
+            ->example('86400')
+            ->defaultValue(86400);
     }
 }

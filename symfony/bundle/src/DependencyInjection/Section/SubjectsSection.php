@@ -15,17 +15,13 @@ final class SubjectsSection
 {
     public static function add(NodeBuilder $root): void
     {
-        $root
-            ->arrayNode('subjects')
-                ->info('The addresses that pushes go to.')
-                ->addDefaultsIfNotSet()
-                ->children()
-                    ->scalarNode('user_prefix')
-                        ->info('Put before a user\'s id to make the subject of all his connections. The gateway has the same setting.')
-                        ->example('user:')
-                        ->defaultValue('user:')
-                    ->end()
-                ->end()
-            ->end();
+        $subjects = $root->arrayNode('subjects')
+            ->info('The addresses that pushes go to.')
+            ->addDefaultsIfNotSet()
+            ->children();
+        $subjects->scalarNode('user_prefix')
+            ->info('Put before a user\'s id to make the subject of all his connections. The gateway has the same setting.')
+            ->example('user:')
+            ->defaultValue('user:');
     }
 }

@@ -15,47 +15,37 @@ final class TracingSection
 {
     public static function add(NodeBuilder $root): void
     {
-        $root
-            ->arrayNode('tracing')
-                ->info('W3C trace context and spans around pushes and events.')
-                ->addDefaultsIfNotSet()
-                ->children()
-                    ->booleanNode('enabled')
-                        ->info('Whether pushes and events are traced.')
-                        ->example('%env(bool:WS_TRACING_ENABLED)%')
-                        ->defaultFalse()
-                    ->end()
-                    ->scalarNode('exporter')
-                        ->info('Where spans go: "stdout", "otlp" (needs symfony/http-client), "sdk" (the OpenTelemetry SDK that the application has), or "none" = trace context is passed on only.')
-                        ->example('%env(WS_TRACING_EXPORTER)%')
-                        ->defaultValue('none')
-                    ->end()
-                    ->scalarNode('endpoint')
-                        ->info('With "otlp": base URL of the collector; /v1/traces is appended.')
-                        ->example('http://collector:4318')
-                        ->defaultNull()
-                    ->end()
-                    ->scalarNode('service_name')
-                        ->info('Name of the application in traces.')
-                        ->example('app')
-                        ->defaultValue('symfony')
-                    ->end()
-                    ->scalarNode('traceparent_field')
-                        ->info('Field of an event that holds the traceparent; the gateway\'s is fixed.')
-                        ->example('%env(WS_TRACEPARENT_FIELD)%')
-                        ->defaultValue('traceparent')
-                    ->end()
-                    ->scalarNode('trace_id_field')
-                        ->info('Field of an event that holds the trace id; the gateway\'s tracing.trace_id_field.')
-                        ->example('%env(WS_TRACE_ID_FIELD)%')
-                        ->defaultValue('trace_id')
-                    ->end()
-                    ->floatNode('sample_rate')
-                        ->info('Share of new traces that are recorded, from 0 to 1. A trace that comes in is recorded if it says so.')
-                        ->example(0.1)
-                        ->defaultValue(1.0)
-                    ->end()
-                ->end()
-            ->end();
+        $tracing = $root->arrayNode('tracing')
+            ->info('W3C trace context and spans around pushes and events.')
+            ->addDefaultsIfNotSet()
+            ->children();
+        $tracing->booleanNode('enabled')
+            ->info('Whether pushes and events are traced.')
+            ->example('%env(bool:WS_TRACING_ENABLED)%')
+            ->defaultFalse();
+        $tracing->scalarNode('exporter')
+            ->info('Where spans go: "stdout", "otlp" (needs symfony/http-client), "sdk" (the OpenTelemetry SDK that the application has), or "none" = trace context is passed on only.')
+            ->example('%env(WS_TRACING_EXPORTER)%')
+            ->defaultValue('none');
+        $tracing->scalarNode('endpoint')
+            ->info('With "otlp": base URL of the collector; /v1/traces is appended.')
+            ->example('http://collector:4318')
+            ->defaultNull();
+        $tracing->scalarNode('service_name')
+            ->info('Name of the application in traces.')
+            ->example('app')
+            ->defaultValue('symfony');
+        $tracing->scalarNode('traceparent_field')
+            ->info('Field of an event that holds the traceparent; the gateway\'s is fixed.')
+            ->example('%env(WS_TRACEPARENT_FIELD)%')
+            ->defaultValue('traceparent');
+        $tracing->scalarNode('trace_id_field')
+            ->info('Field of an event that holds the trace id; the gateway\'s tracing.trace_id_field.')
+            ->example('%env(WS_TRACE_ID_FIELD)%')
+            ->defaultValue('trace_id');
+        $tracing->floatNode('sample_rate')
+            ->info('Share of new traces that are recorded, from 0 to 1. A trace that comes in is recorded if it says so.')
+            ->example('0.1')
+            ->defaultValue(1.0);
     }
 }

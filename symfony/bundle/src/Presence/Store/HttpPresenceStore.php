@@ -60,10 +60,10 @@ final class HttpPresenceStore implements PresenceStoreInterface
         $cursor = null;
         do {
             $page = $this->ask($filter + ['limit' => self::PAGE] + (null === $cursor ? [] : ['cursor' => $cursor]));
-            foreach ($page['connections'] ?? [] as $entry) {
-                yield self::connection($entry);
+            foreach ($page['connections'] as $entry) {
+                yield ConnectionReader::read($entry) ?? throw self::malformed('connections');
             }
-            $next = $page['next_cursor'] ?? null;
+            $next = $page['next_cursor'];
             if (null !== $next && (!\is_string($next) || $next === $cursor)) {
                 throw self::malformed('next_cursor');
             }
@@ -74,11 +74,11 @@ final class HttpPresenceStore implements PresenceStoreInterface
     /**
      * @param array<string, string|int> $query
      *
-     * @return array<string, mixed>
+     * @return array{connections: array<array-key, mixed>, next_cursor: mixed}
      */
     private function ask(array $query): array
     {
-        $response = null;
+        $response = $failure = $page = null;
         try {
             $response = $this->client->request('GET', $this->url, [
                 'headers' => ['Accept' => 'application/json', 'X-API-Key' => $this->apiKey],
@@ -95,33 +95,14 @@ final class HttpPresenceStore implements PresenceStoreInterface
         } catch (ExceptionInterface $exception) {
             $failure = Failure::broken($response, $exception);
         }
-        if (isset($failure)) {
+        if (null !== $failure) {
             throw new PresenceException(sprintf('The gateway did not say who is online: %s', $failure->reason), 0, $failure->previous);
         }
-        if (!\is_array($page ?? null) || !\is_array($page['connections'] ?? null)) {
+        if (!\is_array($page) || !\is_array($page['connections'] ?? null)) {
             throw self::malformed('connections');
         }
 
-        return $page;
-    }
-
-    private static function connection(mixed $entry): Connection
-    {
-        if (
-            !\is_array($entry) || !\is_string($entry['connection_id'] ?? null) || !\is_string($entry['user_id'] ?? null)
-            || !\is_array($entry['subjects'] ?? null) || !\is_int($entry['connected_at'] ?? null)
-        ) {
-            throw self::malformed('connections');
-        }
-        $seen = $entry['last_seen_at'] ?? null;
-
-        return new Connection(
-            $entry['connection_id'],
-            $entry['user_id'],
-            array_values(array_filter($entry['subjects'], 'is_string')),
-            $entry['connected_at'],
-            \is_int($seen) ? $seen : $entry['connected_at'],
-        );
+        return ['connections' => $page['connections'], 'next_cursor' => $page['next_cursor'] ?? null];
     }
 
     private static function malformed(string $field): PresenceException

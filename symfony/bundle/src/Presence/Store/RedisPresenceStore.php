@@ -7,6 +7,7 @@ namespace Snoke\WsBundle\Presence\Store;
 use Snoke\WsBundle\Exception\PresenceException;
 use Snoke\WsBundle\Exception\RedisException;
 use Snoke\WsBundle\Presence\Connection;
+use Snoke\WsBundle\Redis\Answer;
 use Snoke\WsBundle\Redis\RedisClientInterface;
 
 /**
@@ -41,17 +42,19 @@ final class RedisPresenceStore implements PresenceStoreInterface
      */
     private function members(string $set): iterable
     {
-        $ids = $this->redis(fn (): mixed => $this->redis->call('SMEMBERS', $set)) ?? [];
+        $ids = $this->redis(fn (): array => Answer::texts($this->redis->call('SMEMBERS', $set)));
         sort($ids, \SORT_STRING);
         foreach (array_chunk($ids, self::CHUNK) as $chunk) {
             $read = array_map(fn (string $id): array => ['HMGET', $this->keys->connection($id), 'user_id', 'subjects', 'connected_at', 'last_seen_at'], $chunk);
             $gone = [];
             $found = [];
-            foreach ($this->redis(fn (): array => $this->redis->pipeline($read)) as $at => $fields) {
+            $answers = $this->redis(fn (): array => array_map(Answer::items(...), $this->redis->pipeline($read)));
+            foreach ($chunk as $at => $id) {
+                $fields = $answers[$at] ?? [];
                 if (null === ($fields[0] ?? null)) {
-                    $gone[] = $chunk[$at];
+                    $gone[] = $id;
                 } else {
-                    $found[] = self::connection($chunk[$at], $fields);
+                    $found[] = self::connection($id, $fields);
                 }
             }
             if ([] !== $gone) {
@@ -62,19 +65,18 @@ final class RedisPresenceStore implements PresenceStoreInterface
     }
 
     /**
-     * @param list<string|null> $fields
+     * @param list<mixed> $fields
      */
     private static function connection(string $id, array $fields): Connection
     {
-        [$userId, $subjects, $connectedAt, $lastSeenAt] = $fields + [1 => null, null, null];
-        $subjects = json_decode($subjects ?? '', true);
+        [$userId, $subjects, $connectedAt] = array_map(Answer::text(...), [$fields[0] ?? '', $fields[1] ?? '', $fields[2] ?? '0']);
 
         return new Connection(
             $id,
-            (string) $userId,
-            \is_array($subjects) ? array_values(array_filter($subjects, 'is_string')) : [],
+            $userId,
+            ConnectionReader::texts(json_decode($subjects, true)),
             (int) $connectedAt,
-            (int) ($lastSeenAt ?? $connectedAt),
+            (int) Answer::text($fields[3] ?? $connectedAt),
         );
     }
 

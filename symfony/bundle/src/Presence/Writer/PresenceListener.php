@@ -22,6 +22,7 @@ use Symfony\Component\EventDispatcher\EventSubscriberInterface;
  */
 final class PresenceListener implements EventSubscriberInterface
 {
+    /** @var \Closure(): int */
     private readonly \Closure $now;
 
     /**

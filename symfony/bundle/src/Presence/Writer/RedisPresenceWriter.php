@@ -6,6 +6,7 @@ namespace Snoke\WsBundle\Presence\Writer;
 
 use Snoke\WsBundle\Presence\Connection;
 use Snoke\WsBundle\Presence\Store\PresenceKeys;
+use Snoke\WsBundle\Redis\Answer;
 use Snoke\WsBundle\Redis\RedisClientInterface;
 use Snoke\WsBundle\Setting\Setting;
 
@@ -62,7 +63,11 @@ final class RedisPresenceWriter implements PresenceWriterInterface
         }
         $looks = array_map(static fn (string $set): array => ['SRANDMEMBER', $set, self::LOOKED_AT], $sets);
         $answers = $this->redis->pipeline([...$commands, ...$looks]);
-        $this->removeExpired(array_combine($sets, \array_slice($answers, \count($commands))));
+        $members = [];
+        foreach ($sets as $at => $set) {
+            $members[$set] = Answer::texts($answers[\count($commands) + $at] ?? null);
+        }
+        $this->removeExpired($members);
     }
 
     public function remove(Connection $connection): void
@@ -73,17 +78,16 @@ final class RedisPresenceWriter implements PresenceWriterInterface
     }
 
     /**
-     * @param array<string, list<string>|null> $members some of each set
+     * @param array<array-key, list<string>> $members some of each set
      */
     private function removeExpired(array $members): void
     {
-        $ids = array_values(array_unique(array_merge(...array_map(static fn (?array $some): array => $some ?? [], array_values($members)))));
+        $ids = array_values(array_unique(array_merge(...array_values($members))));
         $exist = $this->redis->pipeline(array_map(fn (string $id): array => ['EXISTS', $this->keys->connection($id)], $ids));
-        $expired = array_keys(array_combine($ids, $exist), 0, true);
-        $expired = array_map('strval', $expired);
+        $expired = array_values(array_filter($ids, static fn (int $at): bool => 0 === ($exist[$at] ?? null), \ARRAY_FILTER_USE_KEY));
         $commands = [];
         foreach ($members as $set => $some) {
-            $gone = array_intersect($some ?? [], $expired);
+            $gone = array_intersect($some, $expired);
             if ([] !== $gone) {
                 $commands[] = ['SREM', (string) $set, ...array_values($gone)];
             }
@@ -103,7 +107,7 @@ final class RedisPresenceWriter implements PresenceWriterInterface
     }
 
     /**
-     * @return list<string|int>
+     * @return non-empty-list<string|int>
      */
     private function keep(string $key): array
     {

@@ -30,6 +30,7 @@ final class HttpTransport implements TransportInterface
     private readonly HttpClientInterface $client;
     private readonly string $url;
     private readonly string $apiKey;
+    /** @var \Closure(float): void */
     private readonly \Closure $sleep;
 
     /**
@@ -53,13 +54,14 @@ final class HttpTransport implements TransportInterface
         Setting::number('transport.http.retries', $retries, 0, 10);
         Setting::number('transport.http.retry_max_seconds', $retryMaxSeconds, 0, 60);
         $this->sleep = $sleep ?? static function (float $seconds): void {
-            usleep((int) ($seconds * 1e6));
+            usleep(max(0, (int) ($seconds * 1e6)));
         };
     }
 
     public function publish(Push $push): PublishResult
     {
-        for ($try = 0;; ++$try) {
+        $try = 0;
+        while (true) {
             $wait = self::FIRST_WAIT * 2 ** $try;
             $response = null;
             try {
@@ -78,6 +80,7 @@ final class HttpTransport implements TransportInterface
                 throw new PublishException(sprintf('The gateway did not take the push: %s', $failure->reason), self::NAME, $failure->statusCode, $failure->previous);
             }
             ($this->sleep)($wait);
+            ++$try;
         }
     }
 
