@@ -73,8 +73,9 @@ final class RedisDsn
             [$hosts, $given] = explode('/', $before, 2) + [1 => ''];
             $database = '' === $given ? $database : $given;
             $hosts = '' === $hosts ? [] : explode(',', $hosts);
-            foreach ([...$hosts, ...(array) ($options['hosts'] ?? [])] as $host) {
-                $nodes[] = self::node((string) $host, null === $master ? self::PORT : self::SENTINEL_PORT, $path);
+            $named = \is_array($options['hosts'] ?? null) ? array_filter($options['hosts'], \is_string(...)) : [];
+            foreach ([...$hosts, ...array_values($named)] as $host) {
+                $nodes[] = self::node($host, null === $master ? self::PORT : self::SENTINEL_PORT, $path);
             }
         }
         if ([] === $nodes || '' === $nodes[0][0] || !ctype_digit($database ?? '0')) {

@@ -28,14 +28,16 @@ final class Sentinels
         $previous = null;
         foreach ($dsn->sentinels() as $sentinel) {
             try {
+                /** @var mixed $address */
                 $address = $call($open($sentinel), 'SENTINEL', 'get-master-addr-by-name', (string) $dsn->master);
-                if (!\is_array($address)) {
+                if (!\is_array($address) || !isset($address[0], $address[1])) {
                     continue;
                 }
-                $server = $open($dsn->at((string) $address[0], (int) $address[1]));
+                $server = $open($dsn->at(Answer::text($address[0]), Answer::number($address[1])));
+                /** @var mixed $role */
                 $role = $call($server, 'ROLE');
                 // A Sentinel may not have heard of a failover yet. Who must not ask gets no list.
-                if (!\is_array($role) || 'master' === $role[0]) {
+                if (!\is_array($role) || 'master' === ($role[0] ?? null)) {
                     return $server;
                 }
             } catch (\Exception $exception) {
