@@ -218,6 +218,7 @@ abstract class StackTestCase extends TestCase
             'api key' => ['WS_GATEWAY_API_KEY' => 'another'],
             'gateway' => ['WS_GATEWAY_BASE_URL' => 'http://127.0.0.1:1'],
             'client' => ['WS_TOKEN_KEY_FILE' => \dirname(__DIR__, 2) . '/tests/keys/rsa_other.pem'],
+            'token' => ['WS_TOKEN_KEY_FILE' => '/nowhere.pem'],
             'settings' => ['WS_MODE' => 'banana'],
         ];
         if ('terminator' === static::kind()) {
@@ -226,6 +227,9 @@ abstract class StackTestCase extends TestCase
         if ('redis' === static::kind()) {
             $differences['redis'] = ['WS_REDIS_DSN' => 'redis://127.0.0.1:1/0'];
             $differences['presence'] = ['WS_REDIS_PREFIX' => 'other:'];
+        }
+        if ('rabbitmq' === static::kind()) {
+            $differences['rabbitmq'] = ['WS_RABBITMQ_DSN' => 'amqp://guest:guest@127.0.0.1:1/%2f'];
         }
         foreach ($differences as $name => $env) {
             $done = self::$stack->console('ws:check', ['--format=json'], $env);
