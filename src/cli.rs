@@ -16,6 +16,7 @@ pub mod dev;
 pub mod diff;
 pub mod explain;
 pub mod graph;
+pub mod health;
 pub mod replay;
 mod run;
 pub mod schema;
@@ -55,6 +56,7 @@ enum Command {
     /// cannot start or a second signal ends it at once, 2 on wrong usage.
     Run {
         /// Pipeline file; by default `pipelines/${WS_MODE:-terminator}.yaml`.
+        #[arg(env = run::FILE_VARIABLE)]
         file: Option<PathBuf>,
         #[command(flatten)]
         overriding: Overriding,
@@ -135,6 +137,16 @@ enum Command {
     /// was asked, 1 when it could not, 2 on wrong usage.
     #[command(after_help = replay::EXAMPLES)]
     Replay(replay::ReplayArgs),
+    /// Asks a running gateway how it is, by its exit code.
+    ///
+    /// Exits 0 when it serves and reaches what it depends on, 1 when not or when nobody answers, 2 on wrong usage.
+    #[command(after_help = health::EXAMPLES)]
+    Health {
+        #[command(flatten)]
+        args: health::HealthArgs,
+        #[command(flatten)]
+        overriding: Overriding,
+    },
     /// Prints a signed token for trying things out.
     Token(token::TokenArgs),
 }
@@ -221,6 +233,7 @@ fn run_command(command: Command) -> ExitCode {
         }
         Command::Dev(args) => dev::run(&args),
         Command::Replay(args) => replay::run(&args),
+        Command::Health { args, overriding } => health::run(&args, &overriding.overrides()),
         Command::Token(args) => match token::make_token(&args, crate::clock::unix_now()) {
             Ok(token) => printed(|out| writeln!(out, "{token}").map(|()| 0)),
             Err(error) => fail(&error),

@@ -22,6 +22,7 @@ pub mod codes;
 mod coerce;
 mod diagnostic;
 mod document;
+mod env_files;
 mod excerpt;
 mod expand;
 mod layers;

@@ -468,3 +468,59 @@ async fn nothing_but_logs_is_written_while_serving() {
         assert!(line["event"].is_string(), "each line has an event: {line}");
     }
 }
+
+#[tokio::test]
+async fn health_says_by_its_exit_code_whether_the_gateway_serves() {
+    let gateway = Gateway::start().await;
+    let url = format!("http://{}", gateway.address);
+    let healthy = wsgw(&["health", "--url", &url], &[]);
+    assert_eq!(healthy.status.code(), Some(0), "{}", stderr(&healthy));
+    assert_eq!(stdout(&healthy), "ok\n");
+    // By the file, as an image's health check has it.
+    let listen = gateway.address.to_string().replace("127.0.0.1", "0.0.0.0");
+    for args in [&["health"][..], &["health", "--live"]] {
+        let output = wsgw(
+            args,
+            &[("WSGW_LISTEN", &listen), ("WSGW_PIPELINE", &file())],
+        );
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    }
+    drop(gateway);
+    let gone = wsgw(&["health", "--url", &url], &[]);
+    assert_eq!(gone.status.code(), Some(1));
+    assert!(stderr(&gone).contains("refused"), "{}", stderr(&gone));
+}
+
+#[tokio::test]
+async fn health_fails_while_a_dependency_is_down_though_the_process_lives() {
+    let gateway = Setup::default()
+        .yaml(include_str!("../pipelines/core.yaml").replace("0.0.0.0:8000", "127.0.0.1:0"))
+        .env("REDIS_DSN", "redis://127.0.0.1:1")
+        .start_unready()
+        .await;
+    let url = format!("http://{}", gateway.address);
+    let unready = wsgw(&["health", "--url", &url], &[]);
+    assert_eq!(unready.status.code(), Some(1));
+    assert!(stderr(&unready).contains("503"), "{}", stderr(&unready));
+    assert!(stderr(&unready).contains("redis"), "{}", stderr(&unready));
+    let live = wsgw(&["health", "--live", "--url", &url], &[]);
+    assert_eq!(live.status.code(), Some(0), "{}", stderr(&live));
+}
+
+#[test]
+fn health_waits_no_longer_than_it_says() {
+    // Accepts, and never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    let output = wsgw(&["health", "--timeout", "0.2", "--url", &url], &[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("no answer within 0.2 s"));
+    for (arguments, word) in [
+        (["health", "--url", "ftp://x"], "--url"),
+        (["health", "--timeout", "0"], "--timeout"),
+    ] {
+        let output = wsgw(&arguments, &[]);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(stderr(&output).contains(word), "{}", stderr(&output));
+    }
+}

@@ -88,15 +88,16 @@ const CLEAN: [(&str, &str); 4] = [
     ("SYMFONY_WEBHOOK_SECRET", "0123456789abcdef0123"),
 ];
 
+/// What the fixtures need of the environment.
+const FIXTURES: [(&str, &str); 3] = [
+    ("ORDERING_STRATEGY", "banana"),
+    ("SYMFONY_WEBHOOK_SECRET", "tiny-secret"),
+    ("CHAT_API_KEY_FILE", "/nowhere/chat.key"),
+];
+
 #[test]
 fn every_invalid_fixture_is_explained() {
-    let overrides = overrides(
-        &[],
-        &[
-            ("ORDERING_STRATEGY", "banana"),
-            ("SYMFONY_WEBHOOK_SECRET", "tiny-secret"),
-        ],
-    );
+    let overrides = overrides(&[], &FIXTURES);
     for file in files("tests/fixtures/invalid") {
         let mut out = Vec::new();
         let code = run_check(
@@ -125,13 +126,7 @@ fn every_invalid_fixture_is_explained() {
 
 #[test]
 fn every_code_that_a_file_can_cause_has_a_fixture() {
-    let overrides = overrides(
-        &[],
-        &[
-            ("ORDERING_STRATEGY", "banana"),
-            ("SYMFONY_WEBHOOK_SECRET", "tiny-secret"),
-        ],
-    );
+    let overrides = overrides(&[], &FIXTURES);
     let mut seen = std::collections::BTreeSet::new();
     for file in files("tests/fixtures/invalid") {
         let (Ok(Loaded {
@@ -164,6 +159,53 @@ fn every_code_that_a_file_can_cause_has_a_fixture() {
         .filter(|name| !name.starts_with("symfony_"))
         .collect();
     assert_eq!(missing, Vec::<&str>::new(), "codes without a fixture");
+}
+
+#[test]
+fn every_secret_of_the_shipped_files_can_stand_in_a_file_of_its_own() {
+    let secrets = regex::Regex::new(r"\$\{([A-Z_]+(?:_DSN|_KEY|_SECRET|_URL))(?::-|\})").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    for file in files("pipelines") {
+        let text = fs::read_to_string(&file).unwrap();
+        let values: EnvVars = secrets
+            .captures_iter(&text)
+            .map(|found| {
+                let value = match &found[1] {
+                    name if name.starts_with("RABBITMQ") => {
+                        "amqp://user:hunter2@broker.example/%2f"
+                    }
+                    name if name.ends_with("_DSN") => "redis://user:hunter2@broker.example:6379",
+                    name if name.ends_with("_URL") => "https://app.example/path",
+                    _ => "0123456789abcdef0123",
+                };
+                (found[1].to_owned(), value.to_owned())
+            })
+            .filter(|(name, _)| {
+                !["JWT_PUBLIC_KEY", "JWT_JWKS_URL", "REPLAY_RATE_LIMIT_KEY"]
+                    .contains(&name.as_str())
+            })
+            .collect();
+        assert!(values.len() > 2, "{} names secrets", file.display());
+        let hash = |mut env: EnvVars| {
+            env.insert("JWT_PUBLIC_KEY_FILE".into(), "public.pem".into());
+            let overrides = Overrides {
+                sets: Vec::new(),
+                env,
+            };
+            config::load(&file, &overrides)
+                .unwrap_or_else(|error| panic!("{error}"))
+                .hash
+        };
+        let in_files = values
+            .iter()
+            .map(|(name, value)| {
+                let path = folder.path().join(name);
+                fs::write(&path, format!("{value}\n")).unwrap();
+                (format!("{name}_FILE"), path.display().to_string())
+            })
+            .collect();
+        assert_eq!(hash(in_files), hash(values), "{}", file.display());
+    }
 }
 
 #[test]

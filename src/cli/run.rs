@@ -17,7 +17,7 @@ use crate::telemetry::logs;
 
 /// Serves the pipeline; the exit code is 0 after a clean stop, 1 otherwise.
 pub(super) fn run(file: Option<PathBuf>, overrides: Overrides) -> ExitCode {
-    let file = file.unwrap_or_else(|| default_file(&overrides));
+    let file = file_or_default(file, &overrides);
     let loaded = match load(&file, &overrides) {
         Ok(loaded) => loaded,
         Err(code) => return code,
@@ -71,8 +71,15 @@ pub(super) fn on_runtime(command: impl AsyncFnOnce(Signals) -> ExitCode) -> Exit
     code
 }
 
-/// The file that `WS_MODE` names.
-fn default_file(overrides: &Overrides) -> PathBuf {
+/// The variable that names the pipeline file where the command line does not.
+pub(super) const FILE_VARIABLE: &str = "WSGW_PIPELINE";
+
+/// The file that was named, else the one that `WS_MODE` names.
+pub(super) fn file_or_default(file: Option<PathBuf>, overrides: &Overrides) -> PathBuf {
+    // An empty variable is as good as none.
+    if let Some(file) = file.filter(|file| !file.as_os_str().is_empty()) {
+        return file;
+    }
     let mode = overrides.env.get("WS_MODE").map(String::as_str);
     let mode = mode.filter(|mode| !mode.is_empty()).unwrap_or("terminator");
     PathBuf::from(format!("pipelines/{mode}.yaml"))

@@ -115,6 +115,12 @@ const FILE: &[Code] = &[
         "Set it, or give a default: `${NAME:-value}`.",
     ),
     code(
+        "bad_env_file",
+        Error,
+        "`NAME_FILE` names a file that cannot be read, or `NAME` is set too.",
+        "Set one of them; the file holds the value of `NAME`.",
+    ),
+    code(
         "bad_expansion",
         Error,
         "A `${…}` is malformed.",

@@ -18,7 +18,7 @@ use super::overrides::{self, Overrides};
 use super::problem::Problem;
 use super::shape::Shape;
 use super::validate::{self, Checked};
-use super::{expand, semantics, yaml};
+use super::{env_files, expand, semantics, yaml};
 
 /// Bytes beyond which a file is no pipeline, and would only be held in memory.
 const MAX_FILE: u64 = 16 * 1024 * 1024;
@@ -113,7 +113,8 @@ pub fn load_str(name: &str, text: &str, overrides: &Overrides) -> Result<Loaded,
     let mut outcome = None;
     if let Some(root) = &mut root {
         cases::take(name, root, &mut problems);
-        expand::expand(root, &overrides.env, &mut problems);
+        let env = env_files::complete(root, &overrides.env, &mut problems);
+        expand::expand(root, &env, &mut problems);
         if is_usable(root, &mut problems) {
             outcome = evaluate(&shape, root, overrides, &mut problems);
         }

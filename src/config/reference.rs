@@ -22,7 +22,8 @@ What counts, lowest first: the default, the file with its `${NAME}`, `WSGW__` va
 In the file, `${NAME}` takes a variable's value and `${NAME:-default}` gives a default for one that is unset or
 empty; `$$` is a literal `$`. What comes from a variable takes the type of its key: `1`, `true`, `yes` and `on`
 are true, `0`, `false`, `no` and `off` are false, a list is `a,b` or `[a, b]`, and an empty value of a number,
-of a switch or of a word is the default.
+of a switch or of a word is the default. Where `NAME_FILE` is set instead of `NAME`, the value is what that file holds,
+without its last line break; so every secret can be given as a file.
 ";
 
 /// Renders the reference of the `document` shape.
