@@ -143,7 +143,8 @@ symfony() {
   fi
   for name in symfony/bundle symfony; do
     composer validate --strict --no-check-lock --working-dir="$name"
-    # Copies, not links, which the static analysis does not follow.
+    # Copies, not links, which the static analysis does not follow and Composer leaves as they are.
+    if [ -n "$(find "$name/vendor/symfony" -maxdepth 1 -type l 2>/dev/null)" ]; then rm -rf "$name/vendor"; fi
     COMPOSER_MIRROR_PATH_REPOS=1 composer update --quiet --no-interaction --working-dir="$name"
   done
 

@@ -48,7 +48,7 @@ final class PhpRedisClient implements RedisClientInterface
         return null === $dsn->master ? self::server($dsn, $timeoutSeconds, $readSeconds) : Sentinels::master(
             $dsn,
             static fn (RedisDsn $server): \Redis => self::server($server, $timeoutSeconds, $readSeconds),
-            static fn (\Redis $redis, string ...$command): mixed => $redis->rawCommand(...$command),
+            static fn (\Redis $redis, string $command, string ...$arguments): mixed => $redis->rawCommand($command, ...$arguments),
         );
     }
 

@@ -56,7 +56,7 @@ final class PredisClient implements RedisClientInterface
         return null === $dsn->master ? self::server($dsn, $timeoutSeconds, $readSeconds) : Sentinels::master(
             $dsn,
             static fn (RedisDsn $server): Client => self::server($server, $timeoutSeconds, $readSeconds),
-            static fn (Client $redis, string ...$command): mixed => $redis->executeCommand(self::command(...$command)),
+            static fn (Client $redis, string $command, string ...$arguments): mixed => $redis->executeCommand(self::command($command, ...$arguments)),
         );
     }
 

@@ -51,8 +51,9 @@ final class RedisDsn
         $dsn = Setting::dsn($path, $dsn, ['redis', 'rediss', 'valkey', 'valkeys', 'unix'], 'redis://localhost:6379/0');
         [$scheme, $rest] = explode(':', $dsn, 2);
         $rest = str_starts_with($rest, '//') ? substr($rest, 2) : $rest;
-        [$before, $query] = explode('?', $rest, 2) + [1 => ''];
-        parse_str(self::hostsInOrder($query), $options);
+        $parts = explode('?', $rest, 2);
+        $before = $parts[0];
+        parse_str(self::hostsInOrder($parts[1] ?? ''), $options);
         $user = null;
         $password = self::text($options, 'auth');
         if (false !== $at = strrpos($before, '@')) {
@@ -70,11 +71,16 @@ final class RedisDsn
         if ('unix' === $scheme) {
             $nodes[] = [$before, 0];
         } else {
-            [$hosts, $given] = explode('/', $before, 2) + [1 => ''];
+            $parts = explode('/', $before, 2);
+            $given = $parts[1] ?? '';
             $database = '' === $given ? $database : $given;
-            $hosts = '' === $hosts ? [] : explode(',', $hosts);
-            $named = \is_array($options['hosts'] ?? null) ? array_filter($options['hosts'], \is_string(...)) : [];
-            foreach ([...$hosts, ...array_values($named)] as $host) {
+            $hosts = '' === $parts[0] ? [] : explode(',', $parts[0]);
+            foreach (\is_array($options['hosts'] ?? null) ? $options['hosts'] : [] as $named) {
+                if (\is_string($named)) {
+                    $hosts[] = $named;
+                }
+            }
+            foreach ($hosts as $host) {
                 $nodes[] = self::node($host, null === $master ? self::PORT : self::SENTINEL_PORT, $path);
             }
         }

@@ -11,6 +11,22 @@ class RedisClusterException extends \RuntimeException
 
 class RedisCluster
 {
+    /**
+     * @param list<string>|null $seeds
+     * @param string|array{string, string}|null $auth
+     * @param array<string, mixed>|null $context
+     */
+    public function __construct(
+        ?string $name,
+        ?array $seeds = null,
+        int|float $timeout = 0,
+        int|float $read_timeout = 0,
+        bool $persistent = false,
+        mixed $auth = null,
+        ?array $context = null,
+    ) {
+    }
+
     public function clearLastError(): bool
     {
     }
