@@ -173,6 +173,12 @@ metrics! {
 }
 
 impl Metrics {
+    /// Every series as it stands now, for whoever shows values rather than text.
+    #[must_use]
+    pub fn gather(&self) -> Vec<prometheus::proto::MetricFamily> {
+        self.registry.gather()
+    }
+
     /// The metrics in Prometheus' text format.
     ///
     /// # Errors
