@@ -77,6 +77,18 @@ macro_rules! files {
 const FILES: &[File] = &files! {
     page "page.html",
     style "page.css",
+    script "main.js",
+    script "api.js",
+    script "chart.js",
+    script "configuration.js",
+    script "confirm.js",
+    script "connections.js",
+    script "dom.js",
+    script "flow.js",
+    script "history.js",
+    script "letters.js",
+    script "overview.js",
+    script "tail.js",
 };
 
 /// What may be loaded and called: the page's own files, and the gateway that served it.
@@ -102,6 +114,7 @@ pub(crate) fn pages(in_force: Arc<ArcSwap<InForce>>) -> Pages {
 fn page(path: &str, method: &Method) -> Result<Response, Rejection> {
     let file = match path {
         "/admin" => None,
+        // The folder has the one name for the page.
         "/admin/" => FILES.first(),
         path => Some(
             FILES
