@@ -132,6 +132,11 @@ async fn answers(route: Route, method: &str) -> Vec<Answer> {
         "/internal/replay/archive" => r#"{"since":0}"#,
         _ => "",
     };
+    let bare = path.clone();
+    let path = match route.template {
+        "/internal/tail" => format!("{path}?user_id=42"),
+        _ => path,
+    };
     let mut answers = vec![api.call(method, &path, good).await];
     if method == "HEAD" {
         return answers;
@@ -149,9 +154,16 @@ async fn answers(route: Route, method: &str) -> Vec<Answer> {
     }
     answers.push(api.send(method, &path, &[], b"").await);
     answers.push(api.send(method, &path, &[], &[b' '; LIMIT + 1]).await);
-    if route.verb == Verb::Read {
+    if route.template == "/internal/tail" {
+        answers.push(api.call(method, &bare, "").await);
+        let _viewers: Vec<_> = (0..crate::tail::MAX_TAILS)
+            .map(|_| api.registry.tails().open("42".into()).unwrap())
+            .collect();
+        answers.push(api.call(method, &path, "").await);
+    } else if route.verb == Verb::Read {
         answers.push(api.call(method, &format!("{path}?limit=1"), "").await);
         answers.push(api.call(method, &format!("{path}?limit=0"), "").await);
+        answers.push(api.call(method, &format!("{path}?theme=red"), "").await);
         api.lose_presence();
         answers.push(api.call(method, &path, "").await);
     } else if route.template.starts_with("/internal/replay/") {
