@@ -22,6 +22,7 @@ use crate::config::{Config, Secret};
 use crate::presence::Presence;
 use crate::registry::Registry;
 use crate::replay::{Attempt, Caller, Replays};
+use crate::telemetry::logs::LogLevel;
 use crate::telemetry::metrics::Metrics;
 
 mod admin;
@@ -31,6 +32,7 @@ mod dead_letters;
 mod disconnect;
 mod fields;
 mod key;
+mod log_level;
 mod picture;
 mod problem;
 mod push;
@@ -103,6 +105,7 @@ pub struct ApiState {
     readiness: Arc<Readiness>,
     about: About,
     denied: DeniedLog,
+    log_level: LogLevel,
 }
 
 impl ApiState {
@@ -122,7 +125,14 @@ impl ApiState {
             readiness,
             about,
             denied: DeniedLog::default(),
+            log_level: LogLevel::default(),
         }
+    }
+
+    /// The same with what changes the level of the log.
+    #[must_use]
+    pub fn with_log_level(self, log_level: LogLevel) -> Self {
+        Self { log_level, ..self }
     }
 
     /// The operator's page.
@@ -305,7 +315,7 @@ impl Call {
         }
         let looked = key::in_headers(&self.headers, api_key)
             .map_err(|denied| deny(denied, key::presented(&self.headers, b"")))?;
-        if looked == Looked::Granted && verb == Verb::Read {
+        if looked == Looked::Granted && Verb::Read.allows(&self.method) {
             return Ok(Vec::new());
         }
         let body = self
@@ -355,6 +365,10 @@ impl Call {
             Target::Metrics => metrics(state),
             Target::Publish => push::publish(&state.registry, body),
             Target::Disconnect => disconnect::disconnect(&state.registry, body),
+            Target::LogLevel if self.method == Method::PUT => {
+                log_level::set(&state.log_level, body)
+            }
+            Target::LogLevel => Ok(log_level::get(&state.log_level)),
             Target::Connections => {
                 let query = connections::query(parameters)?;
                 connections::list(&*in_force.presence, query).await

@@ -14,6 +14,8 @@ pub enum Verb {
     Read,
     /// Acts: `POST` with a JSON body.
     Act,
+    /// Has a value: `GET` and `HEAD` read it, `PUT` with a JSON body replaces it.
+    Value,
 }
 
 impl Verb {
@@ -23,6 +25,7 @@ impl Verb {
         match self {
             Self::Read => "GET, HEAD",
             Self::Act => "POST",
+            Self::Value => "GET, HEAD, PUT",
         }
     }
 
@@ -32,6 +35,7 @@ impl Verb {
         match self {
             Self::Read => method == http::Method::GET || method == http::Method::HEAD,
             Self::Act => method == http::Method::POST,
+            Self::Value => Self::Read.allows(method) || method == http::Method::PUT,
         }
     }
 }
@@ -109,6 +113,11 @@ const STATUS: Route = Route::read("/internal/status").operator("/admin/api/statu
 const PIPELINE_SVG: Route =
     Route::read("/internal/pipeline.svg").operator("/admin/api/pipeline.svg");
 const TAIL: Route = Route::read("/internal/tail").operator("/admin/api/tail");
+const LOG_LEVEL: Route = Route {
+    template: "/internal/log-level",
+    operator: Some("/admin/api/log-level"),
+    verb: Verb::Value,
+};
 
 /// Every route of the API, as `schemas/openapi.yaml` describes them.
 pub const ROUTES: &[Route] = &[
@@ -119,6 +128,7 @@ pub const ROUTES: &[Route] = &[
     CONNECTIONS,
     USER_CONNECTIONS,
     DISCONNECT,
+    LOG_LEVEL,
     REPLAY_ARCHIVE,
     DEAD_LETTERS,
     REPLAY_RABBITMQ,
@@ -139,6 +149,7 @@ pub(super) enum Target {
     /// With the user id as the path has it, still percent-encoded.
     UserConnections(String),
     Disconnect,
+    LogLevel,
     ReplayArchive,
     DeadLetters,
     ReplayRabbitmq,
@@ -160,6 +171,7 @@ impl Target {
             Self::Connections => Some(CONNECTIONS),
             Self::UserConnections(_) => Some(USER_CONNECTIONS),
             Self::Disconnect => Some(DISCONNECT),
+            Self::LogLevel => Some(LOG_LEVEL),
             Self::ReplayArchive => Some(REPLAY_ARCHIVE),
             Self::DeadLetters => Some(DEAD_LETTERS),
             Self::ReplayRabbitmq => Some(REPLAY_RABBITMQ),
@@ -229,6 +241,7 @@ fn call() -> impl Filter<Extract = (Target,), Error = Infallible> + Clone + Send
     let status = warp::path!("status").map(|| Target::Status);
     let picture = warp::path!("pipeline.svg").map(|| Target::PipelineSvg);
     let tail = warp::path!("tail").map(|| Target::Tail);
+    let log_level = warp::path!("log-level").map(|| Target::LogLevel);
     let unknown = warp::any().map(|| Target::Unknown);
 
     // Publish is the one that is called often, so it is tried first; `unknown` takes what the others left.
@@ -238,6 +251,8 @@ fn call() -> impl Filter<Extract = (Target,), Error = Infallible> + Clone + Send
         .or(of_user)
         .unify()
         .or(disconnect)
+        .unify()
+        .or(log_level)
         .unify()
         .or(replay_archive)
         .unify()

@@ -216,6 +216,12 @@ metrics! {
     process_threads: IntGauge = "process_threads";
 }
 
+/// A count as a gauge takes it.
+#[must_use]
+pub fn count(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
 /// What tells its metrics only when somebody asks for them, instead of on each change.
 pub trait Sampled: Send + Sync {
     /// Sets the metrics; must not wait.
@@ -237,15 +243,17 @@ impl Metrics {
 
     /// Brings up to date what is only sampled; whoever reads gauges calls this first.
     pub fn sample(&self) {
-        let sampled = {
-            let mut sampled = self.sampled.lock();
-            sampled.retain(|sampled| sampled.strong_count() > 0);
-            sampled.clone()
-        };
+        // Held to the end, so that what two ask for at once is counted once.
+        let mut sampled = self.sampled.lock();
+        sampled.retain(|sampled| sampled.strong_count() > 0);
         for sampled in sampled.iter().filter_map(Weak::upgrade) {
             sampled.sample(self);
         }
         super::process::sample(self);
+        let left_out = super::throttle::all_left_out();
+        let counted = self.log_lines_suppressed_total.get();
+        self.log_lines_suppressed_total
+            .inc_by(left_out.saturating_sub(counted));
     }
 
     /// The metrics in Prometheus' text format.
