@@ -90,10 +90,10 @@ async fn each_key_opens_its_own_calls() {
     let mut tried = BTreeSet::new();
     for route in ROUTES {
         let Some(path) = route.operator else { continue };
-        let method = if route.verb == Verb::Read {
-            "GET"
-        } else {
+        let method = if route.verb == Verb::Act {
             "POST"
+        } else {
+            "GET"
         };
         let path = path.replace("{user_id}", "42");
         let send = async |path: &str, key: &str| {
