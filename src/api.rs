@@ -1,7 +1,8 @@
 //! The internal HTTP API: pushes and disconnects from the backend, who is online, health and metrics.
 //!
 //! Stands beside the data path: the server hands over every request that is no WebSocket upgrade, and the API
-//! acts on the registry. `schemas/openapi.yaml` describes it; [`ROUTES`] is the same list in code.
+//! acts on the registry. `schemas/openapi.yaml` describes it; [`ROUTES`] is the same list in code. Where the operator's
+//! page is served, its calls are the same ones below `/admin/api`, with a key of their own.
 //!
 //! A call is decided in one order, whatever its route: no key configured (403), unknown path (404), wrong method
 //! (405), wrong or missing key (401), body too big (413), body malformed (400).

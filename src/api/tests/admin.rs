@@ -31,7 +31,7 @@ fn serve(api: &Api, tail: TailMode, key: &str) {
 }
 
 /// Reads server-sent events by their names and data.
-struct Stream(BodyDataStream<warp::reply::Response>);
+struct Stream(BodyDataStream<Response>);
 
 impl Stream {
     async fn open(api: &Api, user: &str) -> Self {
