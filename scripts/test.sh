@@ -4,7 +4,7 @@
 #   ./scripts/test.sh            everything
 #   ./scripts/test.sh rust       only what cargo runs: formatting, lints, unit and integration tests
 #   ./scripts/test.sh scripts    only the scripts a newcomer uses
-#   ./scripts/test.sh browser    only the page of `wsgw dev`, in headless Chromium
+#   ./scripts/test.sh browser    only the pages of `wsgw dev` and of the operator, in headless Chromium
 #   ./scripts/test.sh php        only the Symfony bundle and the demo, with real brokers and the gateway
 #   ./scripts/test.sh docs       only the commands and YAML blocks of the documentation
 set -euo pipefail
@@ -98,10 +98,10 @@ python() {
 }
 
 browser() {
-  say "the page of wsgw dev, in headless Chromium"
-  need chromium chromium node nodejs npm npm
+  say "the pages of wsgw dev and of the operator, in headless Chromium"
+  need chromium chromium node nodejs npm npm redis-server redis-server
   cargo build --locked --quiet
-  (cd tests/browser && npm ci --silent --no-audit --no-fund && node --test dev_page.test.mjs)
+  (cd tests/browser && npm ci --silent --no-audit --no-fund && node --test dev_page.test.mjs admin.test.mjs)
 }
 
 # PHP, the libraries that Composer finds on Debian, and the brokers.

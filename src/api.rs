@@ -1,7 +1,8 @@
 //! The internal HTTP API: pushes and disconnects from the backend, who is online, health and metrics.
 //!
 //! Stands beside the data path: the server hands over every request that is no WebSocket upgrade, and the API
-//! acts on the registry. `schemas/openapi.yaml` describes it; [`ROUTES`] is the same list in code.
+//! acts on the registry. `schemas/openapi.yaml` describes it; [`ROUTES`] is the same list in code. Where the operator's
+//! page is served, its calls are the same ones below `/admin/api`, with a key of their own.
 //!
 //! A call is decided in one order, whatever its route: no key configured (403), unknown path (404), wrong method
 //! (405), wrong or missing key (401), body too big (413), body malformed (400).
@@ -22,39 +23,49 @@ use crate::config::{Config, Secret};
 use crate::presence::Presence;
 use crate::registry::Registry;
 use crate::replay::{Attempt, Caller, Replays};
+use crate::telemetry::logs::LogLevel;
 use crate::telemetry::metrics::Metrics;
 
+mod admin;
 mod body;
 mod connections;
 mod dead_letters;
 mod disconnect;
 mod fields;
 mod key;
+mod log_level;
+mod picture;
 mod problem;
 mod push;
 mod readiness;
+mod reloads;
 mod replay;
 mod replay_archive;
 mod route;
+mod status;
+mod tail;
 #[cfg(test)]
 mod tests;
 
+pub use admin::{AdminKeyError, admin_key};
 pub use connections::{DEFAULT_LIMIT, MAX_LIMIT};
 pub use key::API_KEY_HEADER;
 pub use problem::{PROBLEM_JSON, Problem};
 pub(crate) use problem::{answer, json};
 pub use push::MAX_SUBJECTS;
 pub use readiness::{Owner, Phase, Readiness, Report};
+pub use reloads::{Reload, ReloadResult, Reloads, Revision};
 pub use route::{ROUTES, Route, Verb};
+pub use status::About;
 
 use body::Body;
 use key::{Denied, DeniedLog, Looked};
-use route::Target;
+use route::{Realm, Target};
 
 /// Pages beside the API, for example those of `wsgw dev`; what they reject is answered 404.
 pub type Pages = BoxedFilter<(Response,)>;
 
-/// The label of calls below `/internal` that no route takes.
+/// The label of calls below `/internal` or `/admin/api` that no route takes.
 const NO_ROUTE: &str = "unknown";
 
 /// What the API and the connections go by; a reload replaces it whole.
@@ -66,6 +77,21 @@ pub struct InForce {
     pub presence: Arc<dyn Presence>,
     /// What may be replayed, by whom and how often.
     pub replays: Arc<Replays>,
+    /// The key of the operator's page; none: it is not served.
+    pub admin_key: Option<Secret>,
+}
+
+impl InForce {
+    /// The key of the operator's calls, if the call is one.
+    fn operator_key(&self, realm: Realm) -> Option<&Secret> {
+        self.admin_key.as_ref().filter(|_| realm == Realm::Operator)
+    }
+
+    /// The key of whoever calls, but for replays, which may have one of their own.
+    fn key_of(&self, realm: Realm) -> &Secret {
+        self.operator_key(realm)
+            .unwrap_or(&self.config.server.api_key)
+    }
 }
 
 /// The address that a request came from, as the server puts it into the request's extensions.
@@ -78,7 +104,9 @@ pub struct ApiState {
     in_force: Arc<ArcSwap<InForce>>,
     metrics: Metrics,
     readiness: Arc<Readiness>,
+    about: About,
     denied: DeniedLog,
+    log_level: LogLevel,
 }
 
 impl ApiState {
@@ -89,14 +117,28 @@ impl ApiState {
         in_force: Arc<ArcSwap<InForce>>,
         metrics: Metrics,
         readiness: Arc<Readiness>,
+        about: About,
     ) -> Self {
         Self {
             registry,
             in_force,
             metrics,
             readiness,
+            about,
             denied: DeniedLog::default(),
+            log_level: LogLevel::default(),
         }
+    }
+
+    /// The same with what changes the level of the log.
+    #[must_use]
+    pub fn with_log_level(self, log_level: LogLevel) -> Self {
+        Self { log_level, ..self }
+    }
+
+    /// The operator's page.
+    pub(crate) fn admin_pages(&self) -> Pages {
+        admin::pages(Arc::clone(&self.in_force))
     }
 
     /// What `/ready` reports.
@@ -152,8 +194,10 @@ pub fn routes(
         .and(warp::query())
         .and(warp::ext::optional())
         .and(body::body())
-        .then(move |target, method, headers, query, from, body| {
+        .then(move |realm, target, method, headers, query, from, body| {
             let call = Call {
+                surface,
+                realm,
                 target,
                 method,
                 headers,
@@ -179,6 +223,8 @@ pub fn routes(
 
 /// One call of the API.
 struct Call {
+    surface: Surface,
+    realm: Realm,
     target: Target,
     method: Method,
     headers: HeaderMap,
@@ -194,8 +240,13 @@ struct Alive {
 
 impl Call {
     async fn answer(mut self, state: Arc<ApiState>) -> Response {
-        let template = self.target.route().map_or(NO_ROUTE, |route| route.template);
         let in_force = state.in_force.load_full();
+        let route = self.target.route();
+        let template = route.map_or(NO_ROUTE, |route| route.template_for(self.realm));
+        if self.is_hidden(&in_force) {
+            self.body.discard().await;
+            return Problem::not_found().into_response();
+        }
         let mut attempt = self.attempt(&in_force);
         let answer = match self.admit(&state, &in_force, &mut attempt, template).await {
             Ok(body) => self.act(&state, &in_force, attempt, &body).await,
@@ -214,6 +265,12 @@ impl Call {
             .with_label_values(&[template, response.status().as_str()])
             .inc();
         response
+    }
+
+    /// Whether the call is one of the operator's, and those are not served here.
+    fn is_hidden(&self, in_force: &InForce) -> bool {
+        let served = self.surface == Surface::Internal && in_force.admin_key.is_some();
+        self.realm == Realm::Operator && !served
     }
 
     /// The attempt to replay that the call is, if it is one.
@@ -259,7 +316,7 @@ impl Call {
         }
         let looked = key::in_headers(&self.headers, api_key)
             .map_err(|denied| deny(denied, key::presented(&self.headers, b"")))?;
-        if looked == Looked::Granted && verb == Verb::Read {
+        if looked == Looked::Granted && Verb::Read.allows(&self.method) {
             return Ok(Vec::new());
         }
         let body = self
@@ -278,6 +335,9 @@ impl Call {
 
     /// The key that the call must present.
     fn api_key<'a>(&self, in_force: &'a InForce) -> &'a Secret {
+        if let Some(key) = in_force.operator_key(self.realm) {
+            return key;
+        }
         let own = in_force.replays.api_key();
         own.filter(|_| self.target.takes_replay_key())
             .unwrap_or(&in_force.config.server.api_key)
@@ -306,6 +366,10 @@ impl Call {
             Target::Metrics => metrics(state),
             Target::Publish => push::publish(&state.registry, body),
             Target::Disconnect => disconnect::disconnect(&state.registry, body),
+            Target::LogLevel if self.method == Method::PUT => {
+                log_level::set(&state.log_level, body)
+            }
+            Target::LogLevel => Ok(log_level::get(&state.log_level)),
             Target::Connections => {
                 let query = connections::query(parameters)?;
                 connections::list(&*in_force.presence, query).await
@@ -321,11 +385,18 @@ impl Call {
                 let caller = Caller::new(self.from.map(|from| from.0), key.as_deref());
                 Ok(dead_letters::list(&in_force.replays, &caller, &query).await)
             }
+            Target::Status => Ok(json(StatusCode::OK, &status::status(state, in_force))),
+            Target::PipelineSvg => picture::pipeline(state, in_force, &parameters),
+            Target::Tail => {
+                let key = key::presented(&self.headers, body);
+                let caller = Caller::new(self.from.map(|from| from.0), key.as_deref());
+                tail::open(state, in_force, self.realm, &caller, parameters)
+            }
             // A replay is an attempt, which came before; what is neither is no route.
             Target::ReplayArchive
             | Target::ReplayRabbitmq
             | Target::ReplayRedis
-            | Target::UnknownInternal => Err(Problem::not_found()),
+            | Target::Unknown => Err(Problem::not_found()),
         }
     }
 }

@@ -19,9 +19,13 @@ use crate::close::Close;
 use crate::config::BackpressureConfig;
 use crate::outbox::{OutboxLimits, Pushed};
 use crate::session::Session;
+use crate::tail::Tails;
 use crate::telemetry::metrics::Metrics;
 
 const SHARDS: usize = 64;
+
+/// Why pushes are lost, as the metrics name it.
+pub(crate) const LOSSES: [&str; 4] = ["oldest", "newest", "overflow", "closed"];
 
 /// Which connections of this gateway listen to which subjects.
 pub struct Registry {
@@ -32,6 +36,7 @@ pub struct Registry {
     by_address: Vec<RwLock<HashMap<IpAddr, usize, RandomState>>>,
     count: AtomicUsize,
     limits: OutboxLimits,
+    tails: Arc<Tails>,
     metrics: Metrics,
 }
 
@@ -56,6 +61,7 @@ impl Registry {
             by_address: shards(),
             count: AtomicUsize::new(0),
             limits: OutboxLimits::new(backpressure),
+            tails: Arc::default(),
             metrics,
         }
     }
@@ -64,6 +70,12 @@ impl Registry {
     #[must_use]
     pub fn limits(&self) -> &OutboxLimits {
         &self.limits
+    }
+
+    /// Whoever looks at what users send and are sent.
+    #[must_use]
+    pub fn tails(&self) -> &Arc<Tails> {
+        &self.tails
     }
 
     /// Connections registered now.
@@ -176,8 +188,12 @@ impl Registry {
     ) -> usize {
         let text = Utf8Bytes::from(format!(r#"{{"type":"event","payload":{}}}"#, payload.get()));
         let mut sent = 0;
+        let watched = self.tails.are_open();
         self.for_each(subjects, |session| {
             let (queued, crowded) = self.push(session, text.clone());
+            if watched {
+                self.tails.push(session, &text, queued);
+            }
             sent += usize::from(queued);
             if crowded {
                 note(session);

@@ -9,22 +9,27 @@ use std::sync::atomic::AtomicU64;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use prometheus::IntCounterVec;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::admission::Admission;
+use self::depths::Depths;
 use self::drain::Drain;
 use self::foundation::{Foundation, Prepared, Running, Seeds};
-use crate::api::{ApiState, InForce, Pages, Phase, Readiness};
-use crate::brokers::DsnError;
+use crate::api::{About, AdminKeyError, ApiState, InForce, Pages, Phase, Readiness, Reloads};
+use crate::brokers::{DsnError, rabbitmq, redis};
+use crate::clock::numeric_date;
+use crate::close::{self, Refused};
 use crate::config::changes::Effective;
 use crate::config::{Config, ServerConfig};
+use crate::jwt::AuthError;
 use crate::leases::{Leases, LeasesError};
 use crate::pipeline::{CompileError, Generation};
-use crate::registry::Registry;
+use crate::registry::{self, Registry};
 use crate::replay::ReplaySetupError;
-use crate::replay::archive::{Archive, ArchiveError};
+use crate::replay::archive::{self, Archive, ArchiveError};
 use crate::sinks::SinkError;
 use crate::sinks::delivery::Delivery;
 use crate::sinks::memory::MemorySink;
@@ -37,6 +42,7 @@ use crate::telemetry::metrics::Metrics;
 mod accept;
 mod admission;
 mod connection;
+mod depths;
 mod drain;
 mod ending;
 mod foundation;
@@ -52,6 +58,8 @@ pub use self::reload::{ReloadError, Reloaded};
 /// What may be added to a gateway beyond its configuration, as `wsgw dev` does.
 #[derive(Debug, Default)]
 pub struct Extras {
+    /// The pipeline file, for whoever asks how the gateway does.
+    pub file: Option<String>,
     /// Names the configuration in `wsgw_config_info`.
     pub config_hash: String,
     /// What a reloaded configuration is compared with.
@@ -116,6 +124,9 @@ pub enum StartError {
     /// Replays cannot be set up.
     #[error(transparent)]
     Replay(#[from] ReplaySetupError),
+    /// The operator's key cannot be used.
+    #[error(transparent)]
+    AdminKey(#[from] AdminKeyError),
     /// The level of the log cannot be used.
     #[error("`logging.level`: {0}")]
     LogLevel(BoxError),
@@ -141,10 +152,12 @@ pub(crate) struct State {
 pub struct Gateway {
     state: Arc<State>,
     readiness: Arc<Readiness>,
+    reloads: Arc<Reloads>,
     foundation: Foundation,
     running: Mutex<Running>,
     archive: Option<Arc<Archive>>,
     sources: Sources,
+    _depths: Depths,
     listening: CancellationToken,
     address: SocketAddr,
 }
@@ -164,9 +177,10 @@ impl Gateway {
         let (public, address) = bind("server.listen", &server.listen).await?;
         let trace_id = &config.tracing.trace_id_field;
         let archive = Archive::start(&config.replay, trace_id, &[], &readiness, &metrics).await?;
+        let node_id: Arc<str> = node_id(server, address).into();
         let foundation = Foundation::new(
             &config,
-            node_id(server, address).into(),
+            Arc::clone(&node_id),
             (Arc::clone(&readiness), metrics),
             archive.clone(),
             extras.seeds(),
@@ -176,6 +190,8 @@ impl Gateway {
             in_force,
             parts,
         } = foundation.prepare(&config, None)?;
+        let reloads = Arc::new(Reloads::default());
+        reloads.started(extras.file, &extras.config_hash, generation.number);
         let state = Arc::new(State {
             newest: AtomicU64::new(generation.number),
             current: ArcSwap::from_pointee(generation),
@@ -187,14 +203,17 @@ impl Gateway {
             tasks: TaskTracker::new(),
         });
         let internal = bind_internal(&server.internal_listen).await?;
-        let api = Arc::new(ApiState::new(
+        let api = ApiState::new(
             Arc::clone(&state.registry),
             Arc::clone(&state.in_force),
             state.metrics.clone(),
             Arc::clone(&readiness),
-        ));
+            About::new(node_id, Arc::clone(&reloads)),
+        );
+        let api = Arc::new(api.with_log_level(extras.log_level.clone()));
         let sources = Sources::start(&foundation.sources);
         let running = foundation.activate(parts, None, &state, &sources);
+        let depths = Depths::start(&state.metrics, Arc::clone(&state.in_force), sources.lags());
         let listening = CancellationToken::new();
         let serve = |socket, surface| {
             let listener = accept::Listener { socket, surface };
@@ -209,9 +228,11 @@ impl Gateway {
         Ok(Self {
             state,
             readiness,
+            reloads,
             foundation,
             running: Mutex::new(running.named(extras.config_hash, extras.effective)),
             archive,
+            _depths: depths,
             sources,
             listening,
             address,
@@ -222,6 +243,12 @@ impl Gateway {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What changes the level of the log.
+    #[must_use]
+    pub fn log_level(&self) -> &LogLevel {
+        self.foundation.log_level()
     }
 
     /// Every delivery that may have events, those of sinks that a reload removed among them.
@@ -258,13 +285,50 @@ impl Drop for Gateway {
 fn metrics(config_hash: &str) -> Result<Metrics, StartError> {
     let metrics = Metrics::new().map_err(StartError::Metrics)?;
     logs::count_dropped(&metrics.log_lines_dropped_total);
+    let commit = option_env!("WSGW_COMMIT").unwrap_or_default();
+    let rustc = option_env!("WSGW_RUSTC").unwrap_or_default();
     metrics
         .build_info
-        .with_label_values(&[env!("CARGO_PKG_VERSION")])
+        .with_label_values(&[env!("CARGO_PKG_VERSION"), commit, rustc])
         .set(1);
     metrics.config_info.with_label_values(&[config_hash]).set(1);
     metrics.config_last_reload_successful.set(1);
+    metrics
+        .config_last_reload_timestamp_seconds
+        .set(numeric_date());
+    announce(&metrics);
     Ok(metrics)
+}
+
+/// Has every series with a known label stand at zero, so that a first event shows as an increase.
+fn announce(metrics: &Metrics) {
+    let all = |counts: &IntCounterVec, labels: &[&str]| {
+        for label in labels {
+            let _ = counts.with_label_values(&[*label]);
+        }
+    };
+    all(&metrics.config_reloads_total, &["success", "failure"]);
+    all(
+        &metrics.auth_failures_total,
+        &AuthError::ALL.map(|error| error.reason()),
+    );
+    all(
+        &metrics.upgrades_refused_total,
+        &Refused::ALL.map(|refused| refused.label()),
+    );
+    for label in close::labels() {
+        let _ = metrics.closes_total.with_label_values(&[&*label]);
+    }
+    all(&metrics.pushes_dropped_total, &registry::LOSSES);
+    all(
+        &metrics.replayed_total,
+        &[redis::NAME, rabbitmq::NAME, archive::NAME],
+    );
+    all(
+        &metrics.invalid_messages_total,
+        &["schema", "unknown_type", "raw"],
+    );
+    all(&metrics.duplicate_messages_total, &["pending", "confirmed"]);
 }
 
 /// Listens on an address; gives it with the port that the system chose for port 0.

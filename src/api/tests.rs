@@ -24,6 +24,7 @@ use crate::sinks::webhook::WebhookConfig;
 use crate::svc::{BoxError, BoxSink};
 
 mod access;
+mod admin;
 mod calls;
 mod document;
 mod replay;
@@ -68,12 +69,14 @@ impl Api {
             config: config(KEY, LIMIT),
             presence: Arc::new(presence),
             replays: replays(&config(KEY, LIMIT), &metrics, Vec::new()),
+            admin_key: None,
         }));
         let state = Arc::new(ApiState::new(
             Arc::clone(&registry),
             Arc::clone(&in_force),
             metrics.clone(),
             readiness,
+            About::new("node".into(), started()),
         ));
         Self {
             state,
@@ -180,10 +183,19 @@ impl Api {
         let service = warp::service(routes(Arc::clone(&self.state), surface, None));
         let response = service.oneshot(request).await.unwrap();
         let (parts, body) = response.into_parts();
+        let streams = parts
+            .headers
+            .get("content-type")
+            .is_some_and(|kind| kind == "text/event-stream");
         Answer {
             status: parts.status.as_u16(),
             headers: parts.headers,
-            body: body.collect().await.unwrap().to_bytes(),
+            // What has no end cannot be read to it.
+            body: if streams {
+                Bytes::new()
+            } else {
+                body.collect().await.unwrap().to_bytes()
+            },
         }
     }
 
@@ -222,6 +234,13 @@ impl Answer {
         );
         json["detail"].as_str().unwrap().to_owned()
     }
+}
+
+/// The note of a start.
+fn started() -> Arc<Reloads> {
+    let reloads = Reloads::default();
+    reloads.started(None, "hash", 1);
+    Arc::new(reloads)
 }
 
 fn config(key: &str, max_body_bytes: usize) -> Arc<Config> {

@@ -30,6 +30,7 @@ pub(super) fn run(file: Option<PathBuf>, overrides: Overrides) -> ExitCode {
     on_runtime(async |signals| {
         let hash = loaded.hash;
         let extras = Extras {
+            file: Some(file.display().to_string()),
             config_hash: hash.clone(),
             effective: loaded.effective,
             log_level,
@@ -233,6 +234,7 @@ pub(super) async fn serve(
     let Signals {
         mut stop,
         mut hangup,
+        mut verbose,
     } = signals;
     let name = loop {
         let loaded = async {
@@ -248,6 +250,9 @@ pub(super) async fn serve(
                 Some(pipeline) => pipeline.ask(),
                 None => refused("there is no pipeline file to be read again"),
             },
+            _ = verbose.recv() => {
+                gateway.log_level().toggle();
+            }
             loaded = loaded => if let Some(pipeline) = &mut pipeline {
                 pipeline.reload(&gateway, loaded);
             },
@@ -255,6 +260,7 @@ pub(super) async fn serve(
     };
     tracing::info!(event = "stopping", signal = name);
     drop(pipeline);
+    let log_level = gateway.log_level().clone();
     let mut stopping = std::pin::pin!(gateway.stop());
     loop {
         tokio::select! {
@@ -267,6 +273,9 @@ pub(super) async fn serve(
                 return ExitCode::FAILURE;
             }
             _ = hangup.recv() => refused("the gateway stops"),
+            _ = verbose.recv() => {
+                log_level.toggle();
+            }
         }
     }
 }
@@ -293,6 +302,8 @@ fn log(stopped: Stopped) {
 pub(super) struct Signals {
     stop: Stop,
     hangup: Signal,
+    /// Asks for `debug`, or for the configured level again.
+    verbose: Signal,
 }
 
 /// The signals to stop.
@@ -311,6 +322,7 @@ impl Signals {
                 interrupt: signal(SignalKind::interrupt())?,
             },
             hangup: signal(SignalKind::hangup())?,
+            verbose: signal(SignalKind::user_defined1())?,
         })
     }
 }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{StartError, State};
-use crate::api::{InForce, Readiness};
+use crate::api::{InForce, Readiness, admin_key};
 use crate::brokers::Brokers;
 use crate::brokers::redis::RedisLink;
 use crate::clock::seconds;
@@ -35,6 +35,7 @@ use crate::sinks::memory::MemorySink;
 use crate::sinks::{self, Activation, Sinks};
 use crate::sources::{CurrentDeadLetters, PreparedSources, SourceContext, Sources};
 use crate::svc::probe::Tap;
+use crate::tail::TailsOfProcess;
 use crate::telemetry::logs::{LogLevel, PreparedLevel};
 use crate::telemetry::metrics::Metrics;
 
@@ -134,6 +135,8 @@ impl Foundation {
         seeds: Seeds,
     ) -> Self {
         let registry = Arc::new(Registry::new(config.backpressure.clone(), metrics.clone()));
+        let kept = Kept::default();
+        kept.keep(|| TailsOfProcess(Arc::clone(registry.tails())));
         Self {
             sources: SourceContext {
                 node_id: Arc::clone(&node_id),
@@ -144,13 +147,17 @@ impl Foundation {
             node_id,
             brokers: Brokers::new(config.brokers.clone(), readiness, metrics.clone()),
             metrics,
-            kept: Kept::default(),
+            kept,
             epoch: Instant::now(),
             archive,
             seeds,
             waking: Mutex::default(),
             removals: Mutex::default(),
         }
+    }
+
+    pub(super) fn log_level(&self) -> &LogLevel {
+        &self.seeds.log_level
     }
 
     /// Makes all that a configuration needs, beside what runs.
@@ -207,6 +214,7 @@ impl Foundation {
             in_force: InForce {
                 presence: Arc::clone(&presence.presence),
                 replays: Arc::clone(&replays),
+                admin_key: admin_key(config)?,
                 config: Arc::clone(config),
             },
             parts: Parts {
@@ -268,7 +276,7 @@ impl Foundation {
             }
         }
         brokers.relinquish_others();
-        self.seeds.log_level.apply(log_level);
+        self.seeds.log_level.apply(&log_level);
         if before.is_some() {
             self.wake(state);
         }

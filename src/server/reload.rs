@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::foundation::Prepared;
 use super::{Gateway, StartError};
+use crate::clock::numeric_date;
 use crate::config::changes::{self, Restart};
 use crate::config::{Diagnostic, LoadError, Loaded, Severity};
 
@@ -70,9 +71,27 @@ impl Gateway {
         metrics
             .config_last_reload_successful
             .set(i64::from(result.is_ok()));
+        metrics
+            .config_last_reload_timestamp_seconds
+            .set(numeric_date());
+        metrics
+            .config_last_reload_seconds
+            .set(asked.elapsed().as_secs_f64());
         match &result {
-            Ok(reloaded) => reloaded.log(),
-            Err(error) => log_failure(error),
+            Ok(reloaded) => {
+                reloaded.log();
+                self.reloads.succeeded(
+                    (&reloaded.hash, reloaded.generation),
+                    reloaded.total.as_secs_f64(),
+                    reloaded.changed.clone(),
+                    reloaded.waiting_paths().map(str::to_owned).collect(),
+                );
+            }
+            Err(error) => {
+                log_failure(error);
+                self.reloads
+                    .failed(asked.elapsed().as_secs_f64(), error.problems());
+            }
         }
         result
     }
@@ -126,9 +145,27 @@ impl Gateway {
     }
 }
 
+impl ReloadError {
+    /// What is wrong, each problem with its place; never a secret.
+    fn problems(&self) -> Vec<String> {
+        match self {
+            Self::Load(LoadError::Invalid(problems)) => problems
+                .iter()
+                .filter(|problem| problem.severity == Severity::Error)
+                .map(|problem| format!("{} {}", place(problem), problem.message))
+                .collect(),
+            error => vec![error.to_string()],
+        }
+    }
+}
+
 impl Reloaded {
+    fn waiting_paths(&self) -> impl Iterator<Item = &'static str> {
+        self.waiting.iter().map(|restart| restart.path)
+    }
+
     fn log(&self) {
-        let waiting: Vec<_> = self.waiting.iter().map(|restart| restart.path).collect();
+        let waiting: Vec<_> = self.waiting_paths().collect();
         let ms = |time: Duration| (time.as_secs_f64() * 1e6).round() / 1e3;
         tracing::info!(
             event = "reloaded",

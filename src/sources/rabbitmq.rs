@@ -13,13 +13,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _};
 use lapin::message::Delivery;
 use lapin::options::{
     BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
 };
-use lapin::types::{AMQPValue, FieldTable};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Consumer, ExchangeKind};
+use parking_lot::Mutex;
 use prometheus::IntCounter;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -38,7 +40,7 @@ use crate::brokers::{Brokers, DsnError};
 use crate::config::{Config, Secret};
 use crate::push::Push;
 use crate::replay::ReplayStrategy;
-use crate::sinks::dead_letter::{DeadLetter, DeadLetters as _};
+use crate::sinks::dead_letter::{Cause, DeadLetter, DeadLetterCount, DeadLetters as _};
 use crate::stages::ordering_key::partition;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::throttle::Throttle;
@@ -99,6 +101,8 @@ pub(super) struct RabbitmqFeed {
     topology: Topology,
     /// The queue; empty for one of this connection's own.
     queue: String,
+    /// The queue that is read, by the name that the broker gave it.
+    consumed: Mutex<Option<ShortString>>,
     context: SourceContext,
     metrics: Metrics,
 }
@@ -128,6 +132,7 @@ impl RabbitmqFeed {
             config: Arc::clone(config),
             topology,
             queue,
+            consumed: Mutex::default(),
             context: context.clone(),
             metrics: brokers.metrics().clone(),
         }))
@@ -169,6 +174,13 @@ impl Feed for RabbitmqFeed {
         }
     }
 
+    fn lag(&self) -> BoxFuture<'_, Option<u64>> {
+        Box::pin(async move {
+            let queue = self.consumed.lock().clone()?;
+            self.link.ready_messages(queue).await.ok().flatten()
+        })
+    }
+
     fn announce(&self) {
         self.link.report("source", Some(NOT_SUBSCRIBED.to_owned()));
         self.link.require();
@@ -179,6 +191,7 @@ impl Feed for RabbitmqFeed {
         let source = Source {
             handled: pushes.with_label_values(&[NAME, "handled"]),
             malformed: pushes.with_label_values(&[NAME, "malformed"]),
+            dead_letters: DeadLetterCount::of_source(NAME, &self.metrics),
             lines: Throttle::default(),
             push_lines: Throttle::default(),
             stop: run.stop,
@@ -233,6 +246,7 @@ struct Source {
     feed: Arc<RabbitmqFeed>,
     handled: IntCounter,
     malformed: IntCounter,
+    dead_letters: DeadLetterCount,
     lines: Throttle,
     push_lines: Throttle,
     stop: CancellationToken,
@@ -304,6 +318,7 @@ impl Source {
     async fn subscribe(&self) -> Result<End, LinkError> {
         let channel = self.feed.link.channel().await?;
         let queue = self.feed.topology.declare(&channel).await?;
+        *self.feed.consumed.lock() = Some(queue.clone());
         let raw = channel.raw();
         channel
             .answer(raw.basic_qos(PREFETCH, BasicQosOptions::default()))
@@ -389,6 +404,8 @@ impl Reading<'_> {
                     return self.give_back(delivery.delivery_tag).await;
                 }
                 self.source.malformed.inc();
+                // What is not kept is read again, so that nothing is ever lost here.
+                self.source.dead_letters.add(Cause::Malformed, true, 1);
             }
         }
         self.last = delivery.delivery_tag;

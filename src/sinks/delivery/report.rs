@@ -2,13 +2,14 @@
 //!
 //! Stands beside the schedule and the workers, which tell it of every try.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use prometheus::{Histogram, IntCounter};
 use tracing::{error, warn};
 
 use crate::event::Event;
-use crate::sinks::dead_letter::DeadLetterError;
+use crate::sinks::dead_letter::{Cause, DeadLetterCount, DeadLetterError};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::throttle::Throttle;
 
@@ -16,11 +17,12 @@ use crate::telemetry::throttle::Throttle;
 #[derive(Debug)]
 pub(super) struct Report {
     sink: &'static str,
+    /// Whether the last try did not fail.
+    up: AtomicBool,
     duration: Histogram,
     delivered: IntCounter,
     retries: IntCounter,
-    kept: IntCounter,
-    lost: IntCounter,
+    dead_letters: DeadLetterCount,
     dropped: IntCounter,
     /// The contract's own counters, which only some sinks have.
     published: Option<IntCounter>,
@@ -40,18 +42,13 @@ impl Report {
         };
         let publish_failed =
             (sink == "webhook").then(|| metrics.webhook_publish_failed_total.clone());
-        let dead = |result| {
-            metrics
-                .dead_letters_total
-                .with_label_values(&[sink, result])
-        };
         Self {
             sink,
+            up: AtomicBool::new(true),
             duration: metrics.sink_duration_seconds.with_label_values(&[sink]),
             delivered: metrics.sink_delivered_total.with_label_values(&[sink]),
             retries: metrics.sink_retries_total.with_label_values(&[sink]),
-            kept: dead("kept"),
-            lost: dead("lost"),
+            dead_letters: DeadLetterCount::of_sink(sink, metrics),
             // The archive is the one sink that traffic does not wait for.
             dropped: metrics.archive_dropped_total.clone(),
             published,
@@ -61,6 +58,15 @@ impl Report {
             lost_lines: Throttle::default(),
             dropped_lines: Throttle::default(),
         }
+    }
+
+    /// Notes whether the other side takes events: also what it refuses for good, it answers.
+    pub(super) fn takes(&self, up: bool) {
+        self.up.store(up, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.up.load(Ordering::Relaxed)
     }
 
     pub(super) fn tried(&self, took: Duration) {
@@ -101,8 +107,8 @@ impl Report {
         self.retries.inc();
     }
 
-    pub(super) fn kept(&self, event: &Event, reason: &str) {
-        self.kept.inc();
+    pub(super) fn kept(&self, event: &Event, reason: &str, cause: Cause) {
+        self.dead_letters.add(cause, true, 1);
         self.given_up();
         if let Some(suppressed) = self.kept_lines.pass() {
             warn!(
@@ -117,8 +123,13 @@ impl Report {
         }
     }
 
-    pub(super) fn lost(&self, event: &Event, reason: &str, error: &DeadLetterError) {
-        self.lost.inc();
+    pub(super) fn lost(
+        &self,
+        event: &Event,
+        (reason, cause): (&str, Cause),
+        error: &DeadLetterError,
+    ) {
+        self.dead_letters.add(cause, false, 1);
         self.given_up();
         if let Some(suppressed) = self.lost_lines.pass() {
             error!(
@@ -154,7 +165,7 @@ impl Report {
         if events == 0 {
             return;
         }
-        self.lost.inc_by(events as u64);
+        self.dead_letters.add(Cause::Shutdown, false, events);
         if let Some(failed) = &self.publish_failed {
             failed.inc_by(events as u64);
         }

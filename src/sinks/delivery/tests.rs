@@ -248,14 +248,14 @@ async fn exhausted_and_refused_events_become_dead_letters() {
     assert_eq!(letters[0].raw, first.json);
     assert_eq!(letters[0].event_id, Some(first.id));
     assert_eq!(letters[0].sink, "webhook");
-    let kept = rig
-        .metrics
-        .dead_letters_total
-        .with_label_values(&["webhook", "kept"]);
-    assert_eq!(
-        (kept.get(), rig.metrics.webhook_publish_failed_total.get()),
-        (2, 2)
-    );
+    let kept = |reason| {
+        let letters = &rig.metrics.dead_letters_total;
+        letters
+            .with_label_values(&["webhook", reason, "kept"])
+            .get()
+    };
+    assert_eq!([kept("exhausted"), kept("rejected")], [1, 1]);
+    assert_eq!(rig.metrics.webhook_publish_failed_total.get(), 2);
     assert!(rig.idle());
 }
 
@@ -315,6 +315,7 @@ async fn reserving_is_bounded_and_first_come_first_served() {
     drop(small.await.unwrap());
     assert_eq!(*order.lock(), ["huge", "small"]);
     assert_eq!(outlet.delivery().shared.room.taken(), (0, 0));
+    rig.metrics.sample();
     let gauge = rig
         .metrics
         .sink_buffer_bytes
@@ -492,7 +493,7 @@ async fn a_hanging_dead_letter_target_does_not_hold_up_the_stop() {
     assert_eq!(drained.lost, 20);
     let lost = metrics
         .dead_letters_total
-        .with_label_values(&["webhook", "lost"]);
+        .with_label_values(&["webhook", "shutdown", "lost"]);
     assert_eq!(lost.get(), 20);
     assert_eq!(outlet.delivery().shared.room.taken(), (0, 0));
 }
@@ -528,6 +529,6 @@ async fn dropping_stops_the_tasks_and_counts_what_is_lost() {
     assert_eq!(Arc::strong_count(&alive), 1, "no task keeps the sink");
     let lost = metrics
         .dead_letters_total
-        .with_label_values(&["webhook", "lost"]);
+        .with_label_values(&["webhook", "shutdown", "lost"]);
     assert_eq!(lost.get(), 9);
 }
