@@ -15,12 +15,14 @@ pub mod check;
 pub mod dev;
 pub mod diff;
 pub mod explain;
+mod gateway;
 pub mod graph;
 pub mod replay;
 mod run;
 pub mod schema;
 pub mod test;
 pub mod token;
+pub mod top;
 mod watch;
 
 /// Exit code of a usage mistake or an unreadable file, as clap has it too.
@@ -135,6 +137,11 @@ enum Command {
     /// was asked, 1 when it could not, 2 on wrong usage.
     #[command(after_help = replay::EXAMPLES)]
     Replay(replay::ReplayArgs),
+    /// Shows what running gateways do, on the terminal.
+    ///
+    /// Exits 0 when left, or when --once has printed; 1 when a gateway does not answer to --once; 2 on wrong usage.
+    #[command(after_help = top::EXAMPLES)]
+    Top(top::TopArgs),
     /// Prints a signed token for trying things out.
     Token(token::TokenArgs),
 }
@@ -221,11 +228,25 @@ fn run_command(command: Command) -> ExitCode {
         }
         Command::Dev(args) => dev::run(&args),
         Command::Replay(args) => replay::run(&args),
+        Command::Top(args) => top::run(&args),
         Command::Token(args) => match token::make_token(&args, crate::clock::unix_now()) {
             Ok(token) => printed(|out| writeln!(out, "{token}").map(|()| 0)),
             Err(error) => fail(&error),
         },
     }
+}
+
+/// The text without what would move a terminal's cursor: it may be a stranger's.
+fn clean(text: &str) -> String {
+    let mut clean = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() {
+            clean.extend(character.escape_default());
+        } else {
+            clean.push(character);
+        }
+    }
+    clean
 }
 
 /// Loads a pipeline file, or prints its problems and gives the exit code.
