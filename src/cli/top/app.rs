@@ -270,11 +270,11 @@ impl App {
             let since = clock(trouble.since);
             let lasted = age(now.saturating_sub(trouble.since) as f64);
             let old = if watched.status().is_some() {
-                "; what is below was so before"
+                ", figures are from before"
             } else {
                 ""
             };
-            let said = format!("NO ANSWER since {since} ({lasted}): {}{old}", trouble.text);
+            let said = format!("NO ANSWER since {since} ({lasted}){old}: {}", trouble.text);
             lines.extend(paragraph(&text(said, self.theme.bad()), 0, width));
         }
         lines
@@ -313,7 +313,15 @@ impl App {
             keys.push("Enter open");
         }
         keys.push("p pause");
-        Line::from(cut(plain(keys.join("  ")), width)).style(self.theme.chosen())
+        let mut line = String::new();
+        for key in keys {
+            if Span::raw(&*line).width() + Span::raw(key).width() <= width {
+                line.push_str(key);
+                line.push_str("  ");
+            }
+        }
+        let line = format!("{:<width$}", line.trim_end());
+        Line::from(line).style(self.theme.chosen())
     }
 }
 

@@ -110,6 +110,12 @@ fn screen(app: &mut App, width: u16, height: u16) -> String {
     terminal(app, width, height).backend().to_string()
 }
 
+/// What is on the screen, however it is broken into lines.
+fn words(app: &mut App, width: u16, height: u16) -> String {
+    let text = screen(app, width, height).replace('"', " ");
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 macro_rules! assert_screen {
     ($app:expr, $width:expr, $height:expr, $name:literal) => {
         let mut settings = insta::Settings::clone_current();
@@ -181,7 +187,7 @@ fn several_gateways_are_rows_and_a_sum() {
     type_keys(&mut app, "39");
     let text = screen(&mut app, 80, 24);
     assert!(
-        text.contains("NO ANSWER since 22:12:05 (1 min 15 s)"),
+        text.contains("NO ANSWER since 22:12:05 (1 min 15 s): "),
         "{text}"
     );
     type_keys(&mut app, "0");
@@ -204,11 +210,14 @@ fn a_gateway_that_is_gone_keeps_its_last_figures_and_says_so() {
     restarted["started_at"] = json!("2023-11-14T22:13:18Z");
     restarted["uptime_seconds"] = json!(2.0);
     answer(&mut app, 0, &restarted, NOW);
-    let text = screen(&mut app, 80, 24);
+    let text = words(&mut app, 80, 24);
     assert!(text.contains("restarted while watched"), "{text}");
     assert!(!text.contains("NO ANSWER"), "{text}");
-    assert!(!text.contains("-1"), "no negative rates: {text}");
-    assert!(text.contains("opened -  closed -"), "{text}");
+    assert!(
+        !text.contains("-1") && !text.contains("-9"),
+        "no negative rates: {text}"
+    );
+    assert!(text.contains("opened - closed -"), "{text}");
 }
 
 #[test]
@@ -223,7 +232,7 @@ fn before_the_first_answer_nothing_is_made_up() {
         text.contains("answered 401: the API key is wrong"),
         "{text}"
     );
-    assert!(!text.contains("was so before"), "{text}");
+    assert!(!text.contains("from before"), "{text}");
 }
 
 #[test]

@@ -59,13 +59,10 @@ pub(in crate::cli::top) fn lines(
 fn row(name: String, watched: &Watched, now: u64, theme: Theme) -> Vec<Span<'static>> {
     let mut cells = vec![plain(name)];
     let (Some(seen), None) = (watched.status(), &watched.trouble) else {
-        let said = watched.trouble.as_ref().map_or_else(
-            || plain("asked"),
-            |trouble| {
-                let since = age(now.saturating_sub(trouble.since) as f64);
-                text(format!("NO ANSWER {since}"), theme.bad())
-            },
-        );
+        let said = match watched.trouble {
+            Some(_) => text("NO ANSWER", theme.bad()),
+            None => plain("asked"),
+        };
         cells.push(said);
         cells.resize(COLUMNS.len(), plain(UNKNOWN));
         return cells;

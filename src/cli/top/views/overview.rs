@@ -9,11 +9,8 @@ use crate::cli::top::status::Status;
 use crate::cli::top::watched::{Curve, Watched};
 use crate::cli::top::words::{age, bytes, count, or_unknown, per_second, percent};
 
-/// Cells of a curve, where there is room.
-const CURVE: usize = 30;
-
-/// Width below which there are no curves.
-const NARROW: usize = 50;
+/// Cells of a curve, and the width from which on it has them.
+const CURVES: [(usize, usize); 3] = [(100, 40), (70, 20), (50, 10)];
 
 /// Characters of a configuration's hash that tell it from others.
 const HASH: usize = 12;
@@ -104,8 +101,11 @@ fn traffic(watched: &Watched, seen: &Status, width: usize, theme: Theme) -> Vec<
 
 fn rate_with_curve(rate: Option<f64>, points: &Curve, width: usize) -> Vec<Span<'static>> {
     let mut spans = vec![plain(format!("{:>9}", per_second(rate)))];
-    if width >= NARROW && points.points().iter().any(Option::is_some) {
-        spans.push(plain(curve(points.points(), CURVE)));
+    let fits = CURVES.into_iter().find(|(from, _)| width >= *from);
+    if let Some((_, cells)) = fits
+        && points.points().iter().any(Option::is_some)
+    {
+        spans.push(plain(curve(points.points(), cells)));
     }
     spans
 }
