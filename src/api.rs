@@ -24,37 +24,45 @@ use crate::registry::Registry;
 use crate::replay::{Attempt, Caller, Replays};
 use crate::telemetry::metrics::Metrics;
 
+mod admin;
 mod body;
 mod connections;
 mod dead_letters;
 mod disconnect;
 mod fields;
 mod key;
+mod picture;
 mod problem;
 mod push;
 mod readiness;
+mod reloads;
 mod replay;
 mod replay_archive;
 mod route;
+mod status;
+mod tail;
 #[cfg(test)]
 mod tests;
 
+pub use admin::{AdminKeyError, admin_key};
 pub use connections::{DEFAULT_LIMIT, MAX_LIMIT};
 pub use key::API_KEY_HEADER;
 pub use problem::{PROBLEM_JSON, Problem};
 pub(crate) use problem::{answer, json};
 pub use push::MAX_SUBJECTS;
 pub use readiness::{Owner, Phase, Readiness, Report};
+pub use reloads::{Reload, ReloadResult, Reloads, Revision};
 pub use route::{ROUTES, Route, Verb};
+pub use status::About;
 
 use body::Body;
 use key::{Denied, DeniedLog, Looked};
-use route::Target;
+use route::{Realm, Target};
 
 /// Pages beside the API, for example those of `wsgw dev`; what they reject is answered 404.
 pub type Pages = BoxedFilter<(Response,)>;
 
-/// The label of calls below `/internal` that no route takes.
+/// The label of calls below `/internal` or `/admin/api` that no route takes.
 const NO_ROUTE: &str = "unknown";
 
 /// What the API and the connections go by; a reload replaces it whole.
@@ -66,6 +74,21 @@ pub struct InForce {
     pub presence: Arc<dyn Presence>,
     /// What may be replayed, by whom and how often.
     pub replays: Arc<Replays>,
+    /// The key of the operator's page; none: it is not served.
+    pub admin_key: Option<Secret>,
+}
+
+impl InForce {
+    /// The key of the operator's calls, if the call is one.
+    fn operator_key(&self, realm: Realm) -> Option<&Secret> {
+        self.admin_key.as_ref().filter(|_| realm == Realm::Operator)
+    }
+
+    /// The key of whoever calls, but for replays, which may have one of their own.
+    fn key_of(&self, realm: Realm) -> &Secret {
+        self.operator_key(realm)
+            .unwrap_or(&self.config.server.api_key)
+    }
 }
 
 /// The address that a request came from, as the server puts it into the request's extensions.
@@ -78,6 +101,7 @@ pub struct ApiState {
     in_force: Arc<ArcSwap<InForce>>,
     metrics: Metrics,
     readiness: Arc<Readiness>,
+    about: About,
     denied: DeniedLog,
 }
 
@@ -89,14 +113,21 @@ impl ApiState {
         in_force: Arc<ArcSwap<InForce>>,
         metrics: Metrics,
         readiness: Arc<Readiness>,
+        about: About,
     ) -> Self {
         Self {
             registry,
             in_force,
             metrics,
             readiness,
+            about,
             denied: DeniedLog::default(),
         }
+    }
+
+    /// The operator's page.
+    pub(crate) fn admin_pages(&self) -> Pages {
+        admin::pages(Arc::clone(&self.in_force))
     }
 
     /// What `/ready` reports.
@@ -152,8 +183,10 @@ pub fn routes(
         .and(warp::query())
         .and(warp::ext::optional())
         .and(body::body())
-        .then(move |target, method, headers, query, from, body| {
+        .then(move |realm, target, method, headers, query, from, body| {
             let call = Call {
+                surface,
+                realm,
                 target,
                 method,
                 headers,
@@ -179,6 +212,8 @@ pub fn routes(
 
 /// One call of the API.
 struct Call {
+    surface: Surface,
+    realm: Realm,
     target: Target,
     method: Method,
     headers: HeaderMap,
@@ -194,8 +229,13 @@ struct Alive {
 
 impl Call {
     async fn answer(mut self, state: Arc<ApiState>) -> Response {
-        let template = self.target.route().map_or(NO_ROUTE, |route| route.template);
         let in_force = state.in_force.load_full();
+        let route = self.target.route();
+        let template = route.map_or(NO_ROUTE, |route| route.template_for(self.realm));
+        if self.is_hidden(&in_force) {
+            self.body.discard().await;
+            return Problem::not_found().into_response();
+        }
         let mut attempt = self.attempt(&in_force);
         let answer = match self.admit(&state, &in_force, &mut attempt, template).await {
             Ok(body) => self.act(&state, &in_force, attempt, &body).await,
@@ -214,6 +254,12 @@ impl Call {
             .with_label_values(&[template, response.status().as_str()])
             .inc();
         response
+    }
+
+    /// Whether the call is one of the operator's, and those are not served here.
+    fn is_hidden(&self, in_force: &InForce) -> bool {
+        let served = self.surface == Surface::Internal && in_force.admin_key.is_some();
+        self.realm == Realm::Operator && !served
     }
 
     /// The attempt to replay that the call is, if it is one.
@@ -278,6 +324,9 @@ impl Call {
 
     /// The key that the call must present.
     fn api_key<'a>(&self, in_force: &'a InForce) -> &'a Secret {
+        if let Some(key) = in_force.operator_key(self.realm) {
+            return key;
+        }
         let own = in_force.replays.api_key();
         own.filter(|_| self.target.takes_replay_key())
             .unwrap_or(&in_force.config.server.api_key)
@@ -321,11 +370,18 @@ impl Call {
                 let caller = Caller::new(self.from.map(|from| from.0), key.as_deref());
                 Ok(dead_letters::list(&in_force.replays, &caller, &query).await)
             }
+            Target::Status => Ok(json(StatusCode::OK, &status::status(state, in_force))),
+            Target::PipelineSvg => picture::pipeline(state, in_force, &parameters),
+            Target::Tail => {
+                let key = key::presented(&self.headers, body);
+                let caller = Caller::new(self.from.map(|from| from.0), key.as_deref());
+                tail::open(state, in_force, self.realm, &caller, parameters)
+            }
             // A replay is an attempt, which came before; what is neither is no route.
             Target::ReplayArchive
             | Target::ReplayRabbitmq
             | Target::ReplayRedis
-            | Target::UnknownInternal => Err(Problem::not_found()),
+            | Target::Unknown => Err(Problem::not_found()),
         }
     }
 }

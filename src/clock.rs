@@ -93,6 +93,27 @@ pub(crate) fn parse_rfc3339_ms(text: &str) -> Option<u64> {
     u64::try_from(seconds * 1000 + ms).ok()
 }
 
+/// A time of so many Unix milliseconds as RFC 3339 writes it in UTC, such as `2026-01-31T12:00:00.500Z`.
+#[must_use]
+pub(crate) fn rfc3339(unix_ms: u64) -> String {
+    let (seconds, ms) = (unix_ms / 1000, unix_ms % 1000);
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    // Counted from 0000-03-01, so that the leap day is the last of its year.
+    let days = days + 719_468;
+    let (era, of_era) = (days / 146_097, days % 146_097);
+    let year = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let (year, month) = if month < 10 {
+        (year + era * 400, month + 3)
+    } else {
+        (year + era * 400 + 1, month - 9)
+    };
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
+}
+
 /// Three numbers of fixed widths.
 fn three(text: &str, between: char, widths: [usize; 3]) -> Option<(i64, i64, i64)> {
     let mut parts = text
@@ -195,6 +216,24 @@ mod tests {
             "2023-11-1\u{e9}T22:13:20Z",
         ] {
             assert_eq!(parse_rfc3339_ms(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn rfc_3339_is_written_as_it_is_read() {
+        for (text, ms) in [
+            ("1970-01-01T00:00:00.000Z", 0),
+            ("2000-02-29T00:00:00.001Z", 951_782_400_001),
+            ("2000-03-01T00:00:00.000Z", 951_868_800_000),
+            ("2023-12-31T23:59:59.999Z", 1_704_067_199_999),
+            ("2100-02-28T12:00:00.000Z", 4_107_499_200_000),
+            ("9999-12-31T23:59:59.999Z", 253_402_300_799_999),
+        ] {
+            assert_eq!(rfc3339(ms), text);
+        }
+        // A prime number of milliseconds, so that every field takes many values.
+        for ms in (0..253_402_300_800_000).step_by(86_413_007_921) {
+            assert_eq!(parse_rfc3339_ms(&rfc3339(ms)), Some(ms));
         }
     }
 

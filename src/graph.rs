@@ -41,6 +41,17 @@ pub struct Graph {
     pub sources: Vec<Place>,
 }
 
+/// The colours of an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Theme {
+    /// Those that whoever looks at it prefers.
+    Browser,
+    /// For light pages.
+    Light,
+    /// For dark pages.
+    Dark,
+}
+
 /// A sink or a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
@@ -82,8 +93,14 @@ impl Graph {
 
     /// Draws it as an image that needs nothing else.
     #[must_use]
-    pub fn svg(&self) -> String {
-        svg::draw(self)
+    pub fn svg(&self, theme: Theme) -> String {
+        let media = match theme {
+            Theme::Browser => return svg::draw(self),
+            Theme::Light => "@media not all",
+            Theme::Dark => "@media all",
+        };
+        // The first one is the style's own: it stands before all that the pipeline file says.
+        svg::draw(self).replacen("@media (prefers-color-scheme: dark)", media, 1)
     }
 }
 

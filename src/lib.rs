@@ -77,6 +77,7 @@ pub mod sinks;
 pub mod sources;
 pub mod stages;
 pub mod svc;
+pub mod tail;
 pub mod telemetry;
 pub mod trial;
 pub(crate) mod xml;

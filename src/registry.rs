@@ -19,6 +19,7 @@ use crate::close::Close;
 use crate::config::BackpressureConfig;
 use crate::outbox::{OutboxLimits, Pushed};
 use crate::session::Session;
+use crate::tail::Tails;
 use crate::telemetry::metrics::Metrics;
 
 const SHARDS: usize = 64;
@@ -32,6 +33,7 @@ pub struct Registry {
     by_address: Vec<RwLock<HashMap<IpAddr, usize, RandomState>>>,
     count: AtomicUsize,
     limits: OutboxLimits,
+    tails: Arc<Tails>,
     metrics: Metrics,
 }
 
@@ -56,6 +58,7 @@ impl Registry {
             by_address: shards(),
             count: AtomicUsize::new(0),
             limits: OutboxLimits::new(backpressure),
+            tails: Arc::default(),
             metrics,
         }
     }
@@ -64,6 +67,12 @@ impl Registry {
     #[must_use]
     pub fn limits(&self) -> &OutboxLimits {
         &self.limits
+    }
+
+    /// Whoever looks at what users send and are sent.
+    #[must_use]
+    pub fn tails(&self) -> &Arc<Tails> {
+        &self.tails
     }
 
     /// Connections registered now.
@@ -176,8 +185,12 @@ impl Registry {
     ) -> usize {
         let text = Utf8Bytes::from(format!(r#"{{"type":"event","payload":{}}}"#, payload.get()));
         let mut sent = 0;
+        let watched = self.tails.are_open();
         self.for_each(subjects, |session| {
             let (queued, crowded) = self.push(session, text.clone());
+            if watched {
+                self.tails.push(session, &text, queued);
+            }
             sent += usize::from(queued);
             if crowded {
                 note(session);

@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 use self::admission::Admission;
 use self::drain::Drain;
 use self::foundation::{Foundation, Prepared, Running, Seeds};
-use crate::api::{ApiState, InForce, Pages, Phase, Readiness};
+use crate::api::{About, AdminKeyError, ApiState, InForce, Pages, Phase, Readiness, Reloads};
 use crate::brokers::DsnError;
 use crate::config::changes::Effective;
 use crate::config::{Config, ServerConfig};
@@ -52,6 +52,8 @@ pub use self::reload::{ReloadError, Reloaded};
 /// What may be added to a gateway beyond its configuration, as `wsgw dev` does.
 #[derive(Debug, Default)]
 pub struct Extras {
+    /// The pipeline file, for whoever asks how the gateway does.
+    pub file: Option<String>,
     /// Names the configuration in `wsgw_config_info`.
     pub config_hash: String,
     /// What a reloaded configuration is compared with.
@@ -116,6 +118,9 @@ pub enum StartError {
     /// Replays cannot be set up.
     #[error(transparent)]
     Replay(#[from] ReplaySetupError),
+    /// The operator's key cannot be used.
+    #[error(transparent)]
+    AdminKey(#[from] AdminKeyError),
     /// The level of the log cannot be used.
     #[error("`logging.level`: {0}")]
     LogLevel(BoxError),
@@ -141,6 +146,7 @@ pub(crate) struct State {
 pub struct Gateway {
     state: Arc<State>,
     readiness: Arc<Readiness>,
+    reloads: Arc<Reloads>,
     foundation: Foundation,
     running: Mutex<Running>,
     archive: Option<Arc<Archive>>,
@@ -164,9 +170,10 @@ impl Gateway {
         let (public, address) = bind("server.listen", &server.listen).await?;
         let trace_id = &config.tracing.trace_id_field;
         let archive = Archive::start(&config.replay, trace_id, &[], &readiness, &metrics).await?;
+        let node_id: Arc<str> = node_id(server, address).into();
         let foundation = Foundation::new(
             &config,
-            node_id(server, address).into(),
+            Arc::clone(&node_id),
             (Arc::clone(&readiness), metrics),
             archive.clone(),
             extras.seeds(),
@@ -176,6 +183,8 @@ impl Gateway {
             in_force,
             parts,
         } = foundation.prepare(&config, None)?;
+        let reloads = Arc::new(Reloads::default());
+        reloads.started(extras.file, &extras.config_hash, generation.number);
         let state = Arc::new(State {
             newest: AtomicU64::new(generation.number),
             current: ArcSwap::from_pointee(generation),
@@ -192,6 +201,7 @@ impl Gateway {
             Arc::clone(&state.in_force),
             state.metrics.clone(),
             Arc::clone(&readiness),
+            About::new(node_id, Arc::clone(&reloads)),
         ));
         let sources = Sources::start(&foundation.sources);
         let running = foundation.activate(parts, None, &state, &sources);
@@ -209,6 +219,7 @@ impl Gateway {
         Ok(Self {
             state,
             readiness,
+            reloads,
             foundation,
             running: Mutex::new(running.named(extras.config_hash, extras.effective)),
             archive,
@@ -258,9 +269,11 @@ impl Drop for Gateway {
 fn metrics(config_hash: &str) -> Result<Metrics, StartError> {
     let metrics = Metrics::new().map_err(StartError::Metrics)?;
     logs::count_dropped(&metrics.log_lines_dropped_total);
+    let commit = option_env!("WSGW_COMMIT").unwrap_or_default();
+    let rustc = option_env!("WSGW_RUSTC").unwrap_or_default();
     metrics
         .build_info
-        .with_label_values(&[env!("CARGO_PKG_VERSION")])
+        .with_label_values(&[env!("CARGO_PKG_VERSION"), commit, rustc])
         .set(1);
     metrics.config_info.with_label_values(&[config_hash]).set(1);
     metrics.config_last_reload_successful.set(1);

@@ -3,6 +3,8 @@
 //! Stands first in a call's path. A path alone decides the route, the method comes after it, so that a known path
 //! with a wrong method is told apart from an unknown one.
 
+use std::convert::Infallible;
+
 use warp::{Filter, Rejection};
 
 /// What a route does to the gateway.
@@ -39,6 +41,8 @@ impl Verb {
 pub struct Route {
     /// The path as `schemas/openapi.yaml` writes it; also the metrics' label, so that no raw path becomes one.
     pub template: &'static str,
+    /// The path of the same call with the operator's key, if the operator's page may make it.
+    pub operator: Option<&'static str>,
     /// What it does.
     pub verb: Verb,
 }
@@ -47,6 +51,7 @@ impl Route {
     const fn read(template: &'static str) -> Self {
         Self {
             template,
+            operator: None,
             verb: Verb::Read,
         }
     }
@@ -54,23 +59,56 @@ impl Route {
     const fn act(template: &'static str) -> Self {
         Self {
             template,
+            operator: None,
             verb: Verb::Act,
         }
     }
+
+    const fn operator(self, template: &'static str) -> Self {
+        Self {
+            operator: Some(template),
+            ..self
+        }
+    }
+
+    /// The path as the caller knows it.
+    pub(super) fn template_for(&self, realm: Realm) -> &'static str {
+        match realm {
+            Realm::Backend => self.template,
+            Realm::Operator => self.operator.unwrap_or(self.template),
+        }
+    }
+}
+
+/// Who calls, by the path that is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Realm {
+    /// The backend, or whoever has the gateway's key: `/internal/*`.
+    Backend,
+    /// The operator's page: `/admin/api/*`.
+    Operator,
 }
 
 const HEALTH: Route = Route::read("/health");
 const READY: Route = Route::read("/ready");
 const METRICS: Route = Route::read("/metrics");
 const PUBLISH: Route = Route::act("/internal/publish");
-const CONNECTIONS: Route = Route::read("/internal/connections");
-const USER_CONNECTIONS: Route = Route::read("/internal/users/{user_id}/connections");
-const DISCONNECT: Route = Route::act("/internal/disconnect");
-const REPLAY_ARCHIVE: Route = Route::act("/internal/replay/archive");
-
-const DEAD_LETTERS: Route = Route::read("/internal/dead-letters");
-const REPLAY_RABBITMQ: Route = Route::act("/internal/replay/rabbitmq");
-const REPLAY_REDIS: Route = Route::act("/internal/replay/redis");
+const CONNECTIONS: Route = Route::read("/internal/connections").operator("/admin/api/connections");
+const USER_CONNECTIONS: Route = Route::read("/internal/users/{user_id}/connections")
+    .operator("/admin/api/users/{user_id}/connections");
+const DISCONNECT: Route = Route::act("/internal/disconnect").operator("/admin/api/disconnect");
+const REPLAY_ARCHIVE: Route =
+    Route::act("/internal/replay/archive").operator("/admin/api/replay/archive");
+const DEAD_LETTERS: Route =
+    Route::read("/internal/dead-letters").operator("/admin/api/dead-letters");
+const REPLAY_RABBITMQ: Route =
+    Route::act("/internal/replay/rabbitmq").operator("/admin/api/replay/rabbitmq");
+const REPLAY_REDIS: Route =
+    Route::act("/internal/replay/redis").operator("/admin/api/replay/redis");
+const STATUS: Route = Route::read("/internal/status").operator("/admin/api/status");
+const PIPELINE_SVG: Route =
+    Route::read("/internal/pipeline.svg").operator("/admin/api/pipeline.svg");
+const TAIL: Route = Route::read("/internal/tail").operator("/admin/api/tail");
 
 /// Every route of the API, as `schemas/openapi.yaml` describes them.
 pub const ROUTES: &[Route] = &[
@@ -85,6 +123,9 @@ pub const ROUTES: &[Route] = &[
     DEAD_LETTERS,
     REPLAY_RABBITMQ,
     REPLAY_REDIS,
+    STATUS,
+    PIPELINE_SVG,
+    TAIL,
 ];
 
 /// Where a request's path leads.
@@ -102,8 +143,11 @@ pub(super) enum Target {
     DeadLetters,
     ReplayRabbitmq,
     ReplayRedis,
-    /// Below `/internal`, but no route.
-    UnknownInternal,
+    Status,
+    PipelineSvg,
+    Tail,
+    /// Below `/internal` or `/admin/api`, but no route.
+    Unknown,
 }
 
 impl Target {
@@ -120,7 +164,10 @@ impl Target {
             Self::DeadLetters => Some(DEAD_LETTERS),
             Self::ReplayRabbitmq => Some(REPLAY_RABBITMQ),
             Self::ReplayRedis => Some(REPLAY_REDIS),
-            Self::UnknownInternal => None,
+            Self::Status => Some(STATUS),
+            Self::PipelineSvg => Some(PIPELINE_SVG),
+            Self::Tail => Some(TAIL),
+            Self::Unknown => None,
         }
     }
 
@@ -145,23 +192,44 @@ impl Target {
     }
 }
 
-/// Finds the target of a request's path; rejects what is neither a route nor below `/internal`.
-pub(super) fn target() -> impl Filter<Extract = (Target,), Error = Rejection> + Clone + Send + Sync
-{
+/// Finds the target of a request's path, and who calls; rejects what is neither a route nor below `/internal` or
+/// `/admin/api`.
+pub(super) fn target()
+-> impl Filter<Extract = (Realm, Target), Error = Rejection> + Clone + Send + Sync {
     let health = warp::path!("health").map(|| Target::Health);
     let ready = warp::path!("ready").map(|| Target::Ready);
     let metrics = warp::path!("metrics").map(|| Target::Metrics);
-    let publish = warp::path!("internal" / "publish").map(|| Target::Publish);
-    let connections = warp::path!("internal" / "connections").map(|| Target::Connections);
-    let of_user =
-        warp::path!("internal" / "users" / String / "connections").map(Target::UserConnections);
-    let disconnect = warp::path!("internal" / "disconnect").map(|| Target::Disconnect);
-    let replay_archive =
-        warp::path!("internal" / "replay" / "archive").map(|| Target::ReplayArchive);
-    let dead_letters = warp::path!("internal" / "dead-letters").map(|| Target::DeadLetters);
-    let rabbitmq = warp::path!("internal" / "replay" / "rabbitmq").map(|| Target::ReplayRabbitmq);
-    let redis = warp::path!("internal" / "replay" / "redis").map(|| Target::ReplayRedis);
-    let unknown = warp::path!("internal" / ..).map(|| Target::UnknownInternal);
+    let open = health.or(ready).unify().or(metrics).unify();
+    let backend = warp::path("internal").and(call());
+    let operator = warp::path("admin").and(warp::path("api")).and(call());
+    let operator = operator.map(|target: Target| {
+        let served = target.route().is_some_and(|route| route.operator.is_some());
+        if served { target } else { Target::Unknown }
+    });
+    let of = |realm| move |target| (realm, target);
+    backend
+        .or(open)
+        .unify()
+        .map(of(Realm::Backend))
+        .or(operator.map(of(Realm::Operator)))
+        .unify()
+        .untuple_one()
+}
+
+/// The rest of a path below `/internal`, or `/admin/api`.
+fn call() -> impl Filter<Extract = (Target,), Error = Infallible> + Clone + Send + Sync {
+    let publish = warp::path!("publish").map(|| Target::Publish);
+    let connections = warp::path!("connections").map(|| Target::Connections);
+    let of_user = warp::path!("users" / String / "connections").map(Target::UserConnections);
+    let disconnect = warp::path!("disconnect").map(|| Target::Disconnect);
+    let replay_archive = warp::path!("replay" / "archive").map(|| Target::ReplayArchive);
+    let dead_letters = warp::path!("dead-letters").map(|| Target::DeadLetters);
+    let rabbitmq = warp::path!("replay" / "rabbitmq").map(|| Target::ReplayRabbitmq);
+    let redis = warp::path!("replay" / "redis").map(|| Target::ReplayRedis);
+    let status = warp::path!("status").map(|| Target::Status);
+    let picture = warp::path!("pipeline.svg").map(|| Target::PipelineSvg);
+    let tail = warp::path!("tail").map(|| Target::Tail);
+    let unknown = warp::any().map(|| Target::Unknown);
 
     // Publish is the one that is called often, so it is tried first; `unknown` takes what the others left.
     publish
@@ -179,12 +247,12 @@ pub(super) fn target() -> impl Filter<Extract = (Target,), Error = Rejection> + 
         .unify()
         .or(redis)
         .unify()
+        .or(status)
+        .unify()
+        .or(picture)
+        .unify()
+        .or(tail)
+        .unify()
         .or(unknown)
-        .unify()
-        .or(health)
-        .unify()
-        .or(ready)
-        .unify()
-        .or(metrics)
         .unify()
 }

@@ -68,12 +68,14 @@ impl Api {
             config: config(KEY, LIMIT),
             presence: Arc::new(presence),
             replays: replays(&config(KEY, LIMIT), &metrics, Vec::new()),
+            admin_key: None,
         }));
         let state = Arc::new(ApiState::new(
             Arc::clone(&registry),
             Arc::clone(&in_force),
             metrics.clone(),
             readiness,
+            About::new("node".into(), Arc::default()),
         ));
         Self {
             state,

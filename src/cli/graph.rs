@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use crate::config::{self, LoadError, Overrides};
-use crate::graph::Graph;
+use crate::graph::{Graph, Theme};
 
 /// The form of a picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -55,7 +55,7 @@ pub fn run_graph(
     let picture = match format {
         Format::Mermaid => graph.mermaid(),
         Format::Dot => graph.dot(),
-        Format::Svg => graph.svg(),
+        Format::Svg => graph.svg(Theme::Browser),
     };
     out.write_all(picture.as_bytes())?;
     Ok(0)

@@ -30,6 +30,7 @@ pub(super) fn run(file: Option<PathBuf>, overrides: Overrides) -> ExitCode {
     on_runtime(async |signals| {
         let hash = loaded.hash;
         let extras = Extras {
+            file: Some(file.display().to_string()),
             config_hash: hash.clone(),
             effective: loaded.effective,
             log_level,

@@ -191,6 +191,7 @@ pub const EFFECTS: &[(&str, Effect)] = &[
     ("presence", Effect::Hot),
     ("leases", Effect::Hot),
     ("replay", Effect::Hot),
+    ("admin", Effect::Hot),
     ("brokers", Effect::Hot),
     ("tracing", Effect::Hot),
     ("logging", Effect::Hot),

@@ -361,6 +361,30 @@ const FILE: &[Code] = &[
         "Add rules, or remove the stage.",
     ),
     code(
+        "admin_without_listener",
+        Error,
+        "The operator's page is enabled, and there is no listener apart from the clients'.",
+        "Set `server.internal_listen` to an address that only operators reach.",
+    ),
+    code(
+        "admin_without_key",
+        Error,
+        "The operator's page is enabled without a key.",
+        "Set `admin.api_key` or `admin.api_key_file`, in the shipped files by ADMIN_API_KEY or ADMIN_API_KEY_FILE.",
+    ),
+    code(
+        "admin_key_shared",
+        Error,
+        "The operator's key is the gateway's, which the backend knows.",
+        "Take another key, for instance from `openssl rand -hex 32`.",
+    ),
+    code(
+        "two_admin_keys",
+        Error,
+        "The operator's key is given twice, as text and by a file.",
+        "Keep one of `admin.api_key` and `admin.api_key_file`.",
+    ),
+    code(
         "trace_field_taken",
         Error,
         "The trace id's field has the name of another member of an event.",

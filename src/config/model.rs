@@ -3,6 +3,7 @@
 //! Stands first in the data path: `load` fills these structs, `compile` reads them. The doc comment of each
 //! field is the text of the JSON Schema (`wsgw schema`) and of the configuration reference.
 
+mod admin;
 mod clients;
 mod events;
 
@@ -20,6 +21,7 @@ use crate::sources::TransportConfig;
 use crate::stages::StageConfig;
 use crate::stages::fan_out::{EventsMode, FanOutConfig};
 
+pub use admin::{AdminConfig, TailMode};
 pub use clients::{
     BackpressureConfig, BackpressureStrategy, DropPolicy, PresenceConfig, PresenceKind,
     PresenceRedisConfig, PresenceStrategy,
@@ -60,6 +62,8 @@ pub struct Config {
     pub leases: LeasesConfig,
     /// What is kept for later, and who may ask for it again.
     pub replay: ReplayConfig,
+    /// The operator's page.
+    pub admin: AdminConfig,
     /// How brokers are connected to.
     pub brokers: BrokersConfig,
     /// Trace propagation.
@@ -88,7 +92,8 @@ impl Config {
         let certificates = tls
             .into_iter()
             .flat_map(|tls| [&tls.ca_file, &tls.cert_file, &tls.key_file]);
-        let files = keys.chain(certificates).map(String::as_str);
+        let admin = [&self.admin.api_key_file];
+        let files = keys.chain(certificates).chain(admin).map(String::as_str);
         files.filter(|file| !file.is_empty())
     }
 

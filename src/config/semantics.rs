@@ -17,6 +17,7 @@ use crate::stages::fan_out::EventsMode;
 use crate::stages::ordering_key::{OrderingStrategy, PartitionMode};
 
 mod addresses;
+mod admin;
 mod authorize;
 mod brokers;
 mod routing;
@@ -41,6 +42,7 @@ pub(super) fn check(
     review.stages();
     review.events();
     addresses::check(&mut review);
+    admin::check(&mut review);
     authorize::check(&mut review);
     brokers::check(&mut review);
     routing::check(&mut review);

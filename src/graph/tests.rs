@@ -105,7 +105,7 @@ fn numbers(element: &str, names: [&str; 4]) -> Option<[usize; 4]> {
 #[test]
 fn boxes_neither_overlap_nor_leave_the_picture() {
     for graph in [hostile(), least()] {
-        let svg = graph.svg();
+        let svg = graph.svg(Theme::Browser);
         let page = numbers(&svg, ["width", "height", "width", "height"]).expect("a size");
         let boxes: Vec<_> = svg
             .split("<rect")

@@ -60,10 +60,14 @@ impl Surface {
         }
     }
 
-    /// The API alone.
+    /// The API and the operator's page.
     pub(super) fn internal(api: &Arc<ApiState>) -> Self {
         Self {
-            routes: reply(api::routes(Arc::clone(api), api::Surface::Internal, None)),
+            routes: reply(api::routes(
+                Arc::clone(api),
+                api::Surface::Internal,
+                Some(api.admin_pages()),
+            )),
             websockets: false,
         }
     }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{StartError, State};
-use crate::api::{InForce, Readiness};
+use crate::api::{InForce, Readiness, admin_key};
 use crate::brokers::Brokers;
 use crate::brokers::redis::RedisLink;
 use crate::clock::seconds;
@@ -35,6 +35,7 @@ use crate::sinks::memory::MemorySink;
 use crate::sinks::{self, Activation, Sinks};
 use crate::sources::{CurrentDeadLetters, PreparedSources, SourceContext, Sources};
 use crate::svc::probe::Tap;
+use crate::tail::TailsOfProcess;
 use crate::telemetry::logs::{LogLevel, PreparedLevel};
 use crate::telemetry::metrics::Metrics;
 
@@ -134,6 +135,8 @@ impl Foundation {
         seeds: Seeds,
     ) -> Self {
         let registry = Arc::new(Registry::new(config.backpressure.clone(), metrics.clone()));
+        let kept = Kept::default();
+        kept.keep(|| TailsOfProcess(Arc::clone(registry.tails())));
         Self {
             sources: SourceContext {
                 node_id: Arc::clone(&node_id),
@@ -144,7 +147,7 @@ impl Foundation {
             node_id,
             brokers: Brokers::new(config.brokers.clone(), readiness, metrics.clone()),
             metrics,
-            kept: Kept::default(),
+            kept,
             epoch: Instant::now(),
             archive,
             seeds,
@@ -207,6 +210,7 @@ impl Foundation {
             in_force: InForce {
                 presence: Arc::clone(&presence.presence),
                 replays: Arc::clone(&replays),
+                admin_key: admin_key(config)?,
                 config: Arc::clone(config),
             },
             parts: Parts {

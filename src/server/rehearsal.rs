@@ -83,6 +83,7 @@ impl Rehearsal {
                 config.presence.clone(),
             )),
             replays: Arc::new(Replays::new(&nothing, &brokers, Vec::new())?),
+            admin_key: None,
             config,
         };
         Ok(Self {

@@ -71,8 +71,20 @@ impl Gateway {
             .config_last_reload_successful
             .set(i64::from(result.is_ok()));
         match &result {
-            Ok(reloaded) => reloaded.log(),
-            Err(error) => log_failure(error),
+            Ok(reloaded) => {
+                reloaded.log();
+                self.reloads.succeeded(
+                    (&reloaded.hash, reloaded.generation),
+                    reloaded.total.as_secs_f64(),
+                    reloaded.changed.clone(),
+                    reloaded.waiting_paths().map(str::to_owned).collect(),
+                );
+            }
+            Err(error) => {
+                log_failure(error);
+                self.reloads
+                    .failed(asked.elapsed().as_secs_f64(), error.problems());
+            }
         }
         result
     }
@@ -126,9 +138,27 @@ impl Gateway {
     }
 }
 
+impl ReloadError {
+    /// What is wrong, each problem with its place; never a secret.
+    fn problems(&self) -> Vec<String> {
+        match self {
+            Self::Load(LoadError::Invalid(problems)) => problems
+                .iter()
+                .filter(|problem| problem.severity == Severity::Error)
+                .map(|problem| format!("{} {}", place(problem), problem.message))
+                .collect(),
+            error => vec![error.to_string()],
+        }
+    }
+}
+
 impl Reloaded {
+    fn waiting_paths(&self) -> impl Iterator<Item = &'static str> {
+        self.waiting.iter().map(|restart| restart.path)
+    }
+
     fn log(&self) {
-        let waiting: Vec<_> = self.waiting.iter().map(|restart| restart.path).collect();
+        let waiting: Vec<_> = self.waiting_paths().collect();
         let ms = |time: Duration| (time.as_secs_f64() * 1e6).round() / 1e3;
         tracing::info!(
             event = "reloaded",

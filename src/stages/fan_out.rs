@@ -20,6 +20,7 @@ use crate::session::Session;
 use crate::sinks::delivery::{Outlet, Slot, WhenFull};
 use crate::svc::probe::Probe;
 use crate::svc::{BoxError, MessageFuture, MessageResult, NewMessageService, NewService, Outcome};
+use crate::tail::{Tails, TailsOfProcess};
 
 pub(crate) mod ack;
 mod routes;
@@ -98,6 +99,7 @@ impl FanOutConfig {
                     outlets,
                     routes,
                     optional,
+                    tails: Arc::clone(&with.shared.keep(TailsOfProcess::default).0),
                     trace_id_field: with.config.tracing.trace_id_field.clone(),
                     on_full: self.on_full,
                     waited: full("wait"),
@@ -189,6 +191,8 @@ struct Settings {
     outlets: Vec<Outlet>,
     /// Those that no message waits for.
     optional: Vec<Outlet>,
+    /// Whoever looks at what users send.
+    tails: Arc<Tails>,
     /// Their names.
     not_awaited: Arc<[&'static str]>,
     /// Which of `outlets` an event goes to; all of them without routes.
@@ -324,8 +328,9 @@ impl Settings {
         }
     }
 
-    /// Hands the event to the sinks that no message waits for.
+    /// Hands the event to the sinks that no message waits for, and to whoever looks.
     fn offer(&self, event: &Arc<Event>) {
+        self.tails.event(event);
         for outlet in &self.optional {
             outlet.enqueue_or_drop(event);
         }

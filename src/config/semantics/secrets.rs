@@ -23,6 +23,7 @@ pub(super) fn check(review: &mut Review<'_>) {
         );
     }
     length(review, "server.api_key", &config.server.api_key);
+    length(review, "admin.api_key", &config.admin.api_key);
     let secret = &config.events.webhook.secret;
     match secret.reveal().strip_prefix("whsec_") {
         Some(rest) if STANDARD.decode(rest).is_err() || rest.is_empty() => {
