@@ -175,7 +175,7 @@ impl App {
         top.extend(self.warnings(width, now));
         // Whatever is wrong leaves half of the screen to the page.
         top.truncate(usize::from(area.height / 2).max(2));
-        let mut lines = self.page(width, now);
+        let mut lines = self.page(width);
 
         let above = u16::try_from(top.len()).unwrap_or(AROUND);
         let room = area.height.saturating_sub(above + 1);
@@ -280,13 +280,13 @@ impl App {
         lines
     }
 
-    fn page(&self, width: usize, now: u64) -> Vec<Line<'static>> {
+    fn page(&self, width: usize) -> Vec<Line<'static>> {
         if self.help {
             return help(self.gateways.len() > 1, width);
         }
         let Some(index) = self.open else {
             let (all, chosen) = (self.gateways.iter().collect::<Vec<_>>(), Some(self.chosen));
-            return fleet::lines(&all, chosen, now, width, self.theme);
+            return fleet::lines(&all, chosen, width, self.theme);
         };
         match self.gateways.get(index) {
             Some(watched) => match watched.status() {

@@ -105,7 +105,7 @@ fn write(report: &Report, out: &mut dyn Write) -> std::io::Result<()> {
     let gateways = || report.gateways.iter().map(|one| &one.watched);
     if report.gateways.len() > 1 {
         let all: Vec<&Watched> = gateways().collect();
-        for line in fleet::lines(&all, None, report.at, WIDTH, Theme::default()) {
+        for line in fleet::lines(&all, None, WIDTH, Theme::default()) {
             writeln!(out, "{}", line.to_string().trim_end())?;
         }
         writeln!(out)?;

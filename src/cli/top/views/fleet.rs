@@ -31,7 +31,6 @@ const COLUMNS: &[Column] = &[
 pub(in crate::cli::top) fn lines(
     gateways: &[&Watched],
     chosen: Option<usize>,
-    now: u64,
     width: usize,
     theme: Theme,
 ) -> Vec<Line<'static>> {
@@ -39,7 +38,7 @@ pub(in crate::cli::top) fn lines(
     rows.extend(gateways.iter().enumerate().map(|(index, watched)| {
         let mark = if chosen == Some(index) { '>' } else { ' ' };
         let name = format!("{mark}{:>2} {}", index + 1, watched.name());
-        row(name, watched, now, theme)
+        row(name, watched, theme)
     }));
     let mut lines = table(COLUMNS, &rows, width, theme);
     if let Some(line) = chosen.and_then(|chosen| lines.get_mut(chosen + ABOVE)) {
@@ -56,7 +55,7 @@ pub(in crate::cli::top) fn lines(
     lines
 }
 
-fn row(name: String, watched: &Watched, now: u64, theme: Theme) -> Vec<Span<'static>> {
+fn row(name: String, watched: &Watched, theme: Theme) -> Vec<Span<'static>> {
     let mut cells = vec![plain(name)];
     let (Some(seen), None) = (watched.status(), &watched.trouble) else {
         let said = match watched.trouble {
