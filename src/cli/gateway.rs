@@ -24,8 +24,9 @@ pub(super) struct KeyHints {
 #[derive(Debug)]
 pub(super) struct Gateway {
     http: reqwest::Client,
+    base: String,
+    /// Without user name and password.
     url: String,
-    shown: String,
     hints: KeyHints,
 }
 
@@ -71,20 +72,20 @@ impl Gateway {
             .map_err(|error| error.to_string())?;
         Ok(Self {
             http,
-            url: url.trim_end_matches('/').to_owned(),
-            shown: shown.as_str().trim_end_matches('/').to_owned(),
+            base: url.trim_end_matches('/').to_owned(),
+            url: shown.as_str().trim_end_matches('/').to_owned(),
             hints,
         })
     }
 
     /// The address without user name and password.
     pub(super) fn url(&self) -> &str {
-        &self.shown
+        &self.url
     }
 
     /// Begins a call.
     pub(super) fn call(&self, method: Method, path: &str) -> RequestBuilder {
-        self.http.request(method, format!("{}{path}", self.url))
+        self.http.request(method, format!("{}{path}", self.base))
     }
 
     /// Reads an answer that is no success.
@@ -99,7 +100,7 @@ impl Gateway {
                 .to_owned(),
             _ => String::new(),
         };
-        let (url, status) = (&self.shown, status.as_u16());
+        let (url, status) = (&self.url, status.as_u16());
         Refused {
             text: format!("{url} answered {status}: {detail}{hint}"),
             problem,
@@ -112,7 +113,7 @@ impl Gateway {
         while let Some(source) = cause.source() {
             cause = source;
         }
-        let url = &self.shown;
+        let url = &self.url;
         if error.is_connect() {
             format!(
                 "{url} cannot be reached: {cause}; is the gateway running, and is this its internal API?"

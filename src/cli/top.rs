@@ -31,18 +31,20 @@ mod watched;
 mod words;
 
 /// What the help ends with.
-pub(super) const EXAMPLES: &str = "Examples:\n  \
-    wsgw top                                                    watch the gateway on this machine\n  \
-    wsgw top --url http://10.0.0.1:8000 --url http://10.0.0.2:8000\n                                                              \
-    watch several: one row each, and their sum\n  \
-    wsgw top --interval 5s                                      ask every 5 s\n  \
-    wsgw top --once                                             a report for a ticket, of one interval\n  \
-    wsgw top --once --format json | jq '.gateways[0].rates'     and one for a script\n\n\
-    Keys: q quit, Tab or 1-5 pages, arrows scroll or choose, Enter opens a gateway, Esc goes back to all,\n\
-    p pauses, ? explains.\n\n\
-    The address is that of the internal API: server.internal_listen, if it is set. The key is taken from\n\
-    --api-key-file, else --api-key, else GATEWAY_API_KEY; prefer a file or a variable, as others on the\n\
-    machine can read the arguments of a command. NO_COLOR switches colours off.";
+pub(super) const EXAMPLES: &str = "Examples:
+  wsgw top                                      watch the gateway on this machine
+  wsgw top --url http://a:8000 --url http://b:8000
+                                                watch several: one row each, and their sum
+  wsgw top --interval 5s                        ask every 5 s
+  wsgw top --once                               print a report, for a ticket
+  wsgw top --once --format json | jq '.gateways[0].rates'
+
+Keys: q quit, Tab or 1-5 pages, arrows scroll or choose, Enter opens a gateway, Esc goes back
+to all, p pauses, ? explains.
+
+The address is that of the internal API: server.internal_listen, if it is set. Prefer a file or
+a variable for the key, as others on the machine can read the arguments of a command. NO_COLOR
+switches colours off.";
 
 /// What to watch, and how.
 #[derive(Debug, Clone, Args)]
@@ -54,10 +56,10 @@ pub struct TopArgs {
         default_value = "http://127.0.0.1:8000"
     )]
     pub urls: Vec<String>,
-    /// The gateways' key.
+    /// The gateways' key, else `GATEWAY_API_KEY`.
     #[arg(long, alias = "key", value_name = "KEY")]
     pub api_key: Option<String>,
-    /// A file with the gateways' key.
+    /// A file with the gateways' key, which counts before the variable.
     #[arg(long, value_name = "FILE", conflicts_with = "api_key")]
     pub api_key_file: Option<PathBuf>,
     /// Time between two questions: seconds, or with a unit such as 500ms, 2s or 1m.

@@ -321,7 +321,7 @@ impl App {
             }
         }
         let line = format!("{:<width$}", line.trim_end());
-        Line::from(line).style(self.theme.chosen())
+        Line::from(line).style(Theme::chosen())
     }
 }
 

@@ -45,7 +45,7 @@ impl Theme {
         self.colored(Color::Cyan).add_modifier(Modifier::BOLD)
     }
 
-    pub(super) fn chosen(self) -> Style {
+    pub(super) fn chosen() -> Style {
         Style::new().add_modifier(Modifier::REVERSED)
     }
 

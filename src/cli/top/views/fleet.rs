@@ -42,7 +42,7 @@ pub(in crate::cli::top) fn lines(
     }));
     let mut lines = table(COLUMNS, &rows, width, theme);
     if let Some(line) = chosen.and_then(|chosen| lines.get_mut(chosen + ABOVE)) {
-        *line = std::mem::take(line).patch_style(theme.chosen());
+        *line = std::mem::take(line).patch_style(Theme::chosen());
     }
     let troubles = gateways
         .iter()
@@ -74,20 +74,20 @@ fn row(name: String, watched: &Watched, theme: Theme) -> Vec<Span<'static>> {
     cells.push(plain(or_unknown(rates.cpu, percent)));
     cells.push(plain(or_unknown(seen.process.resident_bytes, bytes)));
     cells.push(plain(or_unknown(lag(seen), count)));
-    cells.push(dead(dead_letters([seen].into_iter()), theme));
+    cells.push(dead(dead_letters(&[seen]), theme));
     cells.push(plain(age(seen.uptime_seconds)));
     cells
 }
 
 fn sum(gateways: &[&Watched], theme: Theme) -> Vec<Span<'static>> {
-    let there: Vec<(&Status, &Rates)> = gateways
+    let answers: Vec<(&Status, &Rates)> = gateways
         .iter()
         .filter(|watched| watched.trouble.is_none())
         .filter_map(|watched| Some((watched.status()?, &watched.rates)))
         .collect();
-    let statuses = || there.iter().map(|(seen, _)| *seen);
+    let statuses = || answers.iter().map(|(seen, _)| *seen);
     let rates = |of: fn(&Rates) -> Option<f64>| {
-        there
+        answers
             .iter()
             .filter_map(|(_, rates)| of(rates))
             .reduce(|sum, more| sum + more)
@@ -124,7 +124,7 @@ fn sum(gateways: &[&Watched], theme: Theme) -> Vec<Span<'static>> {
     )));
     let behind = statuses().filter_map(lag).max();
     cells.push(plain(or_unknown(behind, count)));
-    cells.push(dead(dead_letters(statuses()), theme));
+    cells.push(dead(dead_letters(&statuses().collect::<Vec<_>>()), theme));
     cells.push(plain(""));
     cells
 }
@@ -150,9 +150,9 @@ fn lag(seen: &Status) -> Option<u64> {
 }
 
 /// Dead letters that wait: those in a broker, which gateways share, once; those in files added up.
-fn dead_letters<'a>(seen: impl Iterator<Item = &'a Status> + Clone) -> Option<u64> {
+fn dead_letters(seen: &[&Status]) -> Option<u64> {
     let of = |store: &'static str| {
-        seen.clone()
+        seen.iter()
             .filter_map(move |status| *status.dead_letters.get(store)?)
     };
     let shared = ["redis", "rabbitmq"]
