@@ -73,9 +73,8 @@ impl Terminal {
                 tokio::time::sleep(POLL).await;
             }
         };
-        if tokio::time::timeout(PATIENCE, look).await.is_err() {
-            panic!("waited in vain for {texts:?} on the screen:\n{last}");
-        }
+        let shown = tokio::time::timeout(PATIENCE, look).await.is_ok();
+        assert!(shown, "waited in vain for {texts:?} on the screen:\n{last}");
         last
     }
 
