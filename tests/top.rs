@@ -14,7 +14,7 @@ use std::process::Output;
 use serde_json::Value;
 use support::gateway::run;
 use support::terminal::Terminal;
-use support::{API_KEY, Client, Gateway, Setup, Webhook, free_port, within};
+use support::{API_KEY, Client, Gateway, Setup, Webhook, eventually, free_port, within};
 
 const KEY: (&str, &str) = ("GATEWAY_API_KEY", API_KEY);
 
@@ -244,10 +244,22 @@ async fn it_says_what_is_wrong() {
 
 /// Runs `wsgw top` in a terminal, and then says how it ended and whether the terminal is as it was.
 fn page(url: &str, key: &str) -> Terminal {
+    page_after("", url, key)
+}
+
+/// The page, by a shell that runs something else before.
+fn page_after(first: &str, url: &str, key: &str) -> Terminal {
     let wsgw = env!("CARGO_BIN_EXE_wsgw");
-    let top = format!("echo pid $$.; exec {wsgw} top --interval 100ms --url {url}");
+    let top = format!("{first} echo pid $$.; exec {wsgw} top --interval 100ms --url {url}");
     let command = format!("sh -c '{top}'; echo code $?.; stty -a");
     Terminal::run(&command, &[("GATEWAY_API_KEY", key)], (100, 24))
+}
+
+/// The process of the page.
+fn pid(terminal: &Terminal) -> String {
+    let written = terminal.written();
+    let (_, pid) = written.split_once("pid ").unwrap();
+    pid.split_once('.').unwrap().0.to_owned()
 }
 
 #[track_caller]
@@ -306,10 +318,26 @@ async fn a_wrong_key_is_told_and_a_signal_gives_the_terminal_back() {
     terminal
         .shows(&["answered 401: the API key is wrong"])
         .await;
-    let written = terminal.written();
-    let (_, pid) = written.split_once("pid ").unwrap();
-    let (pid, _) = pid.split_once('.').unwrap();
-    let sent = std::process::Command::new("kill").arg(pid).status();
+    let sent = std::process::Command::new("kill")
+        .arg(pid(&terminal))
+        .status();
     assert!(sent.unwrap().success());
     assert_restored(&terminal.ended().await, "0");
+}
+
+#[tokio::test]
+async fn a_terminal_that_vanishes_ends_the_page_even_if_it_minds_no_hangup() {
+    let gateway = Gateway::start().await;
+    for first in ["", "trap \"\" HUP;"] {
+        let terminal = page_after(first, &gateway.api_url(), API_KEY);
+        terminal.shows(&["ready"]).await;
+        let process = format!("/proc/{}/status", pid(&terminal));
+        terminal.vanish();
+        eventually("the end of the page", || {
+            let status = std::fs::read_to_string(&process).unwrap_or_default();
+            // A process that nobody waits for stays as a zombie.
+            (status.is_empty() || status.contains("State:\tZ")).then_some(())
+        })
+        .await;
+    }
 }

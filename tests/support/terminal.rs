@@ -51,6 +51,12 @@ impl Terminal {
         self.keyboard.flush().unwrap();
     }
 
+    /// Takes the terminal away from what runs in it, as a connection does that is lost.
+    pub fn vanish(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// Everything written, as bytes of a terminal.
     pub fn written(&self) -> String {
         String::from_utf8_lossy(&self.written.lock().unwrap()).into_owned()

@@ -3,7 +3,6 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use ratatui::crossterm::event::{self, Event, KeyEvent, KeyEventKind};
@@ -52,11 +51,13 @@ pub(super) enum Input {
     Resized,
 }
 
-/// Reads keys in a thread of its own, which ends with this.
+/// Reads keys in a thread of its own, which ends soon after this.
+///
+/// Nobody waits for it: crossterm reads a terminal that is gone again and again, and never says so. Drawing on one fails,
+/// which ends the command, and the thread with it.
 pub(super) struct Keys {
     inputs: mpsc::Receiver<io::Result<Input>>,
     ends: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl Keys {
@@ -79,12 +80,10 @@ impl Keys {
                 }
             }
         };
-        let thread = std::thread::Builder::new().name("keys".to_owned());
-        Ok(Self {
-            inputs,
-            ends,
-            thread: Some(thread.spawn(read)?),
-        })
+        std::thread::Builder::new()
+            .name("keys".to_owned())
+            .spawn(read)?;
+        Ok(Self { inputs, ends })
     }
 
     /// The next input.
@@ -97,9 +96,6 @@ impl Keys {
 impl Drop for Keys {
     fn drop(&mut self) {
         self.ends.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
     }
 }
 
