@@ -15,6 +15,7 @@ pub mod check;
 pub mod dev;
 pub mod diff;
 pub mod explain;
+mod gateway;
 pub mod graph;
 pub mod health;
 pub mod replay;
@@ -22,6 +23,7 @@ mod run;
 pub mod schema;
 pub mod test;
 pub mod token;
+pub mod top;
 mod watch;
 
 /// Exit code of a usage mistake or an unreadable file, as clap has it too.
@@ -147,6 +149,11 @@ enum Command {
         #[command(flatten)]
         overriding: Overriding,
     },
+    /// Shows what running gateways do, on the terminal.
+    ///
+    /// Exits 0 when left, or when --once has printed; 1 when a gateway does not answer to --once; 2 on wrong usage.
+    #[command(after_help = top::EXAMPLES)]
+    Top(top::TopArgs),
     /// Prints a signed token for trying things out.
     Token(token::TokenArgs),
 }
@@ -234,11 +241,25 @@ fn run_command(command: Command) -> ExitCode {
         Command::Dev(args) => dev::run(&args),
         Command::Replay(args) => replay::run(&args),
         Command::Health { args, overriding } => health::run(&args, &overriding.overrides()),
+        Command::Top(args) => top::run(&args),
         Command::Token(args) => match token::make_token(&args, crate::clock::unix_now()) {
             Ok(token) => printed(|out| writeln!(out, "{token}").map(|()| 0)),
             Err(error) => fail(&error),
         },
     }
+}
+
+/// The text without what would move a terminal's cursor: it may be a stranger's.
+fn clean(text: &str) -> String {
+    let mut clean = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_control() {
+            clean.extend(character.escape_default());
+        } else {
+            clean.push(character);
+        }
+    }
+    clean
 }
 
 /// Loads a pipeline file, or prints its problems and gives the exit code.

@@ -10,6 +10,7 @@
 //! - [`rabbitmq`] is a real `RabbitMQ` of a test program's own.
 //! - [`postgres`] is a real `PostgreSQL` server of a test's own.
 //! - [`archive`] reads the gateway's archive, [`replay`] fills its dead letters and calls its replay API.
+//! - [`terminal`] is a real pseudo terminal.
 //! - [`tokens`] signs JSON Web Tokens with the keys of `tests/keys`.
 //!
 //! Nothing here sleeps to synchronise: [`eventually`] polls, with a deadline that only a hang reaches.
@@ -42,6 +43,7 @@ pub mod redis;
 pub mod redis_groups;
 pub mod reload;
 pub mod replay;
+pub mod terminal;
 pub mod tokens;
 pub mod webhook;
 

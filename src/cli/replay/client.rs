@@ -2,16 +2,19 @@
 
 use std::time::Duration;
 
-use reqwest::header::{HeaderMap, HeaderValue, RETRY_AFTER};
-use reqwest::{RequestBuilder, Response, StatusCode, Url};
+use reqwest::header::RETRY_AFTER;
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 use super::progress::Progress;
+use crate::cli::gateway::{Gateway, KeyHints};
 
-/// Time that connecting may take.
-const CONNECT: Duration = Duration::from_secs(5);
+const KEYS: KeyHints = KeyHints {
+    wrong: "--key, REPLAY_API_KEY or GATEWAY_API_KEY",
+    none: "server.api_key or replay.api.api_key",
+};
 
 /// Time that one batch may take.
 const ANSWER: Duration = Duration::from_mins(5);
@@ -88,43 +91,20 @@ impl Listed {
 /// Calls one gateway.
 #[derive(Debug)]
 pub(super) struct Client {
-    http: reqwest::Client,
-    url: String,
+    gateway: Gateway,
 }
 
 impl Client {
     /// Prepares calls; the error is a mistake in the arguments.
     pub(super) fn new(url: &str, key: &str) -> Result<Self, String> {
-        let web = Url::parse(url).is_ok_and(|url| {
-            matches!(url.scheme(), "http" | "https") && url.query().is_none() && url.has_host()
-        });
-        if !web {
-            return Err("--url: expected an address such as http://127.0.0.1:8000".to_owned());
-        }
-        let mut key = HeaderValue::from_str(key)
-            .map_err(|_| "the key has characters that no HTTP header can have".to_owned())?;
-        key.set_sensitive(true);
-        let mut headers = HeaderMap::new();
-        headers.insert(crate::api::API_KEY_HEADER, key);
-        let http = reqwest::Client::builder()
-            .default_headers(headers)
-            .connect_timeout(CONNECT)
-            .timeout(ANSWER)
-            // While the command waits, the gateway may close a connection that is kept.
-            .pool_max_idle_per_host(0)
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map_err(|error| error.to_string())?;
-        Ok(Self {
-            http,
-            url: url.trim_end_matches('/').to_owned(),
-        })
+        let gateway = Gateway::new(url, key, ANSWER, KEYS)?;
+        Ok(Self { gateway })
     }
 
     /// The oldest dead letters.
     pub(super) async fn dead_letters(&self, limit: u64) -> Result<Listed, Failed> {
-        let url = format!("{}/internal/dead-letters?limit={limit}", self.url);
-        let answer = self.http.get(url).send().await;
+        let path = format!("/internal/dead-letters?limit={limit}");
+        let answer = self.gateway.call(Method::GET, &path).send().await;
         let answer = answer.map_err(|error| self.unreachable(&error))?;
         if answer.status() != StatusCode::OK {
             return Err(self.refused(answer).await);
@@ -149,8 +129,8 @@ impl Client {
         let mut tries = 1;
         loop {
             let request = self
-                .http
-                .post(format!("{}/internal/replay/{from}", self.url))
+                .gateway
+                .call(Method::POST, &format!("/internal/replay/{from}"))
                 .header("idempotency-key", &key)
                 .json(&body);
             match answered(request).await {
@@ -175,38 +155,16 @@ impl Client {
 
     /// An answer that is no success, in words.
     async fn refused(&self, answer: Response) -> Failed {
-        let status = answer.status();
-        let problem: Value = answer.json().await.unwrap_or_default();
-        let detail = problem["detail"].as_str().unwrap_or("it does not say why");
-        let hint = match status.as_u16() {
-            401 => "; give the right one by --key, REPLAY_API_KEY or GATEWAY_API_KEY",
-            403 => "; set server.api_key or replay.api.api_key there",
-            404 => "; is this the address of the gateway's internal API (server.internal_listen)?",
-            _ => "",
-        };
-        let replayed = problem["replayed"].as_u64().unwrap_or_default();
-        let url = &self.url;
+        let refused = self.gateway.refused(answer).await;
         Failed {
-            text: format!("{url} answered {}: {detail}{hint}", status.as_u16()),
-            replayed,
-            next_cursor: problem["next_cursor"].as_str().map(str::to_owned),
+            text: refused.text,
+            replayed: refused.problem["replayed"].as_u64().unwrap_or_default(),
+            next_cursor: refused.problem["next_cursor"].as_str().map(str::to_owned),
         }
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> Failed {
-        let mut cause: &dyn std::error::Error = error;
-        while let Some(source) = cause.source() {
-            cause = source;
-        }
-        let (url, hint) = (
-            &self.url,
-            "is the gateway running, and is this its internal API?",
-        );
-        Failed::new(if error.is_connect() {
-            format!("{url} cannot be reached: {cause}; {hint}")
-        } else {
-            format!("{url} gave no answer: {cause}")
-        })
+        Failed::new(self.gateway.unreachable(error))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::client::Letter;
+use crate::cli::clean;
 
 /// Characters of a reason that are shown at most.
 const REASON: usize = 60;
@@ -53,19 +54,6 @@ fn write_row(text: &mut String, row: &[String; 5], widths: &[usize; 5]) {
         let _ = write!(line, "{cell:width$}  ");
     }
     let _ = writeln!(text, "{}", line.trim_end());
-}
-
-/// The text without what would move a terminal's cursor: it may be a stranger's.
-fn clean(text: &str) -> String {
-    let mut clean = String::with_capacity(text.len());
-    for character in text.chars() {
-        if character.is_control() {
-            clean.extend(character.escape_default());
-        } else {
-            clean.push(character);
-        }
-    }
-    clean
 }
 
 fn shortened(reason: &str) -> String {
