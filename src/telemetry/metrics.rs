@@ -168,6 +168,8 @@ metrics! {
     config_generations: IntGauge = "wsgw_config_generations";
     /// Lines of the log that were dropped, because nobody read standard error.
     log_lines_dropped_total: IntCounter = "wsgw_log_lines_dropped_total";
+    /// Whether `GET /ready` answers 200.
+    ready: IntGauge = "wsgw_ready";
     /// Version of the gateway.
     build_info: IntGaugeVec = "wsgw_build_info" ["version"];
 }
