@@ -258,9 +258,11 @@ impl Drop for Gateway {
 fn metrics(config_hash: &str) -> Result<Metrics, StartError> {
     let metrics = Metrics::new().map_err(StartError::Metrics)?;
     logs::count_dropped(&metrics.log_lines_dropped_total);
+    let commit = option_env!("WSGW_COMMIT").unwrap_or_default();
+    let rustc = option_env!("WSGW_RUSTC").unwrap_or_default();
     metrics
         .build_info
-        .with_label_values(&[env!("CARGO_PKG_VERSION")])
+        .with_label_values(&[env!("CARGO_PKG_VERSION"), commit, rustc])
         .set(1);
     metrics.config_info.with_label_values(&[config_hash]).set(1);
     metrics.config_last_reload_successful.set(1);

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::dead_letter::Cause;
 use crate::event::Event;
 
 mod build;
@@ -51,19 +52,39 @@ pub struct Failure {
     pub reason: Arc<str>,
     /// Whether and when to try the event again.
     pub retry: Retry,
+    /// Why the event is a dead letter, should this be its last try.
+    pub cause: Cause,
+}
+
+impl Failure {
+    /// An event that failed; what the other side does not want at all is rejected, anything else was tried too often.
+    #[must_use]
+    pub fn new(index: usize, reason: impl Into<Arc<str>>, retry: Retry) -> Self {
+        let cause = match retry {
+            Retry::Never => Cause::Rejected,
+            Retry::Backoff | Retry::After(_) => Cause::Exhausted,
+        };
+        Self {
+            index,
+            reason: reason.into(),
+            retry,
+            cause,
+        }
+    }
+
+    /// The same for a cause of its own.
+    #[must_use]
+    pub fn because(self, cause: Cause) -> Self {
+        Self { cause, ..self }
+    }
 }
 
 impl DeliveryError {
     /// The events before `index` were delivered, this one failed, and those after it were not tried.
     #[must_use]
     pub fn at(index: usize, reason: impl Into<Arc<str>>, retry: Retry) -> Self {
-        let reason = reason.into();
         Self {
-            failed: vec![Failure {
-                index,
-                reason,
-                retry,
-            }],
+            failed: vec![Failure::new(index, reason, retry)],
             tried: index + 1,
         }
     }
@@ -72,11 +93,7 @@ impl DeliveryError {
     #[must_use]
     pub fn all(count: usize, reason: impl Into<Arc<str>>, retry: Retry) -> Self {
         let reason = reason.into();
-        let failure = |index| Failure {
-            index,
-            reason: Arc::clone(&reason),
-            retry,
-        };
+        let failure = |index| Failure::new(index, Arc::clone(&reason), retry);
         Self {
             failed: (0..count).map(failure).collect(),
             tried: count,

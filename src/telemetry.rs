@@ -5,4 +5,5 @@
 mod log_writer;
 pub mod logs;
 pub mod metrics;
+pub mod process;
 pub(crate) mod throttle;

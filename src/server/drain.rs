@@ -31,6 +31,7 @@ use crate::api::Phase;
 use crate::clock::seconds;
 use crate::close::Close;
 use crate::session::Session;
+use crate::sinks::dead_letter::DeadLetterCount;
 use crate::sinks::delivery::drain::DEAD_LETTER_GRACE;
 
 /// How long connections may take to end once they are closed: what a client that ignores the close frame is given, and
@@ -217,16 +218,13 @@ impl Gateway {
         let mut totals = Stopped::default();
         for delivery in self.deliveries() {
             let sink = delivery.name();
-            let letters = |result| {
-                let letters = &metrics.dead_letters_total;
-                letters.with_label_values(&[sink, result]).get()
-            };
+            let (kept, lost) = DeadLetterCount::of_sink(sink, metrics).totals();
             totals.delivered += metrics
                 .sink_delivered_total
                 .with_label_values(&[sink])
                 .get();
-            totals.dead_lettered += letters("kept");
-            totals.lost += letters("lost");
+            totals.dead_lettered += kept;
+            totals.lost += lost;
         }
         totals
     }

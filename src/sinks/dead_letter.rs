@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use prometheus::IntCounter;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::clock::unix_now;
+use crate::telemetry::metrics::Metrics;
 
 /// Time that one target may take to keep one dead letter.
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -50,6 +52,107 @@ impl DeadLetter {
             sink,
             failed_at: unix_now(),
         }
+    }
+}
+
+/// Why something is a dead letter, in one of few words; its `reason` says it in full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cause {
+    /// The other side refused it.
+    Rejected,
+    /// It was tried as often as it may be.
+    Exhausted,
+    /// The other side does not take so much at once.
+    TooLarge,
+    /// `RabbitMQ` has no queue for it.
+    Returned,
+    /// What a source read is no push.
+    Malformed,
+    /// A reload removed its sink.
+    Removed,
+    /// The gateway stopped.
+    Shutdown,
+}
+
+impl Cause {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Rejected,
+        Self::Exhausted,
+        Self::TooLarge,
+        Self::Returned,
+        Self::Malformed,
+        Self::Removed,
+        Self::Shutdown,
+    ];
+
+    /// The label `reason` of the metrics.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Rejected => "rejected",
+            Self::Exhausted => "exhausted",
+            Self::TooLarge => "too_large",
+            Self::Returned => "returned",
+            Self::Malformed => "malformed",
+            Self::Removed => "removed",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}
+
+/// Counts the dead letters of one sink or source; every cause that it can have stands at zero from the start.
+#[derive(Debug, Clone)]
+pub struct DeadLetterCount(Vec<(Cause, [IntCounter; 2])>);
+
+impl DeadLetterCount {
+    /// The counts of a sink.
+    #[must_use]
+    pub fn of_sink(sink: &str, metrics: &Metrics) -> Self {
+        let causes = Cause::ALL.into_iter();
+        Self::new(
+            sink,
+            causes.filter(|cause| *cause != Cause::Malformed),
+            metrics,
+        )
+    }
+
+    /// The counts of a source.
+    #[must_use]
+    pub fn of_source(source: &str, metrics: &Metrics) -> Self {
+        Self::new(source, [Cause::Malformed].into_iter(), metrics)
+    }
+
+    fn new(name: &str, causes: impl Iterator<Item = Cause>, metrics: &Metrics) -> Self {
+        let count = |cause: Cause, result| {
+            let labels = [name, cause.label(), result];
+            metrics.dead_letters_total.with_label_values(&labels)
+        };
+        Self(
+            causes
+                .map(|cause| (cause, ["kept", "lost"].map(|result| count(cause, result))))
+                .collect(),
+        )
+    }
+
+    /// Counts dead letters, by whether they are kept.
+    pub fn add(&self, cause: Cause, kept: bool, letters: usize) {
+        if let Some((_, [kept_count, lost_count])) =
+            self.0.iter().find(|(known, _)| *known == cause)
+        {
+            let count = if kept { kept_count } else { lost_count };
+            count.inc_by(letters as u64);
+        }
+    }
+
+    /// How many were kept and how many lost, for whatever cause.
+    #[must_use]
+    pub fn totals(&self) -> (u64, u64) {
+        self.0
+            .iter()
+            .fold((0, 0), |(kept, lost), (_, [more_kept, more_lost])| {
+                (kept + more_kept.get(), lost + more_lost.get())
+            })
     }
 }
 

@@ -17,6 +17,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::dead_letter::Cause;
 use super::delivery::{DeliverySettings, RetryPolicy, WhenFull};
 use super::redis_stream::BrokerFormat;
 use super::{Batch, DeliveryError, Failure, Retry};
@@ -262,7 +263,7 @@ impl RabbitmqSink {
                     "unroutable: no queue is bound to the exchange `{}` for the routing key `{}`",
                     message.exchange, message.routing_key
                 );
-                (reason, Retry::Never)
+                return Some(Failure::new(index, reason, Retry::Never).because(Cause::Returned));
             }
             Outcome::Nacked => (
                 "the broker could not keep the message (nack)".to_owned(),
@@ -270,11 +271,7 @@ impl RabbitmqSink {
             ),
             Outcome::Unknown(error) => (error.to_string(), Retry::Backoff),
         };
-        Some(Failure {
-            index,
-            reason: reason.into(),
-            retry,
-        })
+        Some(Failure::new(index, reason, retry))
     }
 }
 

@@ -247,11 +247,7 @@ impl RedisStreamSink {
             .into_iter()
             .enumerate()
             .filter_map(|(index, reason)| {
-                reason.map(|reason| Failure {
-                    index,
-                    reason,
-                    retry: Retry::Backoff,
-                })
+                reason.map(|reason| Failure::new(index, reason, Retry::Backoff))
             })
             .collect();
         if failed.is_empty() {

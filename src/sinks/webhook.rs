@@ -32,8 +32,9 @@ use tokio::time::Instant;
 use url::Url;
 
 use self::signature::Signer;
+use super::dead_letter::Cause;
 use super::delivery::{DeliverySettings, RetryPolicy, WhenFull};
-use super::{Batch, DeliveryError, Retry};
+use super::{Batch, DeliveryError, Failure, Retry};
 use crate::clock::{seconds, unix_now};
 use crate::config::{BufferConfig, Config, Secret};
 use crate::event::Event;
@@ -253,22 +254,28 @@ impl Webhook {
             async move {
                 for (delivered, event) in batch.iter().enumerate() {
                     let posted = webhook.post(event).await;
-                    posted
-                        .map_err(|(reason, retry)| DeliveryError::at(delivered, reason, retry))?;
+                    posted.map_err(|failure| DeliveryError {
+                        failed: vec![Failure {
+                            index: delivered,
+                            ..failure
+                        }],
+                        tried: delivered + 1,
+                    })?;
                 }
                 Ok(())
             }
         }))
     }
 
-    async fn post(&self, event: &Event) -> Result<(), Refusal> {
+    /// Tries to deliver an event, as the first of a batch.
+    async fn post(&self, event: &Event) -> Result<(), Failure> {
         let deadline = Instant::now() + self.timeout;
         let sent = self.client.request(self.request(event));
         let response = match tokio::time::timeout_at(deadline, sent).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) if timed_out(&error) => return Err(self.timed_out()),
             Ok(Err(error)) => {
-                return Err((connection_failure(&error).to_owned(), Retry::Backoff));
+                return Err(Failure::new(0, connection_failure(&error), Retry::Backoff));
             }
             Err(_) => return Err(self.timed_out()),
         };
@@ -297,14 +304,11 @@ impl Webhook {
         request
     }
 
-    fn timed_out(&self) -> Refusal {
+    fn timed_out(&self) -> Failure {
         let reason = format!("timeout after {}s", self.timeout.as_secs_f64());
-        (reason, Retry::Backoff)
+        Failure::new(0, reason, Retry::Backoff)
     }
 }
-
-/// Why an event was not delivered, and whether and when to try it again.
-type Refusal = (String, Retry);
 
 /// Moves user name and password from the URL to a header.
 fn take_credentials(url: &mut Url) -> Option<HeaderValue> {
@@ -322,7 +326,7 @@ fn take_credentials(url: &mut Url) -> Option<HeaderValue> {
 }
 
 /// What the backend's answer means for the event.
-fn judge(response: &Response<Incoming>) -> Result<(), Refusal> {
+fn judge(response: &Response<Incoming>) -> Result<(), Failure> {
     let status = response.status();
     if status.is_success() {
         return Ok(());
@@ -335,7 +339,11 @@ fn judge(response: &Response<Incoming>) -> Result<(), Refusal> {
         status if status.is_server_error() => Retry::Backoff,
         _ => Retry::Never,
     };
-    Err((format!("HTTP {}", status.as_u16()), retry))
+    let failure = Failure::new(0, format!("HTTP {}", status.as_u16()), retry);
+    Err(match status {
+        StatusCode::PAYLOAD_TOO_LARGE => failure.because(Cause::TooLarge),
+        _ => failure,
+    })
 }
 
 /// The wait that `Retry-After` asks for, in seconds or until a date (RFC 9110, section 10.2.3).

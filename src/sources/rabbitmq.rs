@@ -38,7 +38,7 @@ use crate::brokers::{Brokers, DsnError};
 use crate::config::{Config, Secret};
 use crate::push::Push;
 use crate::replay::ReplayStrategy;
-use crate::sinks::dead_letter::{DeadLetter, DeadLetters as _};
+use crate::sinks::dead_letter::{Cause, DeadLetter, DeadLetterCount, DeadLetters as _};
 use crate::stages::ordering_key::partition;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::throttle::Throttle;
@@ -179,6 +179,7 @@ impl Feed for RabbitmqFeed {
         let source = Source {
             handled: pushes.with_label_values(&[NAME, "handled"]),
             malformed: pushes.with_label_values(&[NAME, "malformed"]),
+            dead_letters: DeadLetterCount::of_source(NAME, &self.metrics),
             lines: Throttle::default(),
             push_lines: Throttle::default(),
             stop: run.stop,
@@ -233,6 +234,7 @@ struct Source {
     feed: Arc<RabbitmqFeed>,
     handled: IntCounter,
     malformed: IntCounter,
+    dead_letters: DeadLetterCount,
     lines: Throttle,
     push_lines: Throttle,
     stop: CancellationToken,
@@ -389,6 +391,8 @@ impl Reading<'_> {
                     return self.give_back(delivery.delivery_tag).await;
                 }
                 self.source.malformed.inc();
+                // What is not kept is read again, so that nothing is ever lost here.
+                self.source.dead_letters.add(Cause::Malformed, true, 1);
             }
         }
         self.last = delivery.delivery_tag;

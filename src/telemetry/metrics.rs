@@ -3,9 +3,12 @@
 //! One registry per gateway and no statics, so that several gateways live in one process (as in tests).
 //! Labels have few values: never user ids, subjects or keys.
 
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry, TextEncoder,
+    Counter, Encoder, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter,
+    IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 use crate::svc::BoxError;
@@ -26,6 +29,7 @@ macro_rules! metrics {
         #[derive(Debug, Clone)]
         pub struct Metrics {
             registry: Registry,
+            sampled: Arc<Mutex<Vec<Weak<dyn Sampled>>>>,
             $( $(#[doc = $help])+ pub $field: $kind, )+
         }
 
@@ -41,7 +45,7 @@ macro_rules! metrics {
                     let $field = metrics!(@make $kind, $name, help $(, [$($label),+])? $(, $buckets)?);
                     registry.register(Box::new($field.clone()))?;
                 )+
-                Ok(Self { registry, $($field),+ })
+                Ok(Self { registry, sampled: Arc::default(), $($field),+ })
             }
 
             /// Name, type and help text of every metric, for tests of the whole table.
@@ -52,6 +56,11 @@ macro_rules! metrics {
     };
     (@make IntCounter, $name:literal, $help:ident) => { IntCounter::new($name, $help)? };
     (@make IntGauge, $name:literal, $help:ident) => { IntGauge::new($name, $help)? };
+    (@make Counter, $name:literal, $help:ident) => { Counter::new($name, $help)? };
+    (@make Gauge, $name:literal, $help:ident) => { Gauge::new($name, $help)? };
+    (@make GaugeVec, $name:literal, $help:ident, [$($label:literal),+]) => {
+        GaugeVec::new(Opts::new($name, $help), &[$($label),+])?
+    };
     (@make IntCounterVec, $name:literal, $help:ident, [$($label:literal),+]) => {
         IntCounterVec::new(Opts::new($name, $help), &[$($label),+])?
     };
@@ -119,12 +128,20 @@ metrics! {
     closes_total: IntCounterVec = "wsgw_closes_total" ["code"];
     /// Seconds in a stage and those below it; every sixteenth message of a connection is timed.
     stage_duration_seconds: HistogramVec = "wsgw_stage_duration_seconds" ["stage"] in STAGE_BUCKETS;
+    /// Messages that a stage answered or refused, so that they went no further.
+    stage_ended_total: IntCounterVec = "wsgw_stage_ended_total" ["stage"];
     /// Seconds of one try to deliver to a sink.
     sink_duration_seconds: HistogramVec = "wsgw_sink_duration_seconds" ["sink"] in NETWORK_BUCKETS;
     /// Events delivered to a sink.
     sink_delivered_total: IntCounterVec = "wsgw_sink_delivered_total" ["sink"];
     /// Tries repeated, by sink.
     sink_retries_total: IntCounterVec = "wsgw_sink_retries_total" ["sink"];
+    /// Whether a sink takes events: a broker's is connected, and the last try did not fail.
+    sink_up: IntGaugeVec = "wsgw_sink_up" ["sink"];
+    /// Seconds since the oldest event in a sink's buffer was made; 0 when there is none.
+    sink_oldest_event_age_seconds: GaugeVec = "wsgw_sink_oldest_event_age_seconds" ["sink"];
+    /// Events that a sink's buffer has room for.
+    sink_buffer_limit_events: IntGaugeVec = "wsgw_sink_buffer_limit_events" ["sink"];
     /// Events in a sink's buffer, those under delivery among them.
     sink_buffer_events: IntGaugeVec = "wsgw_sink_buffer_events" ["sink"];
     /// Bytes of event JSON in a sink's buffer.
@@ -133,17 +150,24 @@ metrics! {
     sink_full_total: IntCounterVec = "wsgw_sink_full_total" ["on_full"];
     /// Events that went to no sink, because no route of `fan_out` takes them.
     unrouted_total: IntCounter = "wsgw_unrouted_total";
-    /// Events that finally could not be delivered, by sink and by what became of them: kept (in the dead-letter target) or lost.
-    dead_letters_total: IntCounterVec = "wsgw_dead_letters_total" ["sink", "result"];
+    /// Events that finally could not be delivered, and pushes that could not be read, by sink or source, by why (rejected, exhausted, `too_large`, returned, malformed, removed, shutdown) and by what became of them: kept (in the dead-letter target) or lost.
+    dead_letters_total: IntCounterVec = "wsgw_dead_letters_total" ["sink", "reason", "result"];
+    /// Dead letters that wait in a store: redis, rabbitmq or file; looked at most every 15 s, absent while unknown.
+    dead_letter_queue_depth: IntGaugeVec = "wsgw_dead_letter_queue_depth" ["store"];
+    /// Whether all connections to a broker that are wanted stand.
+    broker_up: IntGaugeVec = "wsgw_broker_up" ["broker"];
+    /// Connections made to a broker, the first among them.
+    broker_connects_total: IntCounterVec = "wsgw_broker_connects_total" ["broker"];
     /// Events that `RabbitMQ` returned because no queue is bound for them.
     broker_returned_total: IntCounter = "wsgw_broker_returned_total";
     /// Pushes read by a source, by result: handled (handed to the connections of its subjects, if any) or malformed (a dead letter).
     source_pushes_total: IntCounterVec = "wsgw_source_pushes_total" ["source", "result"];
+    /// Pushes that a source has not read yet; looked at most every 15 s, absent while unknown.
+    source_lag: IntGaugeVec = "wsgw_source_lag" ["source"];
     /// Events that are not in the archive, because its buffer was full.
     archive_dropped_total: IntCounter = "wsgw_archive_dropped_total";
     /// Events deleted from the archive at the end of their retention.
     archive_deleted_total: IntCounter = "wsgw_archive_deleted_total";
-    /// Events sent again from the archive.
     /// Pushes queued to connections.
     pushes_queued_total: IntCounter = "wsgw_pushes_queued_total";
     /// Pushes lost, by reason: oldest, newest, overflow, closed.
@@ -162,24 +186,69 @@ metrics! {
     config_reloads_total: IntCounterVec = "wsgw_config_reloads_total" ["result"];
     /// Whether the last reload succeeded.
     config_last_reload_successful: IntGauge = "wsgw_config_last_reload_successful";
+    /// Unix seconds of the last reload, successful or not; the start's before the first.
+    config_last_reload_timestamp_seconds: Gauge = "wsgw_config_last_reload_timestamp_seconds";
+    /// Seconds that the last reload took since it was asked for; 0 before the first.
+    config_last_reload_seconds: Gauge = "wsgw_config_last_reload_seconds";
     /// Hash of the configuration in force.
     config_info: IntGaugeVec = "wsgw_config_info" ["hash"];
     /// Compiled configurations that something still uses: 1, but for moments after a reload.
     config_generations: IntGauge = "wsgw_config_generations";
     /// Lines of the log that were dropped, because nobody read standard error.
     log_lines_dropped_total: IntCounter = "wsgw_log_lines_dropped_total";
+    /// Lines of the log that were left out, because one event came too often.
+    log_lines_suppressed_total: IntCounter = "wsgw_log_lines_suppressed_total";
     /// Whether `GET /ready` answers 200.
     ready: IntGauge = "wsgw_ready";
-    /// Version of the gateway.
-    build_info: IntGaugeVec = "wsgw_build_info" ["version"];
+    /// Version of the gateway, the commit it was built from and the compiler; empty where unknown.
+    build_info: IntGaugeVec = "wsgw_build_info" ["version", "commit", "rustc"];
+    /// Seconds of CPU that the process used, user and system.
+    process_cpu_seconds_total: Counter = "process_cpu_seconds_total";
+    /// Resident memory of the process in bytes.
+    process_resident_memory_bytes: IntGauge = "process_resident_memory_bytes";
+    /// Virtual memory of the process in bytes.
+    process_virtual_memory_bytes: IntGauge = "process_virtual_memory_bytes";
+    /// Unix seconds at which the process started.
+    process_start_time_seconds: Gauge = "process_start_time_seconds";
+    /// File descriptors that the process has open.
+    process_open_fds: IntGauge = "process_open_fds";
+    /// File descriptors that the process may have open.
+    process_max_fds: IntGauge = "process_max_fds";
+    /// Threads of the process.
+    process_threads: IntGauge = "process_threads";
+}
+
+/// What tells its metrics only when somebody asks for them, instead of on each change.
+pub trait Sampled: Send + Sync {
+    /// Sets the metrics; must not wait.
+    fn sample(&self, metrics: &Metrics);
 }
 
 impl Metrics {
+    /// Has something sampled whenever the metrics are asked for, as long as it lives.
+    pub fn sample_from(&self, sampled: Weak<dyn Sampled>) {
+        self.sampled.lock().push(sampled);
+    }
+
+    /// Brings up to date what is only sampled; whoever reads gauges calls this first.
+    pub fn sample(&self) {
+        let sampled = {
+            let mut sampled = self.sampled.lock();
+            sampled.retain(|sampled| sampled.strong_count() > 0);
+            sampled.clone()
+        };
+        for sampled in sampled.iter().filter_map(Weak::upgrade) {
+            sampled.sample(self);
+        }
+        super::process::sample(self);
+    }
+
     /// The metrics in Prometheus' text format.
     ///
     /// # Errors
     /// When a metric is inconsistent, which the library excludes for those registered here.
     pub fn encode(&self) -> Result<Vec<u8>, BoxError> {
+        self.sample();
         let mut out = Vec::with_capacity(16 * 1024);
         TextEncoder::new().encode(&self.registry.gather(), &mut out)?;
         Ok(out)
@@ -202,7 +271,7 @@ mod tests {
                 "{name}: {help:?} is no sentence"
             );
             let counts = name.ends_with("_total");
-            assert_eq!(counts, kind.starts_with("IntCounter"), "{name} is a {kind}");
+            assert_eq!(counts, kind.contains("Counter"), "{name} is a {kind}");
         }
     }
 

@@ -285,11 +285,7 @@ mod tests {
     }
 
     fn failure(index: usize, retry: Retry) -> Failure {
-        Failure {
-            index,
-            reason: "HTTP 400".into(),
-            retry,
-        }
+        Failure::new(index, "HTTP 400", retry)
     }
 
     #[test]

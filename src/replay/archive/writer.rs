@@ -121,15 +121,12 @@ impl Writer {
                 continue;
             };
             let refused = error.trouble == Trouble::Row;
-            failed.push(Failure {
-                index,
-                reason: error.to_string().into(),
-                retry: if refused {
-                    Retry::Never
-                } else {
-                    Retry::Backoff
-                },
-            });
+            let retry = if refused {
+                Retry::Never
+            } else {
+                Retry::Backoff
+            };
+            failed.push(Failure::new(index, error.to_string(), retry));
             if !refused {
                 let tried = index + 1;
                 return Err(DeliveryError { failed, tried });

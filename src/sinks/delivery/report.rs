@@ -8,7 +8,7 @@ use prometheus::{Histogram, IntCounter};
 use tracing::{error, warn};
 
 use crate::event::Event;
-use crate::sinks::dead_letter::DeadLetterError;
+use crate::sinks::dead_letter::{Cause, DeadLetterCount, DeadLetterError};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::throttle::Throttle;
 
@@ -19,8 +19,7 @@ pub(super) struct Report {
     duration: Histogram,
     delivered: IntCounter,
     retries: IntCounter,
-    kept: IntCounter,
-    lost: IntCounter,
+    dead_letters: DeadLetterCount,
     dropped: IntCounter,
     /// The contract's own counters, which only some sinks have.
     published: Option<IntCounter>,
@@ -40,18 +39,12 @@ impl Report {
         };
         let publish_failed =
             (sink == "webhook").then(|| metrics.webhook_publish_failed_total.clone());
-        let dead = |result| {
-            metrics
-                .dead_letters_total
-                .with_label_values(&[sink, result])
-        };
         Self {
             sink,
             duration: metrics.sink_duration_seconds.with_label_values(&[sink]),
             delivered: metrics.sink_delivered_total.with_label_values(&[sink]),
             retries: metrics.sink_retries_total.with_label_values(&[sink]),
-            kept: dead("kept"),
-            lost: dead("lost"),
+            dead_letters: DeadLetterCount::of_sink(sink, metrics),
             // The archive is the one sink that traffic does not wait for.
             dropped: metrics.archive_dropped_total.clone(),
             published,
@@ -101,8 +94,8 @@ impl Report {
         self.retries.inc();
     }
 
-    pub(super) fn kept(&self, event: &Event, reason: &str) {
-        self.kept.inc();
+    pub(super) fn kept(&self, event: &Event, reason: &str, cause: Cause) {
+        self.dead_letters.add(cause, true, 1);
         self.given_up();
         if let Some(suppressed) = self.kept_lines.pass() {
             warn!(
@@ -117,8 +110,13 @@ impl Report {
         }
     }
 
-    pub(super) fn lost(&self, event: &Event, reason: &str, error: &DeadLetterError) {
-        self.lost.inc();
+    pub(super) fn lost(
+        &self,
+        event: &Event,
+        (reason, cause): (&str, Cause),
+        error: &DeadLetterError,
+    ) {
+        self.dead_letters.add(cause, false, 1);
         self.given_up();
         if let Some(suppressed) = self.lost_lines.pass() {
             error!(
@@ -154,7 +152,7 @@ impl Report {
         if events == 0 {
             return;
         }
-        self.lost.inc_by(events as u64);
+        self.dead_letters.add(Cause::Shutdown, false, events);
         if let Some(failed) = &self.publish_failed {
             failed.inc_by(events as u64);
         }

@@ -251,7 +251,7 @@ async fn exhausted_and_refused_events_become_dead_letters() {
     let kept = rig
         .metrics
         .dead_letters_total
-        .with_label_values(&["webhook", "kept"]);
+        .with_label_values(&["webhook", "rejected", "kept"]);
     assert_eq!(
         (kept.get(), rig.metrics.webhook_publish_failed_total.get()),
         (2, 2)
@@ -492,7 +492,7 @@ async fn a_hanging_dead_letter_target_does_not_hold_up_the_stop() {
     assert_eq!(drained.lost, 20);
     let lost = metrics
         .dead_letters_total
-        .with_label_values(&["webhook", "lost"]);
+        .with_label_values(&["webhook", "shutdown", "lost"]);
     assert_eq!(lost.get(), 20);
     assert_eq!(outlet.delivery().shared.room.taken(), (0, 0));
 }
@@ -528,6 +528,6 @@ async fn dropping_stops_the_tasks_and_counts_what_is_lost() {
     assert_eq!(Arc::strong_count(&alive), 1, "no task keeps the sink");
     let lost = metrics
         .dead_letters_total
-        .with_label_values(&["webhook", "lost"]);
+        .with_label_values(&["webhook", "shutdown", "lost"]);
     assert_eq!(lost.get(), 9);
 }

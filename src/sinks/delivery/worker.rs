@@ -19,7 +19,7 @@ use super::schedule::{Drawn, Failed, Finished};
 use super::version::Line;
 use super::{Phase, REMOVED, STOPPING, Shared, State, receipts};
 use crate::event::Event;
-use crate::sinks::dead_letter::{DeadLetter, DeadLetterError};
+use crate::sinks::dead_letter::{Cause, DeadLetter, DeadLetterError};
 use crate::sinks::{Batch, DeliveryError, Failure, Retry};
 use crate::svc::BoxSink;
 
@@ -32,7 +32,7 @@ enum Step {
     /// Try what was drawn.
     Try,
     /// Make dead letters of them, because their sink failed, or the gateway stops or their version ends.
-    Bury(Vec<(Failed, String)>),
+    Bury(Vec<(Failed, String, Cause)>),
     /// Go away.
     Leave,
 }
@@ -80,13 +80,16 @@ pub(super) async fn work(shared: Arc<Shared>, line: Arc<Line>) {
                 shared.settle(tried, &line, &mut drawn)
             }
             Step::Bury(letters) => {
-                let storing = letters.into_iter().map(|(failed, reason)| async {
-                    let stored = shared.store(&line, &failed.event, &reason).await;
-                    (failed, reason, stored)
-                });
+                let (delivery, version) = (&shared, &line);
+                let storing = letters
+                    .into_iter()
+                    .map(|(failed, reason, cause)| async move {
+                        let stored = delivery.store(version, &failed.event, &reason).await;
+                        (failed, reason, cause, stored)
+                    });
                 let mut storing = pin!(stream::iter(storing).buffered(LETTERS_AT_ONCE));
                 loop {
-                    let (failed, reason, stored) = tokio::select! {
+                    let (failed, reason, cause, stored) = tokio::select! {
                         biased;
                         stored = storing.next() => match stored {
                             Some(stored) => stored,
@@ -94,7 +97,7 @@ pub(super) async fn work(shared: Arc<Shared>, line: Arc<Line>) {
                         },
                         () = shared.abandoned.cancelled() => return,
                     };
-                    shared.bury(&failed, &reason, &stored);
+                    shared.bury(&failed, (&reason, cause), &stored);
                 }
                 shared.next(shared.state.lock(), &line, &mut drawn)
             }
@@ -156,10 +159,11 @@ impl Shared {
         let (phase, concurrency) = (state.phase, state.concurrency);
         let schedule = &mut state.schedule;
         let ends = match phase {
-            Phase::Running | Phase::Draining(_) => {
-                schedule.queue(line.index).expired.then_some(REMOVED)
-            }
-            Phase::Stopped => Some(STOPPING),
+            Phase::Running | Phase::Draining(_) => schedule
+                .queue(line.index)
+                .expired
+                .then_some((REMOVED, Cause::Removed)),
+            Phase::Stopped => Some((STOPPING, Cause::Shutdown)),
             Phase::Abandoned => {
                 schedule.leave(line.index);
                 return Step::Leave;
@@ -175,12 +179,12 @@ impl Shared {
                 Step::Leave
             }
             None => Step::Try,
-            Some(reason) => {
+            Some((reason, cause)) => {
                 let ends = DeliveryError::all(drawn.events.len(), reason, Retry::Never);
                 let letters = schedule.fail(drawn, &ends).1.into_iter();
                 Step::Bury(
                     letters
-                        .map(|(failed, _)| (failed, reason.to_owned()))
+                        .map(|(failed, _)| (failed, reason.to_owned(), cause))
                         .collect(),
                 )
             }
@@ -221,7 +225,12 @@ impl Shared {
         let earliest = state.schedule.next_due();
         let deadline = state.schedule.queue(line.index).deadline;
         for (failed, place) in failed {
-            let Failure { reason, retry, .. } = &error.failed[place];
+            let Failure {
+                reason,
+                retry,
+                cause,
+                ..
+            } = &error.failed[place];
             reports.push((Arc::clone(&failed.event), place, failed.tries));
             if let Some(due) = line.due(state.phase, deadline, failed.tries, *retry) {
                 state.schedule.back_off(&failed, due);
@@ -231,7 +240,11 @@ impl Shared {
                     1 => reason.to_string(),
                     count => format!("{reason} after {count} tries"),
                 };
-                letters.push((failed, reason));
+                let cause = match state.phase {
+                    Phase::Stopped => Cause::Shutdown,
+                    _ => *cause,
+                };
+                letters.push((failed, reason, cause));
             }
         }
         let next = state.schedule.next_due();
@@ -286,10 +299,15 @@ impl Shared {
     }
 
     /// Notes what became of a dead letter.
-    fn bury(self: &Arc<Self>, failed: &Failed, reason: &str, stored: &Result<(), DeadLetterError>) {
+    fn bury(
+        self: &Arc<Self>,
+        failed: &Failed,
+        (reason, cause): (&str, Cause),
+        stored: &Result<(), DeadLetterError>,
+    ) {
         match stored {
-            Ok(()) => self.report.kept(&failed.event, reason),
-            Err(error) => self.report.lost(&failed.event, reason, error),
+            Ok(()) => self.report.kept(&failed.event, reason, cause),
+            Err(error) => self.report.lost(&failed.event, (reason, cause), error),
         }
         let mut state = self.state.lock();
         if state.phase == Phase::Abandoned {

@@ -11,7 +11,7 @@ use redis::Value;
 use super::entry::{Entry, EntryError};
 use super::{AskError, RedisFeed, Stream};
 use crate::brokers::redis::NAME;
-use crate::sinks::dead_letter::{DeadLetter, DeadLetters as _};
+use crate::sinks::dead_letter::{Cause, DeadLetter, DeadLetterCount, DeadLetters as _};
 use crate::sources::CurrentDeadLetters;
 use crate::telemetry::throttle::Throttle;
 
@@ -23,8 +23,7 @@ pub(super) struct Malformed {
     prefix: String,
     dead_letters: Arc<CurrentDeadLetters>,
     read: IntCounter,
-    kept: IntCounter,
-    lost: IntCounter,
+    count: DeadLetterCount,
     lines: Throttle,
 }
 
@@ -37,7 +36,6 @@ impl Malformed {
             metrics,
             ..
         } = feed;
-        let dead_letters = &metrics.dead_letters_total;
         Self {
             stream: stream.clone(),
             prefix: format!("{}dead:{}:", config.leases.prefix, stream.name),
@@ -45,8 +43,7 @@ impl Malformed {
             read: metrics
                 .source_pushes_total
                 .with_label_values(&[NAME, "malformed"]),
-            kept: dead_letters.with_label_values(&[NAME, "kept"]),
-            lost: dead_letters.with_label_values(&[NAME, "lost"]),
+            count: DeadLetterCount::of_source(NAME, metrics),
             lines: Throttle::default(),
         }
     }
@@ -61,10 +58,8 @@ impl Malformed {
         }
         let letter = DeadLetter::now(reason.to_string(), entry.raw(), None, NAME);
         let stored = self.dead_letters.store(letter).await;
-        if stored.is_ok() {
-            self.kept.inc();
-        } else {
-            self.lost.inc();
+        self.count.add(Cause::Malformed, stored.is_ok(), 1);
+        if stored.is_err() {
             let mut unmark = redis::cmd("DEL");
             unmark.arg(&key);
             // A mark that stays makes another gateway lose the same entry, which is lost here already.

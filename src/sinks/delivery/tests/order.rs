@@ -36,11 +36,9 @@ fn scattered_failure(batch: &Batch, dice: &mut StdRng) -> (Vec<usize>, DeliveryE
                 .is_none_or(|first| index < first)
         })
         .collect();
-    let failures = failed.into_iter().map(|index| crate::sinks::Failure {
-        index,
-        reason: "HTTP 503".into(),
-        retry: Retry::Backoff,
-    });
+    let failures = failed
+        .into_iter()
+        .map(|index| crate::sinks::Failure::new(index, "HTTP 503", Retry::Backoff));
     let failed = failures.collect();
     (delivered, DeliveryError { failed, tried })
 }
