@@ -11,6 +11,7 @@ use std::sync::{Arc, Weak};
 
 use aws_lc_rs::digest;
 use parking_lot::Mutex;
+use prometheus::IntCounter;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -18,10 +19,28 @@ use self::rabbitmq::RabbitmqLink;
 use self::redis::RedisLink;
 use crate::api::Readiness;
 use crate::config::Secret;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Metrics, Sampled};
 
 pub mod rabbitmq;
 pub mod redis;
+
+/// A connection to a broker, as far as those above want to know whether it stands.
+pub trait Link: Send + Sync {
+    /// Whether it takes commands and messages now.
+    fn is_up(&self) -> bool;
+}
+
+impl Link for RedisLink {
+    fn is_up(&self) -> bool {
+        self.is_connected()
+    }
+}
+
+impl Link for RabbitmqLink {
+    fn is_up(&self) -> bool {
+        self.is_connected() && !self.is_blocked()
+    }
+}
 
 /// How brokers are connected to, whatever for.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -116,6 +135,8 @@ struct Key {
 struct Open<L> {
     link: Weak<L>,
     asked_by: u64,
+    /// Only what ends still uses it.
+    given_up: bool,
 }
 
 impl How {
@@ -153,6 +174,7 @@ impl<L> Open<L> {
             && let Some(link) = known.link.upgrade()
         {
             known.asked_by = asked_by;
+            known.given_up = false;
             return Ok(link);
         }
         let link = open()?;
@@ -160,9 +182,42 @@ impl<L> Open<L> {
         let known = Self {
             link: Arc::downgrade(&link),
             asked_by,
+            given_up: false,
         };
         links.insert(key, known);
         Ok(link)
+    }
+
+    /// Whether all links that are wanted stand; nothing where there is none.
+    fn are_up(links: &Mutex<HashMap<Key, Self>>) -> Option<bool>
+    where
+        L: Link,
+    {
+        let links = links.lock();
+        let wanted = links.values().filter(|known| !known.given_up);
+        wanted
+            .filter_map(|known| known.link.upgrade())
+            .map(|link| link.is_up())
+            .reduce(|all, up| all && up)
+    }
+}
+
+impl Sampled for Links {
+    fn sample(&self, metrics: &Metrics) {
+        let brokers = [
+            (redis::NAME, Open::are_up(&self.redis)),
+            (rabbitmq::NAME, Open::are_up(&self.rabbitmq)),
+        ];
+        for (broker, up) in brokers {
+            match up {
+                Some(up) => metrics
+                    .broker_up
+                    .with_label_values(&[broker])
+                    .set(up.into()),
+                // It is not there where there never was a link.
+                None => drop(metrics.broker_up.remove_label_values(&[broker])),
+            }
+        }
     }
 }
 
@@ -170,11 +225,14 @@ impl Brokers {
     /// Makes a gateway's links, none of which is open yet.
     #[must_use]
     pub fn new(config: BrokersConfig, readiness: Arc<Readiness>, metrics: Metrics) -> Self {
+        let links = Arc::<Links>::default();
+        let sampled: Arc<dyn Sampled> = Arc::clone(&links) as _;
+        metrics.sample_from(Arc::downgrade(&sampled));
         Self {
             redis: How::new(config.redis),
             rabbitmq: How::new(config.rabbitmq),
             number: 0,
-            links: Arc::default(),
+            links,
             readiness,
             metrics,
         }
@@ -198,16 +256,25 @@ impl Brokers {
     /// Makes `/ready` no longer depend on links that were asked for by earlier configurations only.
     pub fn relinquish_others(&self) {
         let old = |asked_by| asked_by < self.number;
-        for known in self.links.redis.lock().values() {
+        for known in self.links.redis.lock().values_mut() {
             if let Some(link) = known.link.upgrade().filter(|_| old(known.asked_by)) {
+                known.given_up = true;
                 link.relinquish();
             }
         }
-        for known in self.links.rabbitmq.lock().values() {
+        for known in self.links.rabbitmq.lock().values_mut() {
             if let Some(link) = known.link.upgrade().filter(|_| old(known.asked_by)) {
+                known.given_up = true;
                 link.relinquish();
             }
         }
+    }
+
+    /// The count of connections made to a broker.
+    fn connects(&self, broker: &str) -> IntCounter {
+        self.metrics
+            .broker_connects_total
+            .with_label_values(&[broker])
     }
 
     /// What `/ready` reports.
@@ -228,7 +295,12 @@ impl Brokers {
     /// When the DSN is malformed or names a certificate that cannot be read; never because Redis is away.
     pub fn redis(&self, dsn: &Secret, setting: &'static str) -> Result<Arc<RedisLink>, DsnError> {
         let link = Open::get_or_open(&self.links.redis, dsn, (&self.redis, self.number), || {
-            RedisLink::open(dsn, setting, &self.redis.config, &self.readiness)
+            RedisLink::open(
+                dsn,
+                setting,
+                &self.redis.config,
+                (&self.readiness, self.connects(redis::NAME)),
+            )
         })?;
         link.used_by(setting);
         Ok(link)
@@ -248,7 +320,14 @@ impl Brokers {
             &self.links.rabbitmq,
             dsn,
             (&self.rabbitmq, self.number),
-            || RabbitmqLink::open(dsn, setting, &self.rabbitmq.config, &self.readiness),
+            || {
+                RabbitmqLink::open(
+                    dsn,
+                    setting,
+                    &self.rabbitmq.config,
+                    (&self.readiness, self.connects(rabbitmq::NAME)),
+                )
+            },
         )?;
         link.used_by(setting);
         Ok(link)

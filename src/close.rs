@@ -200,6 +200,17 @@ impl Ended {
     }
 }
 
+/// Every label that a close code can have.
+pub fn labels() -> impl Iterator<Item = Cow<'static, str>> {
+    let own = [code::UNAUTHORISED, code::DISCONNECTED, code::TOO_SLOW, 0];
+    let codes = (code::NORMAL..=code::TRY_AGAIN).chain(own);
+    let reason = String::new();
+    codes.map(move |code| {
+        let reason = reason.clone();
+        Ended { code, reason }.label()
+    })
+}
+
 /// What a message's error means for its client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
@@ -330,6 +341,18 @@ pub enum Refused {
 }
 
 impl Refused {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Origin,
+        Self::TooManyConnections,
+        Self::TooManyFromAddress,
+        Self::TooFast,
+        Self::Draining,
+        Self::NotAnUpgrade,
+        Self::Version,
+        Self::Key,
+    ];
+
     /// The reason as a metric's label.
     #[must_use]
     pub fn label(&self) -> &'static str {

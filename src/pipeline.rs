@@ -6,12 +6,13 @@
 use std::sync::Arc;
 
 use http::HeaderName;
-use prometheus::IntGauge;
+use prometheus::{IntCounter, IntGauge};
 
 use crate::condition::{Condition, Matcher};
 use crate::config::Config;
 use crate::kept::Kept;
 use crate::message::{FieldSet, TooManyFields};
+use crate::session::Session;
 use crate::sinks::delivery::Outlet;
 use crate::stages::StageConfig;
 use crate::svc::conditional::layer_when;
@@ -37,7 +38,18 @@ pub struct Generation {
     pub messages: NewMessageService,
     /// The message fields that the stages ask for.
     pub fields: Arc<FieldSet>,
+    /// Counts for each stage, from the top, the messages that ended in it.
+    ended: Arc<[IntCounter]>,
     _alive: Arc<Alive>,
+}
+
+impl Generation {
+    /// Counts a message that was answered or refused, so that it went no further than it came.
+    pub(crate) fn message_ended(&self, session: &Session) {
+        if let Some(ended) = self.ended.get(usize::from(session.reached())) {
+            ended.inc();
+        }
+    }
 }
 
 /// Counts the generations that something still uses.
@@ -178,15 +190,18 @@ pub fn compile(number: u64, mut with: Ingredients<'_>) -> Result<Generation, Com
     let Some((StageConfig::FanOut(fan_out), above)) = config.stages.split_last() else {
         return Err(CompileError::NoFanOut);
     };
-    let probe = |name, with: &Ingredients<'_>| Probe::new(name, with.metrics, with.tap.clone());
+    let ended = &with.metrics.stage_ended_total;
+    let names = config.stages.iter().map(StageConfig::name);
+    let ended = names.map(|name| ended.with_label_values(&[name])).collect();
+    let probe = |at, with: &Ingredients<'_>| Probe::new(at, with.metrics, with.tap.clone());
     let acks = fan_out.acks(&mut with)?;
-    let mut messages = fan_out.bottom(&with, &acks, probe("fan_out", &with))?;
+    let mut messages = fan_out.bottom(&with, &acks, probe(("fan_out", above.len()), &with))?;
     let mut handshake = BoxHandshakeService::new(MakeSession::new(&config));
-    for stage in above.iter().rev() {
+    for (place, stage) in above.iter().enumerate().rev() {
         let settings = stage.settings();
         let layers = settings.layers(&mut with)?;
         if let Some(layer) = layers.messages {
-            let probe = probe(stage.name(), &with);
+            let probe = probe((stage.name(), place), &with);
             messages = match settings.when() {
                 None => layer.layer(messages, probe),
                 Some(when) => {
@@ -208,6 +223,7 @@ pub fn compile(number: u64, mut with: Ingredients<'_>) -> Result<Generation, Com
         handshake,
         messages: acks.above(messages),
         fields: Arc::new(with.fields),
+        ended,
         config,
     })
 }

@@ -23,6 +23,9 @@ use crate::telemetry::metrics::Metrics;
 
 const SHARDS: usize = 64;
 
+/// Why pushes are lost, as the metrics name it.
+pub(crate) const LOSSES: [&str; 4] = ["oldest", "newest", "overflow", "closed"];
+
 /// Which connections of this gateway listen to which subjects.
 pub struct Registry {
     hasher: RandomState,

@@ -71,10 +71,23 @@ pub struct ReplayError {
     pub reason: String,
 }
 
+impl From<String> for ReplayError {
+    /// Nothing was replayed.
+    fn from(reason: String) -> Self {
+        Self {
+            replayed: 0,
+            reason,
+        }
+    }
+}
+
 /// A store of dead letters that can give them back.
 pub trait DeadLetterStore: Send + Sync {
     /// `redis`, `rabbitmq` or `file`.
     fn name(&self) -> &'static str;
+
+    /// How many dead letters there are.
+    fn depth(&self) -> BoxFuture<'_, Result<u64, ReplayError>>;
 
     /// The oldest dead letters, which stay where they are.
     fn list(&self, limit: usize) -> BoxFuture<'_, Result<Vec<StoredLetter>, ReplayError>>;

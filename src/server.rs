@@ -9,22 +9,27 @@ use std::sync::atomic::AtomicU64;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use prometheus::IntCounterVec;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::admission::Admission;
+use self::depths::Depths;
 use self::drain::Drain;
 use self::foundation::{Foundation, Prepared, Running, Seeds};
 use crate::api::{ApiState, InForce, Pages, Phase, Readiness};
-use crate::brokers::DsnError;
+use crate::brokers::{DsnError, rabbitmq, redis};
+use crate::clock::numeric_date;
+use crate::close::{self, Refused};
 use crate::config::changes::Effective;
 use crate::config::{Config, ServerConfig};
+use crate::jwt::AuthError;
 use crate::leases::{Leases, LeasesError};
 use crate::pipeline::{CompileError, Generation};
-use crate::registry::Registry;
+use crate::registry::{self, Registry};
 use crate::replay::ReplaySetupError;
-use crate::replay::archive::{Archive, ArchiveError};
+use crate::replay::archive::{self, Archive, ArchiveError};
 use crate::sinks::SinkError;
 use crate::sinks::delivery::Delivery;
 use crate::sinks::memory::MemorySink;
@@ -37,6 +42,7 @@ use crate::telemetry::metrics::Metrics;
 mod accept;
 mod admission;
 mod connection;
+mod depths;
 mod drain;
 mod ending;
 mod foundation;
@@ -145,6 +151,7 @@ pub struct Gateway {
     running: Mutex<Running>,
     archive: Option<Arc<Archive>>,
     sources: Sources,
+    _depths: Depths,
     listening: CancellationToken,
     address: SocketAddr,
 }
@@ -195,6 +202,7 @@ impl Gateway {
         ));
         let sources = Sources::start(&foundation.sources);
         let running = foundation.activate(parts, None, &state, &sources);
+        let depths = Depths::start(&state.metrics, Arc::clone(&state.in_force), sources.lags());
         let listening = CancellationToken::new();
         let serve = |socket, surface| {
             let listener = accept::Listener { socket, surface };
@@ -212,6 +220,7 @@ impl Gateway {
             foundation,
             running: Mutex::new(running.named(extras.config_hash, extras.effective)),
             archive,
+            _depths: depths,
             sources,
             listening,
             address,
@@ -266,7 +275,42 @@ fn metrics(config_hash: &str) -> Result<Metrics, StartError> {
         .set(1);
     metrics.config_info.with_label_values(&[config_hash]).set(1);
     metrics.config_last_reload_successful.set(1);
+    metrics
+        .config_last_reload_timestamp_seconds
+        .set(numeric_date());
+    announce(&metrics);
     Ok(metrics)
+}
+
+/// Has every series with a known label stand at zero, so that a first event shows as an increase.
+fn announce(metrics: &Metrics) {
+    let all = |counts: &IntCounterVec, labels: &[&str]| {
+        for label in labels {
+            let _ = counts.with_label_values(&[*label]);
+        }
+    };
+    all(&metrics.config_reloads_total, &["success", "failure"]);
+    all(
+        &metrics.auth_failures_total,
+        &AuthError::ALL.map(|error| error.reason()),
+    );
+    all(
+        &metrics.upgrades_refused_total,
+        &Refused::ALL.map(|refused| refused.label()),
+    );
+    for label in close::labels() {
+        let _ = metrics.closes_total.with_label_values(&[&*label]);
+    }
+    all(&metrics.pushes_dropped_total, &registry::LOSSES);
+    all(
+        &metrics.replayed_total,
+        &[redis::NAME, rabbitmq::NAME, archive::NAME],
+    );
+    all(
+        &metrics.invalid_messages_total,
+        &["schema", "unknown_type", "raw"],
+    );
+    all(&metrics.duplicate_messages_total, &["pending", "confirmed"]);
 }
 
 /// Listens on an address; gives it with the port that the system chose for port 0.

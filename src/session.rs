@@ -5,7 +5,7 @@
 use std::any::Any;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 
 use http::HeaderName;
 use parking_lot::Mutex;
@@ -46,6 +46,8 @@ pub struct Session {
     last_seq: AtomicU64,
     last_seen_at: AtomicU64,
     beat_at: AtomicU64,
+    /// The place of the last stage that the newest message met.
+    reached: AtomicU16,
     expires_at: AtomicU64,
     /// How often the claims were replaced, so that what was made of them is made again only then.
     claims_version: AtomicU64,
@@ -73,6 +75,7 @@ impl Session {
             last_seq: AtomicU64::new(0),
             last_seen_at: AtomicU64::new(connected_at),
             beat_at: AtomicU64::new(connected_at),
+            reached: AtomicU16::new(0),
             expires_at: AtomicU64::new(identity.expires_at.unwrap_or(NEVER).to_bits()),
             claims_version: AtomicU64::new(0),
             claims: Mutex::new(None),
@@ -163,6 +166,17 @@ impl Session {
     /// Notes a `ping` or `heartbeat` message.
     pub fn beat(&self, now: u64) {
         self.beat_at.store(now, Ordering::Relaxed);
+    }
+
+    /// The place of the last stage that the newest message met, from 0 at the top.
+    #[must_use]
+    pub(crate) fn reached(&self) -> u16 {
+        self.reached.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the message meets a stage.
+    pub(crate) fn reach(&self, place: u16) {
+        self.reached.store(place, Ordering::Relaxed);
     }
 
     /// Unix seconds at which the connection must end, if ever.

@@ -9,6 +9,7 @@
 //! has read was handed over.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use schemars::JsonSchema;
@@ -17,7 +18,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::brokers::{Brokers, DsnError};
+use crate::brokers::{self, Brokers, DsnError};
 use crate::config::Config;
 use crate::registry::Registry;
 use crate::sinks::dead_letter::{DeadLetter, DeadLetters, StoreFuture};
@@ -31,6 +32,9 @@ pub mod redis_stream;
 use manage::{Feed, Relation, Wanted, manage};
 use rabbitmq::RabbitmqFeed;
 use redis_stream::RedisFeed;
+
+/// Time that a broker has to say how far its source is behind.
+const LAG_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Where pushes are read from; the HTTP API takes them as well.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -91,6 +95,34 @@ pub struct PreparedSources {
     rabbitmq: Wanted<RabbitmqFeed>,
 }
 
+/// How far the sources are behind, whichever a reload puts in place of others.
+#[derive(Clone)]
+pub struct Lags {
+    redis: watch::Receiver<Wanted<RedisFeed>>,
+    rabbitmq: watch::Receiver<Wanted<RabbitmqFeed>>,
+}
+
+impl Lags {
+    /// Asks each source that is configured for the pushes that it has not read yet; none of what it cannot say.
+    pub async fn look(&self) -> [(&'static str, Option<u64>); 2] {
+        async fn lag<F: Feed>(feeds: &watch::Receiver<Wanted<F>>) -> Option<u64> {
+            let feed = feeds.borrow().clone()?;
+            tokio::time::timeout(LAG_PATIENCE, feed.lag()).await.ok()?
+        }
+        let (redis, rabbitmq) = tokio::join!(lag(&self.redis), lag(&self.rabbitmq));
+        [
+            (brokers::redis::NAME, redis),
+            (brokers::rabbitmq::NAME, rabbitmq),
+        ]
+    }
+}
+
+impl std::fmt::Debug for Lags {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Lags")
+    }
+}
+
 /// Why a source cannot be started.
 #[derive(Debug, thiserror::Error)]
 #[error("`{setting}`: {reason}")]
@@ -133,6 +165,15 @@ impl Sources {
             dead_letters: Arc::clone(&context.dead_letters),
             stop,
             tasks,
+        }
+    }
+
+    /// What knows how far the sources are behind.
+    #[must_use]
+    pub fn lags(&self) -> Lags {
+        Lags {
+            redis: self.redis.subscribe(),
+            rabbitmq: self.rabbitmq.subscribe(),
         }
     }
 

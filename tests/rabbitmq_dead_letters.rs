@@ -29,13 +29,17 @@ use wsgw::sinks::rabbitmq::ExchangeType;
 
 const EVENT_ID: &str = "0190a5a0-0000-7000-8000-000000000001";
 
+fn connects() -> prometheus::IntCounter {
+    prometheus::IntCounter::new("connects", "Connections.").unwrap()
+}
+
 fn link(vhost: &Vhost<'_>) -> Arc<RabbitmqLink> {
     let readiness = Arc::new(Readiness::default());
     RabbitmqLink::open(
         &Secret::from(vhost.dsn()),
         "test",
         &BrokerConfig::default(),
-        &readiness,
+        (&readiness, connects()),
     )
     .unwrap()
 }
@@ -303,7 +307,13 @@ async fn without_a_connection_it_fails_at_once() {
         "amqp://guest:hunter2@127.0.0.1:{}",
         support::free_port()
     ));
-    let link = RabbitmqLink::open(&dsn, "test", &BrokerConfig::default(), &Arc::default()).unwrap();
+    let link = RabbitmqLink::open(
+        &dsn,
+        "test",
+        &BrokerConfig::default(),
+        (&Arc::default(), connects()),
+    )
+    .unwrap();
     let letters = RabbitmqDeadLetters::new(&Config::default(), link).unwrap();
     let error = letters.store(letter(0)).await.unwrap_err();
     assert_eq!(error.to_string(), "not connected");
@@ -323,7 +333,7 @@ async fn a_link_ends_its_connection_with_its_last_holder() {
         &Secret::from(vhost.dsn()),
         "test",
         &BrokerConfig::default(),
-        &readiness,
+        (&readiness, connects()),
     )
     .unwrap();
     link.require();

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use prometheus::IntCounter;
 use redis::{Cmd, FromRedisValue as _};
 use serde_json::{Value, json};
 use support::{Redis, RedisCluster, within};
@@ -28,10 +29,20 @@ use wsgw::sinks::dead_letter_redis::RedisDeadLetters;
 use wsgw::sinks::redis_stream::{BrokerFormat, Ledger, RedisStreamSink, Xadd};
 use wsgw::sinks::{Batch, DeliveryError, Retry};
 
+fn connects() -> IntCounter {
+    IntCounter::new("connects", "Connections.").unwrap()
+}
+
 fn link(dsn: &str) -> Arc<RedisLink> {
     let readiness = Arc::new(Readiness::default());
     let config = BrokersConfig::default().redis;
-    RedisLink::open(&Secret::from(dsn.to_owned()), "test", &config, &readiness).unwrap()
+    RedisLink::open(
+        &Secret::from(dsn.to_owned()),
+        "test",
+        &config,
+        (&readiness, connects()),
+    )
+    .unwrap()
 }
 
 fn letter(n: u64, raw: &str) -> DeadLetter {
@@ -159,7 +170,7 @@ async fn the_link_ends_with_its_last_user_and_a_blocked_reader_with_the_link() {
         ..BrokerConfig::default()
     };
     let dsn = Secret::from(redis.dsn());
-    let link = RedisLink::open(&dsn, "test", &config, &readiness).unwrap();
+    let link = RedisLink::open(&dsn, "test", &config, (&readiness, connects())).unwrap();
     link.require();
     assert!(readiness.report().checks.contains_key("redis"));
     link.connected().await;

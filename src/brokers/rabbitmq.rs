@@ -14,7 +14,10 @@ use std::time::{Duration, Instant};
 
 use futures_util::{Stream, StreamExt as _};
 use lapin::Event;
+use lapin::options::QueueDeclareOptions;
+use lapin::types::{FieldTable, ShortString};
 use parking_lot::Mutex;
+use prometheus::IntCounter;
 use tokio::sync::{Notify, watch};
 use tokio_util::task::AbortOnDropHandle;
 
@@ -41,6 +44,9 @@ pub use self::topology::{Exchange, Queue, Topology, short};
 /// The name of `RabbitMQ` in `/ready`, metrics and dead letters.
 pub const NAME: &str = "rabbitmq";
 
+/// The broker's code for what is not there.
+const NOT_FOUND: u16 = 404;
+
 /// Wait before the second try to connect.
 const FIRST_WAIT: Duration = Duration::from_millis(50);
 
@@ -57,6 +63,7 @@ pub struct RabbitmqLink {
     readiness: Arc<Readiness>,
     owner: Owner,
     /// Whether `/ready` depends on it.
+    connects: IntCounter,
     required: AtomicBool,
     health: Mutex<Health>,
     /// The settings that name this broker.
@@ -91,7 +98,8 @@ struct Live {
 }
 
 impl RabbitmqLink {
-    /// Opens a link; connects in the background, and reconnects for ever until the last holder drops it.
+    /// Opens a link; connects in the background, and reconnects for ever until the last holder drops it; each
+    /// connection is counted.
     ///
     /// # Errors
     /// When the DSN is malformed or names a certificate that cannot be read.
@@ -102,7 +110,7 @@ impl RabbitmqLink {
         dsn: &Secret,
         setting: &'static str,
         config: &BrokerConfig,
-        readiness: &Arc<Readiness>,
+        (readiness, connects): (&Arc<Readiness>, IntCounter),
     ) -> Result<Arc<Self>, DsnError> {
         let dsn = RabbitmqDsn::parse(dsn.reveal())?;
         let address = dsn.address();
@@ -113,6 +121,7 @@ impl RabbitmqLink {
             timeout: seconds(config.response_timeout_seconds),
             owner: readiness.owner(),
             readiness: Arc::clone(readiness),
+            connects,
             required: AtomicBool::new(false),
             settings: Mutex::new(vec![setting]),
             health: Mutex::new(Health {
@@ -159,6 +168,12 @@ impl RabbitmqLink {
     #[must_use]
     pub fn is_connected(&self) -> bool {
         self.state.borrow().live.is_some()
+    }
+
+    /// Whether the broker takes no messages now, for want of memory or disk, say.
+    #[must_use]
+    pub fn is_blocked(&self) -> bool {
+        self.state.borrow().blocked
     }
 
     /// The number of the connection now, from 1; none while there is none.
@@ -215,6 +230,30 @@ impl RabbitmqLink {
         opened.map(|channel| LinkChannel::new(channel, guard))
     }
 
+    /// How many messages of a queue nobody has been given; none where there is no such queue.
+    ///
+    /// # Errors
+    /// When there is no connection, or the broker does not say.
+    pub async fn ready_messages(&self, queue: ShortString) -> Result<Option<u64>, LinkError> {
+        let channel = self.channel().await?;
+        let options = QueueDeclareOptions {
+            passive: true,
+            ..QueueDeclareOptions::default()
+        };
+        let asking = channel
+            .raw()
+            .queue_declare(queue, options, FieldTable::default());
+        match channel.answer(asking).await {
+            Ok(queue) => {
+                channel.close().await;
+                Ok(Some(queue.message_count().into()))
+            }
+            // The broker has closed the channel with its answer.
+            Err(LinkError::Refused { code, .. }) if code == NOT_FOUND => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Says in `/ready` what is wrong with one that uses the link, or that all is well with it.
     pub fn report(&self, part: &'static str, fault: Option<String>) {
         self.tell(|health| {
@@ -241,6 +280,7 @@ impl RabbitmqLink {
     }
 
     fn up(&self, live: Live) {
+        self.connects.inc();
         tracing::info!(
             event = "broker_connected",
             broker = NAME,

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
+use prometheus::IntCounter;
 use redis::aio::ConnectionLike as _;
 use redis::{Cmd, Value};
 use tokio::sync::watch;
@@ -66,7 +67,7 @@ pub enum Atomicity {
 }
 
 impl RedisLink {
-    /// Opens a link; connects in the background, and reconnects for ever.
+    /// Opens a link; connects in the background, and reconnects for ever, each time counted.
     ///
     /// # Errors
     /// When the DSN is malformed or names a certificate that cannot be read.
@@ -74,7 +75,7 @@ impl RedisLink {
         dsn: &Secret,
         setting: &'static str,
         config: &BrokerConfig,
-        readiness: &Arc<Readiness>,
+        (readiness, connects): (&Arc<Readiness>, IntCounter),
     ) -> Result<Arc<Self>, DsnError> {
         let connector = Connector::new(RedisDsn::parse(dsn.reveal())?, config)?;
         let address = connector.dsn().address();
@@ -85,6 +86,7 @@ impl RedisLink {
             longest: seconds(config.reconnect_max_seconds),
             owner: readiness.owner(),
             readiness: Arc::clone(readiness),
+            connects,
             required: AtomicBool::new(false),
             settings: Mutex::new(vec![setting]),
             shared: watch::Sender::new(None),

@@ -146,6 +146,7 @@ impl Archive {
             Arc::new(NoDeadLetters),
             metrics,
         );
+        writer.serves(outlet.delivery());
         let retention = Arc::new(AtomicU64::new(config.retention_seconds));
         let keeping = AbortOnDropHandle::new(tokio::spawn(retention::keep(
             Arc::clone(&database),

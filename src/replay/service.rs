@@ -287,6 +287,12 @@ impl Replays {
         result.map(|came| (came, false)).map_err(Refusal::Failed)
     }
 
+    /// The stores of dead letters.
+    #[must_use]
+    pub fn stores(&self) -> &[Arc<dyn DeadLetterStore>] {
+        &self.stores
+    }
+
     /// Waits for what is under way, and ends it when dropped before.
     pub async fn finish(&self) {
         let mut under_way = std::mem::take(&mut *self.under_way.lock());

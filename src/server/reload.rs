@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::foundation::Prepared;
 use super::{Gateway, StartError};
+use crate::clock::numeric_date;
 use crate::config::changes::{self, Restart};
 use crate::config::{Diagnostic, LoadError, Loaded, Severity};
 
@@ -70,6 +71,12 @@ impl Gateway {
         metrics
             .config_last_reload_successful
             .set(i64::from(result.is_ok()));
+        metrics
+            .config_last_reload_timestamp_seconds
+            .set(numeric_date());
+        metrics
+            .config_last_reload_seconds
+            .set(asked.elapsed().as_secs_f64());
         match &result {
             Ok(reloaded) => reloaded.log(),
             Err(error) => log_failure(error),

@@ -16,7 +16,7 @@ use crate::close::{self, Answer, Close, Ended};
 use crate::message::{FieldSet, Message};
 use crate::pipeline::Generation;
 use crate::session::Session;
-use crate::svc::{BoxError, BoxMessageService, MessageFuture, NewService, Outcome};
+use crate::svc::{BoxError, BoxMessageService, MessageFuture, MessageResult, NewService, Outcome};
 
 /// One connection's stack, and the message in it.
 pub(super) struct Stages {
@@ -71,6 +71,7 @@ impl Stages {
             return None;
         };
         self.message = None;
+        self.count(&result);
         let answer = match result {
             Ok(Outcome::Published | Outcome::Ignored) => None,
             Ok(Outcome::Reply(text)) => Some(Answer::Reply(text)),
@@ -87,12 +88,19 @@ impl Stages {
         }
     }
 
+    fn count(&self, result: &MessageResult) {
+        if !matches!(result, Ok(Outcome::Published)) {
+            self.generation.message_ended(&self.session);
+        }
+    }
+
     /// Lets the message in the stages go on, whose client is to be told nothing more.
     pub(super) fn poll_settled(&mut self, cx: &mut Context<'_>) {
         if let Some(message) = &mut self.message
             && let Poll::Ready(result) = Pin::new(message).poll(cx)
         {
             self.message = None;
+            self.count(&result);
             self.announced |= result.is_ok();
         }
     }

@@ -320,6 +320,15 @@ impl DeadLetterStore for RabbitmqDeadLetters {
         NAME
     }
 
+    fn depth(&self) -> BoxFuture<'_, Result<u64, ReplayError>> {
+        Box::pin(async move {
+            let ready = self.publisher.link().ready_messages(self.queue.clone());
+            let ready = ready.await.map_err(|error| error.to_string())?;
+            // Nobody has declared it before the first letter.
+            Ok(ready.unwrap_or(0))
+        })
+    }
+
     fn list(&self, limit: usize) -> BoxFuture<'_, Result<Vec<StoredLetter>, ReplayError>> {
         Box::pin(async move {
             self.look(limit).await.map_err(|error| ReplayError {

@@ -220,6 +220,16 @@ impl DeadLetterStore for RedisDeadLetters {
         NAME
     }
 
+    fn depth(&self) -> BoxFuture<'_, Result<u64, ReplayError>> {
+        Box::pin(async move {
+            let mut length = redis::cmd("XLEN");
+            length.arg(&self.stream);
+            let answer = self.ask(length).await?;
+            u64::from_redis_value(answer)
+                .map_err(|_| "an unexpected answer of Redis".to_owned().into())
+        })
+    }
+
     fn list(&self, limit: usize) -> BoxFuture<'_, Result<Vec<StoredLetter>, ReplayError>> {
         Box::pin(async move {
             let letters = self.oldest(limit).await.map_err(|reason| ReplayError {

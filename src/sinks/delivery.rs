@@ -24,8 +24,8 @@
 //! # Panics
 //! A sink or dead-letter target that panics counts as a failed try; the delivery goes on.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -39,10 +39,11 @@ use self::room::Room;
 use self::schedule::{Finished, Freed, Schedule};
 use self::version::Line;
 use super::dead_letter::DeadLetters;
+use crate::brokers::Link;
 use crate::config::BufferConfig;
 use crate::event::Event;
 use crate::svc::BoxSink;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Metrics, Sampled};
 
 pub(crate) mod drain;
 mod outlet;
@@ -50,6 +51,7 @@ mod receipts;
 mod report;
 mod retry;
 mod room;
+mod sample;
 mod schedule;
 #[cfg(test)]
 mod tests;
@@ -126,7 +128,10 @@ struct Shared {
     name: &'static str,
     when_full: WhenFull,
     report: Report,
+    metrics: Metrics,
     runtime: Handle,
+    /// The broker that the newest version needs, if it needs one.
+    link: Mutex<Option<Weak<dyn Link>>>,
     room: Arc<Room>,
     /// Held for bookkeeping only, never while anything waits.
     state: Mutex<State>,
@@ -173,17 +178,14 @@ impl Delivery {
     /// Outside a tokio runtime.
     #[must_use]
     pub fn start(settings: &DeliverySettings, metrics: &Metrics) -> Arc<Self> {
-        let labels = &[settings.name];
-        let room = Room::new(
-            &settings.buffer,
-            metrics.sink_buffer_events.with_label_values(labels),
-            metrics.sink_buffer_bytes.with_label_values(labels),
-        );
+        let room = Room::new(&settings.buffer);
         let shared = Arc::new(Shared {
             name: settings.name,
             when_full: settings.when_full,
             report: Report::new(settings.name, metrics),
+            metrics: metrics.clone(),
             runtime: Handle::current(),
+            link: Mutex::default(),
             room,
             state: Mutex::new(State {
                 schedule: Schedule::default(),
@@ -200,6 +202,8 @@ impl Delivery {
             halt: CancellationToken::new(),
             abandoned: CancellationToken::new(),
         });
+        let sampled: Arc<dyn Sampled> = Arc::clone(&shared) as _;
+        metrics.sample_from(Arc::downgrade(&sampled));
         shared.runtime.spawn(worker::keep_time(Arc::clone(&shared)));
         Arc::new(Self { shared })
     }
@@ -254,6 +258,10 @@ impl Delivery {
         debug_assert!(self.has(version), "a version of another delivery");
         let mut state = shared.state.lock();
         state.concurrency = version.line.concurrency;
+        if !state.schedule.is_current(version.line.index) {
+            // What another target did says nothing of this one.
+            shared.report.takes(true);
+        }
         state
             .schedule
             .activate(version.line.index, shared.halt.child_token());
@@ -278,6 +286,17 @@ impl Delivery {
         self.shared.room.set_bounds(buffer);
     }
 
+    /// Has the sink count as down while a link is.
+    pub fn depend_on(&self, link: Option<Weak<dyn Link>>) {
+        *self.shared.link.lock() = link;
+    }
+
+    /// Events in the buffer, those under delivery among them.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.shared.room.fill().events
+    }
+
     /// Whether every event is finished.
     #[must_use]
     pub fn is_idle(&self) -> bool {
@@ -298,6 +317,8 @@ impl Delivery {
 impl Drop for Delivery {
     fn drop(&mut self) {
         self.shared.abandon();
+        // Another one of the same name shows itself again when the metrics are next asked for.
+        self.shared.forget(&self.shared.metrics);
     }
 }
 

@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -33,6 +34,9 @@ pub(super) trait Feed: Send + Sync + 'static {
 
     /// What it means for one that runs that this one is wanted now.
     fn relation(&self, running: &Self) -> Relation;
+
+    /// How many pushes it has not read yet; none while nobody knows.
+    fn lag(&self) -> BoxFuture<'_, Option<u64>>;
 
     /// Tells `/ready` that it does not read yet.
     fn announce(&self);

@@ -13,13 +13,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use futures_util::{FutureExt as _, StreamExt as _};
 use lapin::message::Delivery;
 use lapin::options::{
     BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
 };
-use lapin::types::{AMQPValue, FieldTable};
+use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Consumer, ExchangeKind};
+use parking_lot::Mutex;
 use prometheus::IntCounter;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -99,6 +101,8 @@ pub(super) struct RabbitmqFeed {
     topology: Topology,
     /// The queue; empty for one of this connection's own.
     queue: String,
+    /// The queue that is read, by the name that the broker gave it.
+    consumed: Mutex<Option<ShortString>>,
     context: SourceContext,
     metrics: Metrics,
 }
@@ -128,6 +132,7 @@ impl RabbitmqFeed {
             config: Arc::clone(config),
             topology,
             queue,
+            consumed: Mutex::default(),
             context: context.clone(),
             metrics: brokers.metrics().clone(),
         }))
@@ -167,6 +172,13 @@ impl Feed for RabbitmqFeed {
         } else {
             Relation::Other
         }
+    }
+
+    fn lag(&self) -> BoxFuture<'_, Option<u64>> {
+        Box::pin(async move {
+            let queue = self.consumed.lock().clone()?;
+            self.link.ready_messages(queue).await.ok().flatten()
+        })
     }
 
     fn announce(&self) {
@@ -306,6 +318,7 @@ impl Source {
     async fn subscribe(&self) -> Result<End, LinkError> {
         let channel = self.feed.link.channel().await?;
         let queue = self.feed.topology.declare(&channel).await?;
+        *self.feed.consumed.lock() = Some(queue.clone());
         let raw = channel.raw();
         channel
             .answer(raw.basic_qos(PREFETCH, BasicQosOptions::default()))

@@ -16,6 +16,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use prometheus::IntCounter;
 use redis::{Cmd, Value};
 use schemars::JsonSchema;
@@ -25,6 +26,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use self::entry::entries;
+use self::lag::Progress;
 use self::malformed::Malformed;
 use self::position::Position;
 use super::backoff::Backoff;
@@ -41,6 +43,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::telemetry::throttle::Throttle;
 
 mod entry;
+mod lag;
 mod malformed;
 mod position;
 
@@ -86,6 +89,7 @@ pub(super) struct RedisFeed {
     readiness: Arc<Readiness>,
     metrics: Metrics,
     owner: Owner,
+    progress: Progress,
 }
 
 impl RedisFeed {
@@ -115,6 +119,7 @@ impl RedisFeed {
             readiness: Arc::clone(brokers.readiness()),
             metrics: brokers.metrics().clone(),
             owner: brokers.readiness().owner(),
+            progress: Progress::default(),
         }))
     }
 
@@ -146,6 +151,10 @@ impl Feed for RedisFeed {
         } else {
             Relation::Continues
         }
+    }
+
+    fn lag(&self) -> BoxFuture<'_, Option<u64>> {
+        Box::pin(self.progress.lag(&self.stream))
     }
 
     fn announce(&self) {
@@ -263,6 +272,7 @@ impl Source {
         };
         let mut connection = connection?;
         self.feed.report(None);
+        self.feed.progress.note(self.position.last(), 0);
         self.reads.send_replace(true);
         tracing::info!(
             event = "source_subscribed",
@@ -280,6 +290,7 @@ impl Source {
                 Some(first) => self.position.read(first.id),
                 None => self.position.check(false).await?,
             }
+            let count = entries.len();
             for entry in entries {
                 match entry.push() {
                     Ok(push) => {
@@ -291,6 +302,7 @@ impl Source {
                 }
                 self.position.handled(entry.id);
             }
+            self.feed.progress.note(self.position.last(), count);
             self.position.keep_if_due().await;
             if stop.is_cancelled() {
                 return Ok(());

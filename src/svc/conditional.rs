@@ -213,7 +213,7 @@ mod tests {
     }
 
     fn stack(made: &Arc<AtomicUsize>, inner: &Inner, met: &Met) -> NewMessageService {
-        let probe = || Probe::new("test", &Metrics::new().unwrap(), None);
+        let probe = || Probe::new(("test", 0), &Metrics::new().unwrap(), None);
         let bottom = NewMessageService::new(Made(Arc::clone(made), inner.clone()), probe());
         let when = serde_json::from_value(json!({"type": ["chat"]})).unwrap();
         let matcher = Matcher::new(&when).unwrap();

@@ -41,16 +41,19 @@ pub struct Step {
 #[derive(Debug, Clone)]
 pub struct Probe {
     stage: &'static str,
+    /// The stage's place in the stack, from 0 at the top.
+    place: u16,
     duration: Histogram,
     tap: Option<Tap>,
 }
 
 impl Probe {
-    /// Makes the probe of a stage.
+    /// Makes the probe of a stage at a place, counted from 0 at the top.
     #[must_use]
-    pub fn new(stage: &'static str, metrics: &Metrics, tap: Option<Tap>) -> Self {
+    pub fn new((stage, place): (&'static str, usize), metrics: &Metrics, tap: Option<Tap>) -> Self {
         Self {
             stage,
+            place: u16::try_from(place).unwrap_or(u16::MAX),
             duration: metrics.stage_duration_seconds.with_label_values(&[stage]),
             tap,
         }
@@ -100,7 +103,7 @@ impl<N: NewService<Arc<Session>>> NewService<Arc<Session>> for NewProbed<N> {
     fn new_service(&self, session: Arc<Session>) -> Self::Service {
         Probed {
             probe: Arc::clone(&self.probe),
-            connection_id: session.id(),
+            session: Arc::clone(&session),
             calls: 0,
             inner: self.inner.new_service(session),
         }
@@ -111,7 +114,7 @@ impl<N: NewService<Arc<Session>>> NewService<Arc<Session>> for NewProbed<N> {
 #[derive(Debug)]
 pub(super) struct Probed<S> {
     probe: Arc<Probe>,
-    connection_id: Uuid,
+    session: Arc<Session>,
     calls: u32,
     inner: S,
 }
@@ -132,18 +135,20 @@ where
     fn call(&mut self, message: Message) -> MessageFuture {
         let timed = self.calls.is_multiple_of(TIMED_ONE_IN) || self.probe.tap.is_some();
         self.calls = self.calls.wrapping_add(1);
+        self.session.reach(self.probe.place);
         if !timed {
             return self.inner.call(message).into();
         }
         let since = Instant::now();
-        self.probe.tell(self.connection_id, since, None);
+        let connection_id = self.session.id();
+        self.probe.tell(connection_id, since, None);
         match self.inner.call(message).into() {
             MessageFuture::Ready(Some(result)) => {
-                self.probe.done(self.connection_id, since, &result);
+                self.probe.done(connection_id, since, &result);
                 MessageFuture::ready(result)
             }
             future => {
-                let (probe, connection_id) = (Arc::clone(&self.probe), self.connection_id);
+                let probe = Arc::clone(&self.probe);
                 MessageFuture::waiting(async move {
                     let result = future.await;
                     probe.done(connection_id, since, &result);

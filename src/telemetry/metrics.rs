@@ -218,6 +218,12 @@ metrics! {
     process_threads: IntGauge = "process_threads";
 }
 
+/// A count as a gauge takes it.
+#[must_use]
+pub fn count(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
 /// What tells its metrics only when somebody asks for them, instead of on each change.
 pub trait Sampled: Send + Sync {
     /// Sets the metrics; must not wait.

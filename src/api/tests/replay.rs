@@ -44,6 +44,10 @@ impl Store {
 }
 
 impl DeadLetterStore for Store {
+    fn depth(&self) -> BoxFuture<'_, Result<u64, ReplayError>> {
+        Box::pin(std::future::ready(Ok(0)))
+    }
+
     fn name(&self) -> &'static str {
         self.name
     }

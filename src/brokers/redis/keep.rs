@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use prometheus::IntCounter;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
@@ -29,6 +30,7 @@ pub(super) struct Kept {
     pub(super) address: String,
     pub(super) longest: Duration,
     pub(super) readiness: Arc<Readiness>,
+    pub(super) connects: IntCounter,
     pub(super) owner: Owner,
     pub(super) required: AtomicBool,
     /// The settings that name this Redis.
@@ -100,6 +102,7 @@ pub(super) async fn keep_connected(kept: Arc<Kept>) {
         match kept.connector.shared(primary).await {
             Ok(connection) => {
                 let since = Instant::now();
+                kept.connects.inc();
                 let (lost, mut reports) = mpsc::channel(1);
                 kept.shared.send_replace(Some(Shared {
                     connection: connection.clone(),

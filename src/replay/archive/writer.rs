@@ -3,18 +3,19 @@
 //! Stands behind a delivery, as every sink. The delivery repeats what failed, connection by connection; that would be
 //! a storm on a database that is away, so that the writer itself lets one batch try at a time, ever more rarely.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use prometheus::{IntCounter, IntGauge};
+use prometheus::IntCounter;
 use tokio::time::Instant;
 
 use super::NAME;
 use super::database::{Connection, Database};
 use super::error::{DatabaseError, Trouble};
 use crate::api::Readiness;
+use crate::sinks::delivery::Delivery;
 use crate::sinks::{Batch, DeliveryError, Failure, Retry};
 use crate::svc::BoxSink;
 use crate::telemetry::metrics::Metrics;
@@ -57,6 +58,12 @@ impl Writer {
             pause: Mutex::default(),
             health,
         })
+    }
+
+    /// Says how many events wait, from now on.
+    pub(super) fn serves(&self, delivery: &Arc<Delivery>) {
+        // A writer serves one delivery for all its life.
+        let _ = self.health.delivery.set(Arc::downgrade(delivery));
     }
 
     /// The sink as a delivery takes it, for one try at a time.
@@ -154,7 +161,8 @@ impl Writer {
 #[derive(Debug)]
 pub(super) struct Health {
     readiness: Arc<Readiness>,
-    waiting: IntGauge,
+    /// What hands events to the writer.
+    delivery: OnceLock<Weak<Delivery>>,
     dropped: IntCounter,
     fails: AtomicBool,
 }
@@ -164,10 +172,16 @@ impl Health {
         readiness.set_advisory(NAME, Ok(()));
         Self {
             readiness,
-            waiting: metrics.sink_buffer_events.with_label_values(&[NAME]),
+            delivery: OnceLock::new(),
             dropped: metrics.archive_dropped_total.clone(),
             fails: AtomicBool::new(false),
         }
+    }
+
+    /// Events that wait for the writer.
+    fn waiting(&self) -> usize {
+        let delivery = self.delivery.get().and_then(Weak::upgrade);
+        delivery.map_or(0, |delivery| delivery.waiting())
     }
 
     fn works(&self) {
@@ -175,7 +189,7 @@ impl Health {
             self.readiness.set_advisory(NAME, Ok(()));
             tracing::info!(
                 event = "archive_recovered",
-                waiting = self.waiting.get(),
+                waiting = self.waiting(),
                 "the archive is written to again"
             );
         }
@@ -185,7 +199,7 @@ impl Health {
         self.fails.store(true, Ordering::Relaxed);
         let text = format!(
             "{reason}; {} events wait, {} were not archived",
-            self.waiting.get(),
+            self.waiting(),
             self.dropped.get()
         );
         self.readiness.set_advisory(NAME, Err(text));

@@ -7,8 +7,8 @@ use std::sync::{Arc, Weak};
 
 use super::running::{Origin, Ties};
 use super::{SinkError, redis_link};
-use crate::brokers::Brokers;
 use crate::brokers::redis::RedisLink;
+use crate::brokers::{Brokers, Link};
 use crate::config::Config;
 use crate::replay::DeadLetterStore;
 use crate::sinks::dead_letter::FallbackDeadLetters;
@@ -117,7 +117,7 @@ impl Letters {
     }
 }
 
-fn origin<L: Send + Sync + 'static>(config: &Arc<Config>, link: &Arc<L>) -> Origin {
+fn origin<L: Link + 'static>(config: &Arc<Config>, link: &Arc<L>) -> Origin {
     Origin {
         config: Arc::clone(config),
         ties: Ties::default().with(link),

@@ -2,12 +2,12 @@
 //!
 //! Stands between two configurations: the next one's sinks are made from what it remembers.
 
-use std::any::Any;
 use std::sync::{Arc, Weak};
 
 use tokio::time::Instant;
 
 use super::{Letters, SinkError};
+use crate::brokers::Link;
 use crate::config::Config;
 use crate::leases::Leases;
 use crate::sinks::dead_letter::{DeadLetters, FallbackDeadLetters};
@@ -42,7 +42,7 @@ pub(super) struct Wanted<'a> {
 /// What a sink is made with that is no setting: the same only if it is the very same.
 #[derive(Clone, Default)]
 pub(super) struct Ties {
-    link: Option<Weak<dyn Any + Send + Sync>>,
+    link: Option<Weak<dyn Link>>,
     /// The records of connections, and whether the sink decides about them.
     leases: Option<(Weak<Leases>, bool)>,
 }
@@ -56,7 +56,7 @@ impl Ties {
     }
 
     /// Adds the link to a broker.
-    pub(super) fn with<L: Send + Sync + 'static>(self, link: &Arc<L>) -> Self {
+    pub(super) fn with<L: Link + 'static>(self, link: &Arc<L>) -> Self {
         let link: Weak<L> = Arc::downgrade(link);
         Self {
             link: Some(link),
@@ -263,9 +263,13 @@ impl Sink {
             }
         }
         if let Some(Current {
-            outlet, settings, ..
+            outlet,
+            settings,
+            origin,
+            ..
         }) = current
         {
+            self.delivery.depend_on(origin.ties.link.clone());
             self.delivery.set_buffer(&settings.buffer);
             self.delivery.activate(outlet.version());
         }

@@ -2,6 +2,7 @@
 //!
 //! Stands beside the schedule and the workers, which tell it of every try.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use prometheus::{Histogram, IntCounter};
@@ -16,6 +17,8 @@ use crate::telemetry::throttle::Throttle;
 #[derive(Debug)]
 pub(super) struct Report {
     sink: &'static str,
+    /// Whether the last try did not fail.
+    up: AtomicBool,
     duration: Histogram,
     delivered: IntCounter,
     retries: IntCounter,
@@ -41,6 +44,7 @@ impl Report {
             (sink == "webhook").then(|| metrics.webhook_publish_failed_total.clone());
         Self {
             sink,
+            up: AtomicBool::new(true),
             duration: metrics.sink_duration_seconds.with_label_values(&[sink]),
             delivered: metrics.sink_delivered_total.with_label_values(&[sink]),
             retries: metrics.sink_retries_total.with_label_values(&[sink]),
@@ -54,6 +58,15 @@ impl Report {
             lost_lines: Throttle::default(),
             dropped_lines: Throttle::default(),
         }
+    }
+
+    /// Notes whether the other side takes events: also what it refuses for good, it answers.
+    pub(super) fn takes(&self, up: bool) {
+        self.up.store(up, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.up.load(Ordering::Relaxed)
     }
 
     pub(super) fn tried(&self, took: Duration) {

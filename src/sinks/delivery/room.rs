@@ -10,7 +10,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use prometheus::IntGauge;
 use tokio::sync::oneshot;
 
 use super::schedule::Freed;
@@ -20,8 +19,14 @@ use crate::config::BufferConfig;
 #[derive(Debug)]
 pub(super) struct Room {
     taken: Mutex<Taken>,
-    events_gauge: IntGauge,
-    bytes_gauge: IntGauge,
+}
+
+/// How full a buffer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Fill {
+    pub(super) events: usize,
+    pub(super) bytes: usize,
+    pub(super) max_events: usize,
 }
 
 #[derive(Debug)]
@@ -107,7 +112,7 @@ impl Drop for Slot {
 }
 
 impl Room {
-    pub(super) fn new(config: &BufferConfig, events: IntGauge, bytes: IntGauge) -> Arc<Self> {
+    pub(super) fn new(config: &BufferConfig) -> Arc<Self> {
         Arc::new(Self {
             taken: Mutex::new(Taken {
                 max_events: config.max_events.max(1),
@@ -118,8 +123,6 @@ impl Room {
                 next_ticket: 0,
                 waiting: BTreeMap::new(),
             }),
-            events_gauge: events,
-            bytes_gauge: bytes,
         })
     }
 
@@ -129,14 +132,16 @@ impl Room {
         taken.max_events = config.max_events.max(1);
         taken.max_bytes = config.max_bytes.max(1);
         self.grant(&mut taken);
-        self.show(&taken);
     }
 
-    fn show(&self, taken: &Taken) {
-        self.events_gauge
-            .set(i64::try_from(taken.events).unwrap_or(i64::MAX));
-        self.bytes_gauge
-            .set(i64::try_from(taken.bytes).unwrap_or(i64::MAX));
+    /// How full it is.
+    pub(super) fn fill(&self) -> Fill {
+        let taken = self.taken.lock();
+        Fill {
+            events: taken.events,
+            bytes: taken.bytes,
+            max_events: taken.max_events,
+        }
     }
 
     fn slot(self: &Arc<Self>, bytes: usize, has_turn: bool) -> Slot {
@@ -154,7 +159,6 @@ impl Room {
             return None;
         }
         let bytes = taken.take(bytes)?;
-        self.show(taken);
         Some(bytes)
     }
 
@@ -162,7 +166,6 @@ impl Room {
         let mut taken = self.taken.lock();
         taken.granting = false;
         self.grant(&mut taken);
-        self.show(&taken);
     }
 
     /// Takes room at once, unless there is none or others wait for it.
@@ -203,7 +206,6 @@ impl Room {
         taken.events -= freed.events;
         taken.bytes -= freed.bytes;
         self.grant(&mut taken);
-        self.show(&taken);
     }
 
     fn grant(self: &Arc<Self>, taken: &mut Taken) {
@@ -252,7 +254,6 @@ impl Drop for Turn {
         let mut taken = self.room.taken.lock();
         if taken.waiting.remove(&self.ticket).is_some() {
             self.room.grant(&mut taken);
-            self.room.show(&taken);
         }
     }
 }

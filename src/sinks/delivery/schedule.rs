@@ -62,6 +62,9 @@ struct Entry {
     event: Arc<Event>,
     bytes: usize,
     next: usize,
+    /// Its neighbours in the order of pushing, whatever their lanes.
+    older: Option<usize>,
+    newer: Option<usize>,
     connection: usize,
     version: usize,
     tries: u32,
@@ -133,12 +136,25 @@ pub(super) struct Schedule {
     queues: Slab<Queue>,
     /// The newest version, unless that is to end.
     current: Option<usize>,
+    /// The ends of the order of pushing.
+    oldest: Option<usize>,
+    newest: Option<usize>,
 }
 
 impl Schedule {
     /// Unfinished events.
     pub(super) fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// The unfinished event that was pushed first.
+    pub(super) fn oldest(&self) -> Option<&Arc<Event>> {
+        self.entries.get(self.oldest?).map(|entry| &entry.event)
+    }
+
+    /// Whether it has events, or a version that does not end.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.current.is_some() || !self.entries.is_empty()
     }
 
     /// What there is of a version, which must not be finished.
@@ -186,11 +202,17 @@ impl Schedule {
             event,
             bytes,
             next: NONE,
+            older: self.newest,
+            newer: None,
             connection,
             version,
             tries: 0,
             tie,
         });
+        match self.newest.replace(entry) {
+            Some(before) => self.entries[before].newer = Some(entry),
+            None => self.oldest = Some(entry),
+        }
         if let Some(lane) = lane {
             let tail = std::mem::replace(&mut self.lanes[lane].tail, entry);
             self.entries[tail].next = entry;
@@ -298,12 +320,15 @@ impl Schedule {
                 .iter()
                 .all(|(_, queue)| queue.ready.is_empty() && queue.unfinished == 0)
             && self.back_offs.is_empty()
+            && self.oldest.is_none()
+            && self.newest.is_none()
     }
 
     /// Finishes the first `count` events of a lane, and says whether the lane still exists.
     fn pop(&mut self, lane: usize, count: usize, finished: &mut Finished) -> bool {
         for _ in 0..count {
             let entry = self.entries.remove(self.lanes[lane].head);
+            self.unlink(&entry);
             self.queues[entry.version].unfinished -= 1;
             self.lanes[lane].head = entry.next;
             let empty = entry.next == NONE;
@@ -317,6 +342,18 @@ impl Schedule {
             }
         }
         true
+    }
+
+    /// Takes an entry that was removed out of the order of pushing.
+    fn unlink(&mut self, entry: &Entry) {
+        match entry.older {
+            Some(older) => self.entries[older].newer = entry.newer,
+            None => self.oldest = entry.newer,
+        }
+        match entry.newer {
+            Some(newer) => self.entries[newer].older = entry.older,
+            None => self.newest = entry.older,
+        }
     }
 
     fn close_lane(&mut self, lane: usize) {

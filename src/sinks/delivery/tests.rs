@@ -315,6 +315,7 @@ async fn reserving_is_bounded_and_first_come_first_served() {
     drop(small.await.unwrap());
     assert_eq!(*order.lock(), ["huge", "small"]);
     assert_eq!(outlet.delivery().shared.room.taken(), (0, 0));
+    rig.metrics.sample();
     let gauge = rig
         .metrics
         .sink_buffer_bytes

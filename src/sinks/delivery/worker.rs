@@ -202,6 +202,7 @@ impl Shared {
         let error = match tried {
             Tried::Result(Ok(())) => {
                 let finished = state.schedule.finish(drawn);
+                self.report.takes(true);
                 return self.delivered(state, finished, line, drawn);
             }
             Tried::Halted => {
@@ -220,6 +221,8 @@ impl Shared {
         let Finished { freed, awaited } = finished;
         state.delivered += freed.events as u64;
         self.report.delivered(freed.events);
+        let answered = error.failed.iter().any(|f| f.retry == Retry::Never);
+        self.report.takes(freed.events > 0 || answered);
         let mut letters = Vec::new();
         let mut reports = Vec::with_capacity(failed.len());
         let earliest = state.schedule.next_due();

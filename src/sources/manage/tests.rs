@@ -14,6 +14,10 @@ struct Fake {
 impl Feed for Fake {
     type Left = &'static str;
 
+    fn lag(&self) -> BoxFuture<'_, Option<u64>> {
+        Box::pin(std::future::ready(None))
+    }
+
     fn relation(&self, running: &Self) -> Relation {
         if self.name == running.name {
             Relation::Same

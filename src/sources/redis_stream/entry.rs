@@ -139,6 +139,10 @@ pub(super) struct StreamState {
     pub(super) last: EntryId,
     /// Its oldest entry.
     pub(super) first: Option<EntryId>,
+    /// Entries that it has.
+    pub(super) length: u64,
+    /// Entries that it ever had; Redis 7 counts them.
+    pub(super) added: Option<u64>,
 }
 
 impl StreamState {
@@ -156,17 +160,28 @@ impl StreamState {
             }
             _ => return None,
         };
-        let (mut last, mut first) = (None, None);
+        let (mut last, mut first, mut length, mut added) = (None, None, 0, None);
+        let number = |value: &Value| match value {
+            Value::Int(number) => u64::try_from(*number).ok(),
+            _ => None,
+        };
         for (name, value) in pairs {
             match &bytes(name)?[..] {
                 b"last-generated-id" => {
                     last = String::from_utf8(bytes(value)?).ok()?.parse().ok();
                 }
+                b"length" => length = number(&value)?,
+                b"entries-added" => added = number(&value),
                 b"first-entry" if value != Value::Nil => first = Some(entry(value)?.id),
                 _ => {}
             }
         }
-        last.map(|last| Self { last, first })
+        last.map(|last| Self {
+            last,
+            first,
+            length,
+            added,
+        })
     }
 }
 

@@ -75,6 +75,11 @@ impl Schedule {
         }))
     }
 
+    /// Whether the version is the newest one.
+    pub(in crate::sinks::delivery) fn is_current(&self, version: usize) -> bool {
+        self.current == Some(version)
+    }
+
     /// Nobody holds the version any more, unless someone found it again meanwhile.
     pub(in crate::sinks::delivery) fn let_go(&mut self, version: usize) {
         let done = self.queues.get(version).is_some_and(|queue| {
