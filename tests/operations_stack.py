@@ -210,7 +210,7 @@ class Stack:
     def push_by_redis(self, body: str) -> None:
         self.redis("XADD", "ws.outbox", "*", "data", body)
 
-    def start_prometheus(self, rules: str) -> None:
+    def start_prometheus(self, rules: str, interval: str = "1s") -> None:
         """Prometheus with the shipped scrape configuration, made quick, and these rules."""
         self.prometheus_port = free_port()
         folder = self.home / "prometheus"
@@ -219,7 +219,7 @@ class Stack:
         targets = json.dumps([f"127.0.0.1:{port}" for port in self.gateways.values()])
         config, changed = re.subn(r'targets: \["localhost:8000"\]', f"targets: {targets}", config)
         assert changed == 1
-        config = config.replace(": 15s", ": 1s")
+        config = config.replace(": 15s", f": {interval}")
         (folder / "prometheus.yaml").write_text(config)
         (folder / "alerts.yaml").write_text(rules)
         self.start("prometheus", "prometheus", "--config.file=prometheus.yaml", "--storage.tsdb.path=data",

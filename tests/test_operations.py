@@ -8,10 +8,11 @@ names another).
 
 from __future__ import annotations
 
+import functools
 import json
 import pathlib
 import re
-import shutil
+import signal
 import subprocess
 import time
 from typing import Iterator
@@ -19,7 +20,7 @@ from typing import Iterator
 import pytest
 import yaml
 
-from operations_stack import API_KEY, ROOT, Clients, Stack, eventually, fetch, refused, token
+from operations_stack import ROOT, Clients, Stack, eventually, fetch, refused, token
 
 OPERATIONS = ROOT / "docs/operations"
 RUNBOOK = OPERATIONS / "runbook.md"
@@ -40,6 +41,7 @@ def promtool(*arguments: str, given: str | None = None) -> None:
     assert done.returncode == 0 and not done.stderr, f"promtool {' '.join(arguments)}\n{done.stdout}{done.stderr}"
 
 
+@functools.cache
 def rules() -> list[dict]:
     groups = yaml.safe_load((OPERATIONS / "alerts.yaml").read_text())["groups"]
     return [rule for group in groups for rule in group["rules"]]
@@ -51,6 +53,7 @@ def alerts() -> dict[str, dict]:
     return dict(named)
 
 
+@functools.cache
 def dashboard() -> dict:
     return json.loads((OPERATIONS / "dashboard.json").read_text())
 
@@ -66,14 +69,25 @@ def entries() -> dict[str, str]:
     return dict(zip(parts[::2], (re.split(r"^## ", text, flags=re.M)[0] for text in parts[1::2])))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def rule_tests() -> Iterator[dict[str, subprocess.Popen]]:
+    """The tests of the rules, which run while other tests wait for a gateway."""
+    running = {
+        path.name: subprocess.Popen(
+            ["promtool", "test", "rules", path.name], cwd=OPERATIONS, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )
+        for path in sorted(OPERATIONS.glob("*_test.yaml"))
+    }
+    yield running
+    for process in running.values():
+        process.kill()
+        process.wait()
+
+
 def test_prometheus_accepts_the_files() -> None:
     promtool("check", "rules", "alerts.yaml")
     promtool("check", "config", "prometheus.yaml")
-
-
-@pytest.mark.parametrize("file", ["alerts_test.yaml", "alerts_slow_test.yaml"])
-def test_alerts_fire_when_they_should_and_only_then(file: str) -> None:
-    promtool("test", "rules", file)
 
 
 def test_every_alert_is_seen_to_fire() -> None:
@@ -160,13 +174,13 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         running.start_prometheus((OPERATIONS / "alerts.yaml").read_text())
         clients = Clients(running.websocket(), 5, {"type": "chat", "payload": "hello"})
         other = (ROOT / "tests/keys/rsa_other.pem").read_text()
-        for step in range(60):
+        for step in range(40):
             assert running.call("gateway", "/internal/publish", {"subjects": ["user:1"], "payload": step})[0] == 200
             running.push_by_redis('{"subjects":["user:2"],"payload":1}')
             if step % 10 == 0:
                 fetch(f"http://127.0.0.1:{running.gateways['gateway']}/ws")
                 refused(running.websocket(), token("1", other))
-            time.sleep(0.2)
+            time.sleep(0.15)
         eventually("a scrape of all that", lambda: running.query("rate(ws_messages_total[10s]) > 0"))
         yield running
     finally:
@@ -213,3 +227,103 @@ def test_a_healthy_gateway_has_good_rules_and_no_alert(stack: Stack) -> None:
     assert not stack.firing()
     pending = {rule["name"] for rule in stack.rules() if rule.get("alerts")}
     assert not pending, pending
+
+
+def quick(text: str) -> str:
+    """The rules with every duration a sixtieth: minutes are seconds."""
+    text = re.sub(r"(?<![\w:])(\d+)m\b", r"\1s", text)
+    text = re.sub(r"(?<![\w:])(\d+)h\b", r"\1m", text)
+    for long, short in (("- 600", "- 10"), ("* 600 *", "* 10 *"), ("1800)", "30)"), ("_seconds > 60", "_seconds > 1")):
+        assert long in text, long
+        text = text.replace(long, short)
+    return text
+
+
+class Trouble:
+    """A fleet of two gateways, on which faults are provoked one after the other."""
+
+    def __init__(self, home: pathlib.Path):
+        self.stack = Stack(home)
+        self.clients: list[Clients] = []
+        self.seen: dict[str, dict] = {}
+
+    def start(self) -> None:
+        pipeline = (ROOT / "pipelines/both.yaml").read_text()
+        small = "    redis_stream:\n      buffer: { max_events: 40 }\n      dsn:"
+        pipeline, changed = re.subn(r"(?<=  events:\n)    redis_stream:\n      dsn:", small, pipeline)
+        assert changed == 1
+        self.stack.start_redis()
+        for name in ("a", "b"):
+            self.stack.start_gateway(
+                name, pipeline, WSGW__SERVER__NODE_ID=name, WSGW__LEASES__TTL_SECONDS="2", WEBHOOK_RETRY_ATTEMPTS="2"
+            )
+        self.stack.start_prometheus(quick((OPERATIONS / "alerts.yaml").read_text()), "500ms")
+        self.join("a", 60)
+
+    def join(self, name: str, count: int) -> None:
+        self.clients.append(Clients(self.stack.websocket(name), count, {"type": "chat"}, 0.5))
+
+    def leave(self) -> None:
+        for clients in self.clients:
+            clients.stop()
+        self.clients.clear()
+
+    def expect(self, *names: str, doing=lambda: None) -> None:
+        """Waits until these alerts have fired, and goes on doing what makes them."""
+
+        def all_fire() -> bool:
+            doing()
+            self.seen |= self.stack.firing()
+            return set(names) <= set(self.seen)
+
+        eventually(f"{set(names) - set(self.seen)}", all_fire)
+
+
+def test_alerts_fire_on_real_gateways_in_trouble(tmp_path: pathlib.Path) -> None:
+    trouble = Trouble(tmp_path)
+    stack = trouble.stack
+    other = (ROOT / "tests/keys/rsa_other.pem").read_text()
+
+    def bad_callers() -> None:
+        refused(stack.websocket("a"), token("1", other))
+        fetch(f"http://127.0.0.1:{stack.gateways['a']}/ws")
+        stack.call("a", "/internal/publish", {"subjects": ["user:1"], "payload": 1}, key="wrong")
+        stack.call("a", "/internal/replay/redis", {}, key="wrong")
+
+    try:
+        trouble.start()
+        eventually("the clients", lambda: stack.query("job:ws_connections:sum >= 60"))
+        stack.push_by_redis('{"subjects":7}')
+        (stack.home / "a/pipeline.yaml").write_text("snoke_ws: 7\n")
+        stack.processes["a"].send_signal(signal.SIGHUP)
+        trouble.expect("WsgwPushesMalformed", "WsgwReloadFailed")
+
+        stack.backend.status = 503
+        trouble.expect(
+            "WsgwTokensRefused", "WsgwHandshakesRefused", "WsgwApiRefused", "WsgwReplayDenied", "WsgwSinkDown",
+            "WsgwRetries", "WsgwDeadLetters", "WsgwDeadLettersMany", doing=bad_callers,
+        )
+
+        stack.stop("redis", signal.SIGKILL)
+        trouble.expect("WsgwBrokerDown", "WsgwNotReady", "WsgwBufferFull", "WsgwClientsHeldUp", "WsgwEventsLate")
+        stack.start_redis()
+        eventually("Redis is back", lambda: stack.query("min(wsgw_ready) == 1"))
+
+        stack.stop("b", signal.SIGKILL)
+        trouble.expect("WsgwGatewayDown", "WsgwNodeLost")
+        trouble.leave()
+        trouble.expect("WsgwConnectionsDropped")
+        stack.stop("a", signal.SIGKILL)
+        trouble.expect("WsgwNoGateway")
+        for name, alert in trouble.seen.items():
+            texts = " ".join(alert["annotations"].values())
+            assert not re.search(r"error expanding|<no value>|\{\{", texts), (name, texts)
+    finally:
+        trouble.leave()
+        stack.leave()
+
+
+@pytest.mark.parametrize("file", ["alerts_test.yaml", "alerts_slow_test.yaml"])
+def test_alerts_fire_when_they_should_and_only_then(file: str, rule_tests: dict[str, subprocess.Popen]) -> None:
+    output, _ = rule_tests[file].communicate(timeout=120)
+    assert rule_tests[file].returncode == 0 and "SUCCESS" in output, output
