@@ -22,6 +22,7 @@ use crate::config::{Config, Secret};
 use crate::presence::Presence;
 use crate::registry::Registry;
 use crate::replay::{Attempt, Caller, Replays};
+use crate::telemetry::logs::LogLevel;
 use crate::telemetry::metrics::Metrics;
 
 mod body;
@@ -30,6 +31,7 @@ mod dead_letters;
 mod disconnect;
 mod fields;
 mod key;
+mod log_level;
 mod problem;
 mod push;
 mod readiness;
@@ -79,6 +81,7 @@ pub struct ApiState {
     metrics: Metrics,
     readiness: Arc<Readiness>,
     denied: DeniedLog,
+    log_level: LogLevel,
 }
 
 impl ApiState {
@@ -96,7 +99,14 @@ impl ApiState {
             metrics,
             readiness,
             denied: DeniedLog::default(),
+            log_level: LogLevel::default(),
         }
+    }
+
+    /// The same with what changes the level of the log.
+    #[must_use]
+    pub fn with_log_level(self, log_level: LogLevel) -> Self {
+        Self { log_level, ..self }
     }
 
     /// What `/ready` reports.
@@ -259,7 +269,7 @@ impl Call {
         }
         let looked = key::in_headers(&self.headers, api_key)
             .map_err(|denied| deny(denied, key::presented(&self.headers, b"")))?;
-        if looked == Looked::Granted && verb == Verb::Read {
+        if looked == Looked::Granted && Verb::Read.allows(&self.method) {
             return Ok(Vec::new());
         }
         let body = self
@@ -306,6 +316,10 @@ impl Call {
             Target::Metrics => metrics(state),
             Target::Publish => push::publish(&state.registry, body),
             Target::Disconnect => disconnect::disconnect(&state.registry, body),
+            Target::LogLevel if self.method == Method::PUT => {
+                log_level::set(&state.log_level, body)
+            }
+            Target::LogLevel => Ok(log_level::get(&state.log_level)),
             Target::Connections => {
                 let query = connections::query(parameters)?;
                 connections::list(&*in_force.presence, query).await

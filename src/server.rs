@@ -194,12 +194,13 @@ impl Gateway {
             tasks: TaskTracker::new(),
         });
         let internal = bind_internal(&server.internal_listen).await?;
-        let api = Arc::new(ApiState::new(
+        let api = ApiState::new(
             Arc::clone(&state.registry),
             Arc::clone(&state.in_force),
             state.metrics.clone(),
             Arc::clone(&readiness),
-        ));
+        );
+        let api = Arc::new(api.with_log_level(extras.log_level.clone()));
         let sources = Sources::start(&foundation.sources);
         let running = foundation.activate(parts, None, &state, &sources);
         let depths = Depths::start(&state.metrics, Arc::clone(&state.in_force), sources.lags());
@@ -231,6 +232,12 @@ impl Gateway {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What changes the level of the log.
+    #[must_use]
+    pub fn log_level(&self) -> &LogLevel {
+        self.foundation.log_level()
     }
 
     /// Every delivery that may have events, those of sinks that a reload removed among them.

@@ -12,6 +12,8 @@ pub enum Verb {
     Read,
     /// Acts: `POST` with a JSON body.
     Act,
+    /// Has a value: `GET` and `HEAD` read it, `PUT` with a JSON body replaces it.
+    Value,
 }
 
 impl Verb {
@@ -21,6 +23,7 @@ impl Verb {
         match self {
             Self::Read => "GET, HEAD",
             Self::Act => "POST",
+            Self::Value => "GET, HEAD, PUT",
         }
     }
 
@@ -30,6 +33,7 @@ impl Verb {
         match self {
             Self::Read => method == http::Method::GET || method == http::Method::HEAD,
             Self::Act => method == http::Method::POST,
+            Self::Value => Self::Read.allows(method) || method == http::Method::PUT,
         }
     }
 }
@@ -66,6 +70,10 @@ const PUBLISH: Route = Route::act("/internal/publish");
 const CONNECTIONS: Route = Route::read("/internal/connections");
 const USER_CONNECTIONS: Route = Route::read("/internal/users/{user_id}/connections");
 const DISCONNECT: Route = Route::act("/internal/disconnect");
+const LOG_LEVEL: Route = Route {
+    template: "/internal/log-level",
+    verb: Verb::Value,
+};
 const REPLAY_ARCHIVE: Route = Route::act("/internal/replay/archive");
 
 const DEAD_LETTERS: Route = Route::read("/internal/dead-letters");
@@ -81,6 +89,7 @@ pub const ROUTES: &[Route] = &[
     CONNECTIONS,
     USER_CONNECTIONS,
     DISCONNECT,
+    LOG_LEVEL,
     REPLAY_ARCHIVE,
     DEAD_LETTERS,
     REPLAY_RABBITMQ,
@@ -98,6 +107,7 @@ pub(super) enum Target {
     /// With the user id as the path has it, still percent-encoded.
     UserConnections(String),
     Disconnect,
+    LogLevel,
     ReplayArchive,
     DeadLetters,
     ReplayRabbitmq,
@@ -116,6 +126,7 @@ impl Target {
             Self::Connections => Some(CONNECTIONS),
             Self::UserConnections(_) => Some(USER_CONNECTIONS),
             Self::Disconnect => Some(DISCONNECT),
+            Self::LogLevel => Some(LOG_LEVEL),
             Self::ReplayArchive => Some(REPLAY_ARCHIVE),
             Self::DeadLetters => Some(DEAD_LETTERS),
             Self::ReplayRabbitmq => Some(REPLAY_RABBITMQ),
@@ -156,6 +167,7 @@ pub(super) fn target() -> impl Filter<Extract = (Target,), Error = Rejection> + 
     let of_user =
         warp::path!("internal" / "users" / String / "connections").map(Target::UserConnections);
     let disconnect = warp::path!("internal" / "disconnect").map(|| Target::Disconnect);
+    let log_level = warp::path!("internal" / "log-level").map(|| Target::LogLevel);
     let replay_archive =
         warp::path!("internal" / "replay" / "archive").map(|| Target::ReplayArchive);
     let dead_letters = warp::path!("internal" / "dead-letters").map(|| Target::DeadLetters);
@@ -170,6 +182,8 @@ pub(super) fn target() -> impl Filter<Extract = (Target,), Error = Rejection> + 
         .or(of_user)
         .unify()
         .or(disconnect)
+        .unify()
+        .or(log_level)
         .unify()
         .or(replay_archive)
         .unify()

@@ -226,6 +226,7 @@ pub(super) async fn serve(
     let Signals {
         mut stop,
         mut hangup,
+        mut verbose,
     } = signals;
     let name = loop {
         let loaded = async {
@@ -241,6 +242,9 @@ pub(super) async fn serve(
                 Some(pipeline) => pipeline.ask(),
                 None => refused("there is no pipeline file to be read again"),
             },
+            _ = verbose.recv() => {
+                gateway.log_level().toggle();
+            }
             loaded = loaded => if let Some(pipeline) = &mut pipeline {
                 pipeline.reload(&gateway, loaded);
             },
@@ -248,6 +252,7 @@ pub(super) async fn serve(
     };
     tracing::info!(event = "stopping", signal = name);
     drop(pipeline);
+    let log_level = gateway.log_level().clone();
     let mut stopping = std::pin::pin!(gateway.stop());
     loop {
         tokio::select! {
@@ -260,6 +265,9 @@ pub(super) async fn serve(
                 return ExitCode::FAILURE;
             }
             _ = hangup.recv() => refused("the gateway stops"),
+            _ = verbose.recv() => {
+                log_level.toggle();
+            }
         }
     }
 }
@@ -286,6 +294,8 @@ fn log(stopped: Stopped) {
 pub(super) struct Signals {
     stop: Stop,
     hangup: Signal,
+    /// Asks for `debug`, or for the configured level again.
+    verbose: Signal,
 }
 
 /// The signals to stop.
@@ -304,6 +314,7 @@ impl Signals {
                 interrupt: signal(SignalKind::interrupt())?,
             },
             hangup: signal(SignalKind::hangup())?,
+            verbose: signal(SignalKind::user_defined1())?,
         })
     }
 }

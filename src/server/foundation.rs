@@ -153,6 +153,10 @@ impl Foundation {
         }
     }
 
+    pub(super) fn log_level(&self) -> &LogLevel {
+        &self.seeds.log_level
+    }
+
     /// Makes all that a configuration needs, beside what runs.
     ///
     /// # Errors

@@ -11,15 +11,20 @@ use parking_lot::{Condvar, Mutex};
 use prometheus::IntCounter;
 use tracing_subscriber::fmt::MakeWriter;
 
+use super::repeats::Repeats;
+
 /// Bytes of lines that may wait.
 const MAX_WAITING: usize = 4 * 1024 * 1024;
 
 /// Room that is kept for the next lines once a flood is over.
 const KEPT: usize = 64 * 1024;
 
+/// How long repeats that were left out wait to be told of.
+const A_SECOND: Duration = Duration::from_secs(1);
+
 /// Takes log lines without ever waiting for where they go.
 #[derive(Debug, Clone)]
-pub(super) struct LogWriter(Arc<Shared>);
+pub(super) struct LogWriter(Arc<Shared>, Repeats);
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -51,17 +56,20 @@ impl State {
 }
 
 impl LogWriter {
-    /// Starts the thread.
+    /// Starts the thread, which also tells of the repeats that were left out.
     ///
     /// # Errors
     /// When no thread can be started.
-    pub(super) fn start_on(writer: impl Write + Send + 'static) -> std::io::Result<Self> {
+    pub(super) fn start_on(
+        writer: impl Write + Send + 'static,
+        repeats: Repeats,
+    ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
-        let lines = Arc::clone(&shared);
+        let (lines, told) = (Arc::clone(&shared), repeats.clone());
         std::thread::Builder::new()
             .name("wsgw-log".to_owned())
-            .spawn(move || lines.write_to(writer))?;
-        Ok(Self(shared))
+            .spawn(move || lines.write_to(writer, &told))?;
+        Ok(Self(shared, repeats))
     }
 
     /// Counts the lines that are dropped, those among them that were dropped already.
@@ -69,6 +77,11 @@ impl LogWriter {
         let mut state = self.0.state.lock();
         counter.inc_by(std::mem::take(&mut state.uncounted));
         state.counter = Some(counter.clone());
+    }
+
+    /// Tells of all repeats that were left out, since there will be no other time.
+    pub(super) fn tell_repeats(&self) {
+        self.1.tell(true);
     }
 
     /// Waits until all lines are written, but no longer than this.
@@ -97,13 +110,19 @@ impl Shared {
     }
 
     /// Writes what waits, for as long as the process lives.
-    fn write_to(&self, mut writer: impl Write) {
+    fn write_to(&self, mut writer: impl Write, repeats: &Repeats) {
         let mut lines = Vec::new();
+        let mut more = false;
         loop {
             let mut state = self.state.lock();
             state.writing = false;
             while state.waiting.is_empty() {
                 self.written.notify_all();
+                if more {
+                    self.filled.wait_for(&mut state, A_SECOND);
+                    // Whether there are lines or not, repeats are to be told.
+                    break;
+                }
                 self.filled.wait(&mut state);
             }
             std::mem::swap(&mut lines, &mut state.waiting);
@@ -121,6 +140,7 @@ impl Shared {
                     "standard error was not read for a while"
                 );
             }
+            more = repeats.tell(false);
             lines.clear();
             lines.shrink_to(KEPT);
         }
@@ -177,7 +197,8 @@ mod tests {
     fn what_finds_no_room_is_dropped_and_counted() {
         let (open, gate) = mpsc::channel();
         let written = Arc::new(Mutex::new(Vec::new()));
-        let log = LogWriter::start_on(Gated(gate, Arc::clone(&written))).unwrap();
+        let log =
+            LogWriter::start_on(Gated(gate, Arc::clone(&written)), Repeats::default()).unwrap();
         let line = [b"x".repeat(1023), b"\n".to_vec()].concat();
         let room = MAX_WAITING / line.len();
         let sent = 3 * room;

@@ -238,15 +238,17 @@ impl Metrics {
 
     /// Brings up to date what is only sampled; whoever reads gauges calls this first.
     pub fn sample(&self) {
-        let sampled = {
-            let mut sampled = self.sampled.lock();
-            sampled.retain(|sampled| sampled.strong_count() > 0);
-            sampled.clone()
-        };
+        // Held to the end, so that what two ask for at once is counted once.
+        let mut sampled = self.sampled.lock();
+        sampled.retain(|sampled| sampled.strong_count() > 0);
         for sampled in sampled.iter().filter_map(Weak::upgrade) {
             sampled.sample(self);
         }
         super::process::sample(self);
+        let left_out = super::throttle::all_left_out();
+        let counted = self.log_lines_suppressed_total.get();
+        self.log_lines_suppressed_total
+            .inc_by(left_out.saturating_sub(counted));
     }
 
     /// The metrics in Prometheus' text format.

@@ -108,7 +108,6 @@ pub(super) fn sample(metrics: &Metrics) {
     set(&metrics.process_threads, usage.threads);
     if let Some(now) = usage.cpu_seconds {
         let counted = metrics.process_cpu_seconds_total.get();
-        // Two who ask at once may both count what is new; the counter never goes back for it.
         metrics
             .process_cpu_seconds_total
             .inc_by((now - counted).max(0.0));

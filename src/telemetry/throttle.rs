@@ -2,9 +2,24 @@
 //!
 //! Stands before whatever an outsider or a dead backend can cause at will: refused calls, failed deliveries.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+
+/// Lines that were left out since the process began, here and by `repeats`: there is one log, as there is one standard
+/// error.
+static LEFT_OUT: AtomicU64 = AtomicU64::new(0);
+
+/// Notes that a line was left out.
+pub(super) fn left_out() {
+    LEFT_OUT.fetch_add(1, Ordering::Relaxed);
+}
+
+/// How many lines were left out so far.
+pub(super) fn all_left_out() -> u64 {
+    LEFT_OUT.load(Ordering::Relaxed)
+}
 
 /// Time between two lines of one kind.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -33,6 +48,7 @@ impl Recent {
             .is_some_and(|at| now.duration_since(at) < INTERVAL)
         {
             self.suppressed += 1;
+            left_out();
             return None;
         }
         self.passed_at = Some(now);
