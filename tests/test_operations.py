@@ -286,7 +286,8 @@ def test_alerts_fire_on_real_gateways_in_trouble(tmp_path: pathlib.Path) -> None
 
     def bad_callers() -> None:
         refused(stack.websocket("a"), token("1", other))
-        fetch(f"http://127.0.0.1:{stack.gateways['a']}/ws")
+        for _ in range(20):
+            fetch(f"http://127.0.0.1:{stack.gateways['a']}/ws")
         stack.call("a", "/internal/publish", {"subjects": ["user:1"], "payload": 1}, key="wrong")
         stack.call("a", "/internal/replay/redis", {}, key="wrong")
 
