@@ -20,6 +20,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from typing import Iterator
 
 import jwt
 from websockets.asyncio.client import connect
@@ -89,7 +90,11 @@ class Backend:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        class Server(http.server.ThreadingHTTPServer):
+            def handle_error(self, *_: object) -> None:
+                """A gateway that is killed leaves in the middle of a request."""
+
+        self.server = Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}/webhook"
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
@@ -139,6 +144,24 @@ def refused(url: str, given: str) -> None:
         except ConnectionClosed:
             pass
         assert client.close_code == 4401, client.close_code
+
+
+@contextlib.contextmanager
+def repeated(action) -> Iterator[None]:
+    """Does it again and again, beside what follows."""
+    stopping = threading.Event()
+
+    def repeat() -> None:
+        while not stopping.is_set():
+            action()
+
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        thread.join(WAIT_SECONDS)
 
 
 class Stack:
