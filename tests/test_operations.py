@@ -26,8 +26,11 @@ OPERATIONS = ROOT / "docs/operations"
 RUNBOOK = OPERATIONS / "runbook.md"
 SOURCES = [OPERATIONS / name for name in ("alerts.yaml", "dashboard.json", "runbook.md")]
 
+# Told of by the exporter of traces, which is not part of the gateway yet.
+PLANNED = {"wsgw_spans_exported_total", "wsgw_spans_dropped_total", "wsgw_span_exports_failed_total"}
+
 # Queries that a gateway with webhook and Redis, but without these parts, has no series for.
-NO_SERIES = {
+NO_SERIES = dict.fromkeys(PLANNED, "no exporter yet") | {
     "wsgw_invalid_messages_total": "no stage validate",
     "wsgw_duplicate_messages_total": "no stage dedupe",
     "ALERTS": "nothing is wrong",
@@ -119,11 +122,18 @@ def test_every_metric_that_is_named_exists() -> None:
     code = (ROOT / "src/telemetry/metrics.rs").read_text()
     known = set(re.findall(r'^\s+\w+: \w+ = "(\w+)"', code, re.M))
     assert len(known) > 50
-    # A family is named as `wsgw_x_…`; what has a colon is recorded by a rule.
-    pattern = r"(?<![:\w./-])(?:wsgw|ws|process|publish|replay_api|webhook_publish|broker_publish|rabbitmq_replay)_\w+(?![:\w])"
+    operations = (ROOT / "docs/operations.md").read_text()
+    assert not known & PLANNED, "they are there now: remove them from PLANNED"
+    # What has a colon is recorded by a rule.
+    pattern = r"(?<![:\w./-])((?:ws|wsgw|process|publish|replay_api|webhook|broker|rabbitmq)_\w+)(?![:\w])"
     for path in SOURCES:
-        named = set(re.findall(pattern, path.read_text())) - {"wsgw_bucket"}
-        unknown = {name for name in named if re.sub(r"_(bucket|count|sum)$", "", name) not in known and name not in known}
+        named = set(re.findall(pattern, path.read_text()))
+        if path.suffix == ".md":
+            # Those that the prose calls by their names.
+            named = {name for name in named if name.startswith(("ws_", "wsgw_")) and f"`{name}`" in path.read_text()}
+        unknown = {re.sub(r"_(bucket|count|sum)$", "", name) for name in named} - known - PLANNED
+        # Log events of the runbook.
+        unknown -= set(re.findall(r"^\| `(\w+)` \| (?:debug|info|warn|error)", operations, re.M))
         assert named and not unknown, f"{path.name}: {sorted(unknown)}"
 
 

@@ -106,7 +106,12 @@ async fn open(
     let stream = match upgrading.await {
         Ok(upgraded) => accept(upgraded, max_message_bytes).await,
         Err(error) => {
-            tracing::debug!(event = "ws_upgrade_failed", %error);
+            let session = admitted.as_ref().ok();
+            tracing::debug!(
+                event = "ws_upgrade_failed",
+                connection_id = session.map(|session| tracing::field::display(session.id())),
+                %error,
+            );
             None
         }
     };

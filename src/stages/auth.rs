@@ -179,10 +179,16 @@ struct AuthLayer {
 }
 
 impl AuthLayer {
-    fn refused(&self, error: AuthError, address: Option<std::net::IpAddr>) {
+    fn refused(
+        &self,
+        error: AuthError,
+        address: Option<std::net::IpAddr>,
+        session: Option<&Session>,
+    ) {
         self.failures.with_label_values(&[error.reason()]).inc();
         tracing::info!(
             event = "ws_auth_failed",
+            connection_id = session.map(|session| tracing::field::display(session.id())),
             reason = error.reason(),
             address = address.map(tracing::field::display),
         );
@@ -246,7 +252,7 @@ where
                     inner.call(handshake).await
                 }
                 Err(error) => {
-                    settings.refused(error, handshake.address);
+                    settings.refused(error, handshake.address, None);
                     Err(error.into())
                 }
             }
@@ -324,7 +330,7 @@ fn renew(settings: &AuthLayer, session: &Session, verified: Result<Claims, AuthE
             r#"{"type":"auth_ok"}"#
         }
         Err(error) => {
-            settings.refused(error, session.address());
+            settings.refused(error, session.address(), Some(&session));
             r#"{"type":"auth_error"}"#
         }
     };

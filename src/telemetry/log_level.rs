@@ -73,8 +73,8 @@ impl PreparedLevel {
     /// # Errors
     /// When the level is no filter.
     pub(super) fn filter(&self) -> Result<EnvFilter, BoxError> {
-        let allowed = |part: &&str| !part.trim_start().starts_with(NEVER);
-        let parts: Vec<&str> = self.0.split(',').filter(allowed).collect();
+        let allowed = |part: &&str| !part.starts_with(NEVER);
+        let parts: Vec<&str> = self.0.split(',').map(str::trim).filter(allowed).collect();
         let filter = EnvFilter::try_new(parts.join(","))?;
         Ok(filter.add_directive(format!("{NEVER}=off").parse()?))
     }

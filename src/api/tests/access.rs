@@ -4,12 +4,13 @@ use serde_json::json;
 
 use super::*;
 
-const INTERNAL: [(&str, &str); 5] = [
+const INTERNAL: [(&str, &str); 6] = [
     ("GET", "/internal/dead-letters"),
     ("POST", "/internal/publish"),
     ("GET", "/internal/connections"),
     ("GET", "/internal/users/7/connections"),
     ("POST", "/internal/disconnect"),
+    ("GET", "/internal/log-level"),
 ];
 
 #[tokio::test]

@@ -130,6 +130,7 @@ async fn answers(route: Route, method: &str) -> Vec<Answer> {
         "/internal/publish" => r#"{"subjects":["user:42"],"payload":1}"#,
         "/internal/disconnect" => r#"{"user_id":"42"}"#,
         "/internal/replay/archive" => r#"{"since":0}"#,
+        "/internal/log-level" => r#"{"level":"info"}"#,
         _ => "",
     };
     let mut answers = vec![api.call(method, &path, good).await];
@@ -154,6 +155,8 @@ async fn answers(route: Route, method: &str) -> Vec<Answer> {
         answers.push(api.call(method, &format!("{path}?limit=0"), "").await);
         api.lose_presence();
         answers.push(api.call(method, &path, "").await);
+    } else if method == "GET" {
+        // It has no parameters.
     } else if route.template.starts_with("/internal/replay/") {
         answers.push(api.call(method, &path, r#"{"limit":"5"}"#).await);
         stores[0].fail_after(1);
@@ -278,6 +281,22 @@ async fn request_schemas_agree_with_the_code() {
             ],
         ),
         (
+            "/internal/log-level",
+            "NewLogLevel",
+            vec![
+                json!({"level": "debug"}),
+                json!({"level": "info,wsgw::sinks=debug", "for_seconds": 60, "more": 1}),
+                json!({"level": "off", "for_seconds": null}),
+                json!({"level": " "}),
+                json!({"level": null}),
+                json!({"level": "info", "for_seconds": 0}),
+                json!({"level": "info", "for_seconds": 86_401}),
+                json!({"level": "info", "for_seconds": "60"}),
+                json!({"for_seconds": 60}),
+                json!({}),
+            ],
+        ),
+        (
             "/internal/replay/redis",
             "Replay",
             vec![
@@ -294,7 +313,12 @@ async fn request_schemas_agree_with_the_code() {
     ] {
         let validator = validator(&document, &document["components"]["schemas"][schema]);
         for body in bodies {
-            let answer = api.call("POST", path, body.to_string()).await;
+            let method = if path == "/internal/log-level" {
+                "PUT"
+            } else {
+                "POST"
+            };
+            let answer = api.call(method, path, body.to_string()).await;
             assert_eq!(
                 validator.is_valid(&body),
                 answer.status == 200,
