@@ -170,6 +170,15 @@ async fn live(gateway: &Gateway, webhook: &Webhook, canaries: &mut Canaries) {
             Vec::new(),
         )
         .await;
+    // A level that is none is named in the answer, but not in the log; payloads cannot be asked for.
+    let level = canaries.plant("wrong log level", "canary-log-level");
+    for level in [&level[..], "trace,lapin=trace,hyper=trace"] {
+        let body = json!({"level": level}).to_string().into_bytes();
+        let key = [("x-api-key", KEY)];
+        gateway
+            .request(Method::PUT, "/internal/log-level", &key, body)
+            .await;
+    }
     let body = json!({"api_key": wrong_key, "subjects": ["a"], "payload": 1}).to_string();
     gateway
         .request(Method::POST, "/internal/publish", &[], body.into_bytes())

@@ -19,7 +19,7 @@ const LONGEST: i64 = 86_400;
 const MAX_LEVEL: usize = 1024;
 
 #[derive(Serialize)]
-struct Level {
+struct Answer {
     level: String,
     configured: String,
     /// Until the configured one is in force again.
@@ -51,7 +51,8 @@ pub(super) fn set(log: &LogLevel, body: &[u8]) -> Result<Response, Problem> {
         }
         None => None,
     };
-    Ok(answer(log.set(level, lasts)))
+    log.set(level, lasts);
+    Ok(answer(log.in_force()))
 }
 
 fn answer(in_force: InForce) -> Response {
@@ -60,10 +61,11 @@ fn answer(in_force: InForce) -> Response {
         configured,
         left,
     } = in_force;
-    let for_seconds = left.map(|left| left.as_secs_f64().ceil() as u64);
+    // A second that has begun counts.
+    let for_seconds = left.map(|left| left.as_secs() + u64::from(left.subsec_nanos() > 0));
     json(
         StatusCode::OK,
-        &Level {
+        &Answer {
             level,
             configured,
             for_seconds,

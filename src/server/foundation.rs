@@ -272,7 +272,7 @@ impl Foundation {
             }
         }
         brokers.relinquish_others();
-        self.seeds.log_level.apply(log_level);
+        self.seeds.log_level.apply(&log_level);
         if before.is_some() {
             self.wake(state);
         }

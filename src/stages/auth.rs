@@ -330,7 +330,7 @@ fn renew(settings: &AuthLayer, session: &Session, verified: Result<Claims, AuthE
             r#"{"type":"auth_ok"}"#
         }
         Err(error) => {
-            settings.refused(error, session.address(), Some(&session));
+            settings.refused(error, session.address(), Some(session));
             r#"{"type":"auth_error"}"#
         }
     };

@@ -124,19 +124,19 @@ impl LogLevel {
 
     /// Takes over the level of another configuration. One that differs from the former counts at once; one that does not
     /// leaves in force what was asked for meanwhile.
-    pub fn apply(&self, level: PreparedLevel) {
+    pub fn apply(&self, level: &PreparedLevel) {
         let mut state = self.0.state.lock();
         if state.configured != level.0 {
             state.configured.clone_from(&level.0);
             state.other = None;
-            self.0.load(&level);
+            self.0.load(level);
         }
     }
 
     /// Logs by another level, until the configuration has another one, or for as long as is said.
     ///
     /// Must be called within a tokio runtime where a time is given.
-    pub fn set(&self, level: PreparedLevel, lasts: Option<Duration>) -> InForce {
+    pub fn set(&self, level: PreparedLevel, lasts: Option<Duration>) {
         let ends = lasts.map(|lasts| {
             let end = Instant::now() + lasts;
             let shared = Arc::downgrade(&self.0);
@@ -155,13 +155,11 @@ impl LogLevel {
                 ends,
             });
         }
-        let in_force = self.in_force();
-        in_force.log();
-        in_force
+        self.in_force().log();
     }
 
     /// Goes to `debug`, or back to the configured level where another one is in force.
-    pub fn toggle(&self) -> InForce {
+    pub fn toggle(&self) {
         let level = {
             let state = self.0.state.lock();
             match state.other {
@@ -169,7 +167,7 @@ impl LogLevel {
                 None => DEBUG.to_owned(),
             }
         };
-        self.set(PreparedLevel(level), None)
+        self.set(PreparedLevel(level), None);
     }
 
     /// What is logged now.
@@ -277,9 +275,10 @@ mod tests {
     async fn a_level_for_a_while_ends_and_a_toggle_goes_back_and_forth() {
         let log = LogLevel::default();
         let prepared = |level: &str| LogLevel::prepare(level).unwrap();
-        log.apply(prepared("info"));
+        log.apply(&prepared("info"));
         let minute = Duration::from_mins(1);
-        assert_eq!(log.set(prepared("trace"), Some(minute)).left, Some(minute));
+        log.set(prepared("trace"), Some(minute));
+        assert_eq!(log.in_force().left, Some(minute));
         tokio::time::sleep(minute / 2).await;
         assert_eq!(log.in_force().level, "trace");
         // Another one takes its place, and is not ended by what was to end the first.
@@ -291,21 +290,24 @@ mod tests {
             (log.in_force().level.as_str(), log.in_force().left),
             ("info", None)
         );
-        assert_eq!(log.toggle().level, "debug");
-        log.apply(prepared("info"));
+        log.toggle();
+        assert_eq!(log.in_force().level, "debug");
+        log.apply(&prepared("info"));
         assert_eq!(
             log.in_force().level,
             "debug",
             "the file did not change its level"
         );
-        assert_eq!(log.toggle().level, "info");
         log.toggle();
-        log.apply(prepared("error"));
+        assert_eq!(log.in_force().level, "info");
+        log.toggle();
+        log.apply(&prepared("error"));
         assert_eq!(
             log.in_force().level,
             "error",
             "the file's new level counts at once"
         );
-        assert_eq!(log.toggle().level, "debug");
+        log.toggle();
+        assert_eq!(log.in_force().level, "debug");
     }
 }

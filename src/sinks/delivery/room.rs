@@ -154,12 +154,11 @@ impl Room {
     }
 
     /// Takes room unless somebody else comes first.
-    fn take_at_once(&self, taken: &mut Taken, bytes: usize) -> Option<usize> {
+    fn take_at_once(taken: &mut Taken, bytes: usize) -> Option<usize> {
         if taken.granting || !taken.waiting.is_empty() {
             return None;
         }
-        let bytes = taken.take(bytes)?;
-        Some(bytes)
+        taken.take(bytes)
     }
 
     fn pass_turn(self: &Arc<Self>) {
@@ -170,7 +169,7 @@ impl Room {
 
     /// Takes room at once, unless there is none or others wait for it.
     pub(super) fn try_reserve(self: &Arc<Self>, bytes: usize) -> Option<Slot> {
-        let bytes = self.take_at_once(&mut self.taken.lock(), bytes)?;
+        let bytes = Self::take_at_once(&mut self.taken.lock(), bytes)?;
         Some(self.slot(bytes, false))
     }
 
@@ -179,7 +178,7 @@ impl Room {
         loop {
             let (granted, _turn) = {
                 let mut taken = self.taken.lock();
-                if let Some(bytes) = self.take_at_once(&mut taken, bytes) {
+                if let Some(bytes) = Self::take_at_once(&mut taken, bytes) {
                     drop(taken);
                     return self.slot(bytes, false);
                 }
