@@ -7,6 +7,7 @@
 #   ./scripts/test.sh browser    only the pages of `wsgw dev` and of the operator, in headless Chromium
 #   ./scripts/test.sh php        only the Symfony bundle and the demo, with real brokers and the gateway
 #   ./scripts/test.sh docs       only the commands and YAML blocks of the documentation
+#   ./scripts/test.sh operations only the alerts, the dashboard and the runbook, with a real Prometheus
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -186,9 +187,18 @@ docs() {
   target/venv/bin/python -m pytest -q tests/test_docs.py
 }
 
+operations() {
+  say "alerts, dashboard and runbook, with a real Prometheus"
+  need python3 python3 promtool prometheus redis-server redis-server redis-cli redis-tools
+  python
+  target/venv/bin/python -m pip install --quiet --disable-pip-version-check pyyaml
+  cargo build --locked --quiet
+  target/venv/bin/python -m pytest -q tests/test_operations.py
+}
+
 case "${1:-all}" in
-  all) rust; scripts; browser; symfony; docs; say "every test passed" ;;
+  all) rust; scripts; browser; symfony; docs; operations; say "every test passed" ;;
   php) symfony ;;
-  rust|scripts|browser|docs) "$1" ;;
-  *) sed -n '2,10s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+  rust|scripts|browser|docs|operations) "$1" ;;
+  *) sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac

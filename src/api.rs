@@ -405,6 +405,8 @@ fn metrics(state: &ApiState) -> Result<Response, Problem> {
     // Kept by the outboxes themselves, and too often changed to be copied on each change.
     let waiting = i64::try_from(state.registry.limits().waiting()).unwrap_or(i64::MAX);
     state.metrics.outbox_waiting.set(waiting);
+    let ready = state.readiness.report().ok;
+    state.metrics.ready.set(i64::from(ready));
     let text = state.metrics.encode().map_err(|error| {
         tracing::error!(event = "metrics_failed", %error, "metrics could not be written");
         Problem::internal("the metrics could not be written")

@@ -375,6 +375,18 @@ fn the_hash_follows_secrets_but_never_shows_them() {
 }
 
 #[test]
+fn the_hash_leaves_out_what_tells_one_gateway_from_the_next() {
+    let hash = |set: &[&str]| terminator(&overrides(set, &[KEY])).expect("valid").hash;
+    let own = [
+        "server.listen=127.0.0.1:1",
+        "server.internal_listen=127.0.0.1:2",
+        "server.node_id=gateway-7",
+    ];
+    assert_eq!(hash(&own), hash(&[]));
+    assert_ne!(hash(&["server.max_connections=7"]), hash(&[]));
+}
+
+#[test]
 fn explain_shows_brokers_but_not_their_passwords() {
     let mut pairs = CLEAN.to_vec();
     pairs.extend([

@@ -55,14 +55,13 @@ fn seconds(text: &str) -> Result<f64, String> {
 
 /// Asks; the exit code is 0 if the gateway is well, 1 otherwise.
 pub(super) fn run(args: &HealthArgs, overrides: &Overrides) -> ExitCode {
-    let base = match &args.url {
-        Some(url) => url.trim_end_matches('/').to_owned(),
-        None => {
-            let file = super::run::file_or_default(args.file.clone(), overrides);
-            match load(&file, overrides) {
-                Ok(loaded) => format!("http://{}", address(&loaded.config)),
-                Err(code) => return code,
-            }
+    let base = if let Some(url) = &args.url {
+        url.trim_end_matches('/').to_owned()
+    } else {
+        let file = super::run::file_or_default(args.file.clone(), overrides);
+        match load(&file, overrides) {
+            Ok(loaded) => format!("http://{}", address(&loaded.config)),
+            Err(code) => return code,
         }
     };
     let path = if args.live { "/health" } else { "/ready" };

@@ -24,9 +24,17 @@ impl Effective {
         Self(settings)
     }
 
-    /// A digest that is equal if and only if the settings are.
+    /// A digest that is equal if and only if the settings are, but for what tells one gateway from the next.
+    ///
+    /// So gateways of one fleet show one hash, and one that was left behind shows another.
     pub(super) fn hash(&self) -> String {
-        let digest = digest::digest(&digest::SHA256, self.0.to_string().as_bytes());
+        let mut shared = self.0.clone();
+        if let Some(server) = shared.get_mut("server").and_then(Json::as_object_mut) {
+            for own in ["listen", "internal_listen", "node_id"] {
+                server.remove(own);
+            }
+        }
+        let digest = digest::digest(&digest::SHA256, shared.to_string().as_bytes());
         let start = digest.as_ref().first_chunk().copied().unwrap_or_default();
         format!("{:016x}", u64::from_be_bytes(start))
     }

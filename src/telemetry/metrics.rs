@@ -198,6 +198,8 @@ metrics! {
     log_lines_dropped_total: IntCounter = "wsgw_log_lines_dropped_total";
     /// Lines of the log that were left out, because one event came too often.
     log_lines_suppressed_total: IntCounter = "wsgw_log_lines_suppressed_total";
+    /// Whether `GET /ready` answers 200.
+    ready: IntGauge = "wsgw_ready";
     /// Version of the gateway, the commit it was built from and the compiler; empty where unknown.
     build_info: IntGaugeVec = "wsgw_build_info" ["version", "commit", "rustc"];
     /// Seconds of CPU that the process used, user and system.

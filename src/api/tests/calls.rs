@@ -272,6 +272,10 @@ async fn health_ready_and_metrics_need_no_key() {
     );
     let text = String::from_utf8(metrics.body.to_vec()).unwrap();
     assert!(text.contains("ws_connections_total") && text.contains("wsgw_outbox_waiting 0"));
+    assert!(
+        text.contains("\nwsgw_ready 0\n"),
+        "a gateway that drains is not ready"
+    );
 }
 
 #[tokio::test]
