@@ -22,6 +22,10 @@ use crate::session::Session;
 use crate::tail::Tails;
 use crate::telemetry::metrics::Metrics;
 
+mod address;
+
+pub use address::AddressPlace;
+
 const SHARDS: usize = 64;
 
 /// Why pushes are lost, as the metrics name it.
@@ -329,28 +333,6 @@ pub enum Selector {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("too many connections of this user")]
 pub struct TooManyOfUser;
-
-/// One connection's place in its address's count; given back on drop.
-#[derive(Debug)]
-pub struct AddressPlace {
-    registry: Arc<Registry>,
-    address: IpAddr,
-}
-
-impl Drop for AddressPlace {
-    fn drop(&mut self) {
-        let mut shard = self
-            .registry
-            .shard(&self.registry.by_address, &self.address)
-            .write();
-        if let Some(held) = shard.get_mut(&self.address) {
-            *held -= 1;
-            if *held == 0 {
-                shard.remove(&self.address);
-            }
-        }
-    }
-}
 
 fn collect(members: Option<&Members>) -> Vec<Arc<Session>> {
     let mut all = Vec::new();
