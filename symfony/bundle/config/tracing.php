@@ -18,12 +18,15 @@ return static function (ContainerConfigurator $container): void {
                 param('snoke_ws.tracing.endpoint'),
                 param('snoke_ws.tracing.service_name'),
                 param('snoke_ws.tracing.sample_rate'),
-                service_closure('http_client')->nullOnInvalid(),
+                param('snoke_ws.tracing.headers'),
                 service('logger'),
+                service('cache.app')->nullOnInvalid(),
             ])
             ->tag('monolog.logger', ['channel' => 'snoke_ws'])
+            // Before everything that may push.
+            ->tag('kernel.event_listener', ['event' => 'kernel.request', 'method' => 'begin', 'priority' => 2048])
             // After everything else, so that nobody waits for the collector.
-            ->tag('kernel.event_listener', ['event' => 'kernel.terminate', 'method' => 'flush', 'priority' => -2048])
+            ->tag('kernel.event_listener', ['event' => 'kernel.terminate', 'method' => 'terminate', 'priority' => -2048])
             ->tag('kernel.event_listener', ['event' => 'console.terminate', 'method' => 'flush', 'priority' => -2048])
     ;
     if (class_exists(WorkerRunningEvent::class)) {

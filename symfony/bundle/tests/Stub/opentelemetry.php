@@ -28,9 +28,21 @@ namespace OpenTelemetry\Context {
 namespace OpenTelemetry\API\Trace {
     interface SpanKind
     {
+        public const KIND_CLIENT = 1;
         public const KIND_SERVER = 2;
         public const KIND_PRODUCER = 3;
         public const KIND_CONSUMER = 4;
+    }
+
+    interface SpanInterface
+    {
+        public function setAttributes(iterable $attributes): self;
+
+        public function setAttribute(string $key, mixed $value): self;
+
+        public function setStatus(string $code, ?string $description = null): self;
+
+        public function end(): void;
     }
 
     interface StatusCode
@@ -66,6 +78,7 @@ namespace OpenTelemetry\API\Trace\Propagation {
 }
 
 namespace OpenTelemetry\API {
+    use OpenTelemetry\API\Trace\SpanInterface;
     use OpenTelemetry\Context\Context;
     use OpenTelemetry\Context\ContextInterface;
 
@@ -76,7 +89,7 @@ namespace OpenTelemetry\API {
 
         public static function tracerProvider(): object
         {
-            return new class () {
+            return new class () implements SpanInterface {
                 private Context $parent;
                 private Context $own;
 
@@ -108,14 +121,25 @@ namespace OpenTelemetry\API {
                     return $this;
                 }
 
-                public function setAttributes(iterable $attributes): self
+                public function setAttributes(iterable $attributes): SpanInterface
                 {
+                    foreach ($attributes as $key => $value) {
+                        $this->setAttribute($key, $value);
+                    }
+
+                    return $this;
+                }
+
+                public function setAttribute(string $key, mixed $value): SpanInterface
+                {
+                    Globals::$log[] = [$key, $value];
+
                     return $this;
                 }
 
                 public function startSpan(): self
                 {
-                    $this->own = new Context(substr($this->parent->traceparent ?? '00-' . str_repeat('9', 32), 0, 35) . '-000000000000000' . \count(Context::$stack) . '-01');
+                    $this->own = new Context(substr($this->parent->traceparent ?? '00-' . str_repeat('9', 32), 0, 35) . '-000000000000000' . (1 + \count(Context::$stack)) . '-01');
 
                     return $this;
                 }
@@ -134,7 +158,7 @@ namespace OpenTelemetry\API {
                     return 0;
                 }
 
-                public function setStatus(string $code, ?string $description = null): self
+                public function setStatus(string $code, ?string $description = null): SpanInterface
                 {
                     Globals::$log[] = ['status', $code, $description];
 
