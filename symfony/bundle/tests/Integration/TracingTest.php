@@ -10,6 +10,7 @@ use Snoke\WsBundle\Tests\Integration\App\Application;
 use Snoke\WsBundle\Tests\Support\Gateway;
 use Snoke\WsBundle\Tests\Support\RedisServer;
 use Snoke\WsBundle\Tests\Support\Server;
+use Snoke\WsBundle\Tests\Support\WsClient;
 use Snoke\WsBundle\Token\TokenFactory;
 
 /**
@@ -24,6 +25,7 @@ final class TracingTest extends TestCase
     private \Redis $redis;
     private ?Application $app = null;
     private ?Gateway $gateway = null;
+    private ?WsClient $client = null;
 
     protected function setUp(): void
     {
@@ -34,6 +36,7 @@ final class TracingTest extends TestCase
 
     protected function tearDown(): void
     {
+        $this->client = null;
         $this->gateway?->remove();
         $this->app?->remove();
         $this->server->remove();
@@ -113,6 +116,7 @@ final class TracingTest extends TestCase
         $url = $this->app->serve() . '/internal/ws/events';
         $this->sayToGateway('webhook: { url: "' . $url . '", secret: secret }', 'webhook', 3);
         self::assertCount(4, $this->app->waitForEvents(4));
+        $this->client = null;
         $this->gateway?->remove();
         $this->gateway = null;
         self::assertCount(5, $this->app->waitForEvents(5), 'and the disconnect');
@@ -158,9 +162,10 @@ final class TracingTest extends TestCase
               stages: [{ auth: { jwt: { algorithm: HS256, public_key: "0123456789abcdef0123456789abcdef" } } }, { trace: { strategy: full } }, { fan_out: { events_mode: {$mode} } }]
               events: { {$events} }
             YAML);
-        $client = $this->gateway->connect((new TokenFactory('HS256', self::KEY))->forUser('42')->value);
+        // Kept open: what a connection still carries when it breaks is lost.
+        $this->client = $this->gateway->connect((new TokenFactory('HS256', self::KEY))->forUser('42')->value);
         for ($i = 0; $i < $times; ++$i) {
-            $client->send('{"type":"push","traceparent":"00-' . self::TRACE . '-b7ad6b7169203331-01"}');
+            $this->client->send('{"type":"push","traceparent":"00-' . self::TRACE . '-b7ad6b7169203331-01"}');
         }
         $end = microtime(true) + 5;
         while ('broker' === $mode && 0 === $this->redis->xLen('ws.inbox') && microtime(true) < $end) {

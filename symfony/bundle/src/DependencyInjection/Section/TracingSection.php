@@ -37,7 +37,7 @@ final class TracingSection
                     ->end()
                     ->scalarNode('headers')
                         ->info('With "otlp": headers for the collector, as OTEL_EXPORTER_OTLP_HEADERS has them: "name=value,name=value".')
-                        ->example('%env(default::OTEL_EXPORTER_OTLP_HEADERS)%')
+                        ->example('%env(string:default::OTEL_EXPORTER_OTLP_HEADERS)%')
                         ->defaultNull()
                     ->end()
                     ->scalarNode('service_name')
