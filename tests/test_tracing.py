@@ -391,3 +391,33 @@ def test_the_scripts_help_and_refuse() -> None:
         assert run_script(name, "--nonsense", env=env).returncode == 2
         done = run_script(name, env=env)
         assert done.returncode == 1 and "API_KEY" in done.stderr, done.stderr
+
+
+def test_the_script_that_looks_at_the_gateway(stack) -> None:
+    env = script_environment(stack, TRACE_SECONDS="8")
+    done = run_script("tracing_runtime_check.sh", env=env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.endswith("The gateway traces.\n") and "FAILED" not in done.stdout
+    assert "goes by the sampled flag" in done.stdout
+    assert "of the connection and the message were exported" in done.stdout
+    assert "hunter2" not in done.stdout + done.stderr
+
+    done = run_script("tracing_runtime_check.sh", env=env | {"GATEWAY_API_KEY": "wrong"})
+    assert done.returncode == 1 and "refuses the key" in done.stderr
+    done = run_script("tracing_runtime_check.sh", env=env | {"WS_GATEWAY_BASE_URL": "http://127.0.0.1:1"})
+    assert done.returncode == 1 and "is it running?" in done.stderr
+
+
+def test_the_scripts_say_what_is_wrong() -> None:
+    with running("terminator", TRACING_STRATEGY="propagate") as stack:
+        env = script_environment(stack, TRACE_SECONDS="3")
+        done = run_script("tracing_runtime_check.sh", env=env)
+        assert done.returncode == 1 and "FAILED  no span was made: is TRACING_STRATEGY=full" in done.stdout, done.stdout
+        done = run_script("tracing_e2e_check.sh", env=env)
+        assert done.returncode == 1, done.stdout
+        assert "FAILED  ws.message is missing: nobody exported it" in done.stdout
+        assert "FAILED  ws.publish.http is missing: nobody exported it" in done.stdout
+    with running("terminator") as stack:
+        stack.collector.mode = "503"
+        done = run_script("tracing_runtime_check.sh", env=script_environment(stack, TRACE_SECONDS="3"))
+        assert done.returncode == 1 and "the collector does not take them" in done.stdout, done.stdout

@@ -63,7 +63,7 @@ return static function (ContainerConfigurator $container, ContainerBuilder $buil
                 service(TracerInterface::class),
                 $logger,
                 service(LockFactory::class)->nullOnInvalid(),
-                param('snoke_ws.tracing.hash_user_ids'),
+                service('snoke_ws.tracing.user_names'),
             ])
             ->tag('monolog.logger', ['channel' => 'snoke_ws'])
         ->set('snoke_ws.event_receiver.consumer', EventReceiver::class)
@@ -73,7 +73,7 @@ return static function (ContainerConfigurator $container, ContainerBuilder $buil
                 service(TracerInterface::class),
                 $logger,
                 null,
-                param('snoke_ws.tracing.hash_user_ids'),
+                service('snoke_ws.tracing.user_names'),
             ])
             ->tag('monolog.logger', ['channel' => 'snoke_ws'])
         ->alias(EventReceiverInterface::class, 'snoke_ws.event_receiver.webhook')

@@ -7,6 +7,7 @@ namespace Symfony\Component\DependencyInjection\Loader\Configurator;
 use Snoke\WsBundle\Tracing\TraceContextInterface;
 use Snoke\WsBundle\Tracing\TracerFactory;
 use Snoke\WsBundle\Tracing\TracerInterface;
+use Snoke\WsBundle\Tracing\UserNames;
 use Symfony\Component\Messenger\Event\WorkerRunningEvent;
 
 return static function (ContainerConfigurator $container): void {
@@ -33,6 +34,12 @@ return static function (ContainerConfigurator $container): void {
         $factory->tag('kernel.event_listener', ['event' => WorkerRunningEvent::class, 'method' => 'tick']);
     }
     $container->services()
+        ->set('snoke_ws.tracing.user_names', UserNames::class)
+            ->args([
+                param('snoke_ws.tracing.hash_user_ids'),
+                param('snoke_ws.tracing.user_hash_key'),
+                param('snoke_ws.transport.http.api_key'),
+            ])
         ->set('snoke_ws.tracer', TracerInterface::class)
             ->factory([service('snoke_ws.tracer_factory'), 'create'])
         ->alias(TracerInterface::class, 'snoke_ws.tracer')

@@ -13,6 +13,7 @@ use Snoke\WsBundle\Event\WebsocketEvent;
 use Snoke\WsBundle\Tracing\ActiveSpan;
 use Snoke\WsBundle\Tracing\NullTracer;
 use Snoke\WsBundle\Tracing\TracerInterface;
+use Snoke\WsBundle\Tracing\UserNames;
 use Symfony\Component\Lock\LockFactory;
 
 /**
@@ -30,7 +31,7 @@ final class EventReceiver implements EventReceiverInterface
         private readonly TracerInterface $tracer = new NullTracer(),
         private readonly LoggerInterface $logger = new NullLogger(),
         private readonly ?LockFactory $locks = null,
-        private readonly bool $hashesUserIds = true,
+        private readonly UserNames $users = new UserNames(true),
     ) {
     }
 
@@ -99,17 +100,7 @@ final class EventReceiver implements EventReceiverInterface
             'messaging.message.id' => $event->eventId,
             'messaging.message.conversation_id' => $event->connectionId,
             'messaging.message.body.size' => \strlen($event->json()) ?: null,
-            'user.hash' => $this->hashesUserIds ? self::hash($event->userId) : null,
-            'user.id' => $this->hashesUserIds ? null : $event->userId,
             'wsgw.replayed' => $event->replayed ?: null,
-        ];
-    }
-
-    /**
-     * As the gateway's tracing.hash_user_ids makes it, so that both sides' spans of a user can be found by it.
-     */
-    private static function hash(string $userId): string
-    {
-        return substr(hash('sha256', $userId), 0, 16);
+        ] + $this->users->attributes($event->userId);
     }
 }

@@ -23,6 +23,7 @@ use Snoke\WsBundle\Tracing\SpanKind;
 use Snoke\WsBundle\Tracing\StdoutSpanExporter;
 use Snoke\WsBundle\Tracing\TraceContext;
 use Snoke\WsBundle\Tracing\TracerFactory;
+use Snoke\WsBundle\Tracing\UserNames;
 use Symfony\Component\Cache\Adapter\ArrayAdapter;
 use Symfony\Component\HttpClient\MockHttpClient;
 use Symfony\Component\HttpClient\Response\MockResponse;
@@ -266,6 +267,15 @@ final class TracingTest extends TestCase implements SpanExporterInterface
         self::assertSame($server->context->spanId, $event->parentSpanId);
         self::assertSame([true, false], [$server->isBelowRemote, $event->isBelowRemote]);
         self::assertSame(['500', ['http.response.status_code' => 500]], [$server->error, $server->attributes]);
+    }
+
+    public function testUsersAreNamedAsTheGatewayNamesThem(): void
+    {
+        $hash = ['user.hash' => substr(hash_hmac('sha256', '42', hash('sha256', "wsgw user hash\nkey", true)), 0, 32)];
+        self::assertSame($hash, (new UserNames(true, 'key', 'api'))->attributes('42'));
+        self::assertSame($hash, (new UserNames(true, '', 'key'))->attributes('42'));
+        self::assertSame([], (new UserNames(true))->attributes('42'), 'a hash without a key could be guessed');
+        self::assertSame(['user.id' => '42'], (new UserNames(false, 'key'))->attributes('42'));
     }
 
     public function testTheSampleRateIsThatOfTheRecordedTraces(): void
