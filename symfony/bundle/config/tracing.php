@@ -8,9 +8,10 @@ use Snoke\WsBundle\Tracing\TraceContextInterface;
 use Snoke\WsBundle\Tracing\TracerFactory;
 use Snoke\WsBundle\Tracing\TracerInterface;
 use Snoke\WsBundle\Tracing\UserNames;
+use Symfony\Component\DependencyInjection\ContainerBuilder;
 use Symfony\Component\Messenger\Event\WorkerRunningEvent;
 
-return static function (ContainerConfigurator $container): void {
+return static function (ContainerConfigurator $container, ContainerBuilder $builder): void {
     $factory = $container->services()
         ->set('snoke_ws.tracer_factory', TracerFactory::class)
             ->args([
@@ -21,15 +22,17 @@ return static function (ContainerConfigurator $container): void {
                 param('snoke_ws.tracing.sample_rate'),
                 param('snoke_ws.tracing.headers'),
                 service('logger'),
-                service('cache.app')->nullOnInvalid(),
+                service_closure('cache.app')->nullOnInvalid(),
             ])
             ->tag('monolog.logger', ['channel' => 'snoke_ws'])
-            // Before everything that may push.
-            ->tag('kernel.event_listener', ['event' => 'kernel.request', 'method' => 'begin', 'priority' => 2048])
             // After everything else, so that nobody waits for the collector.
             ->tag('kernel.event_listener', ['event' => 'kernel.terminate', 'method' => 'terminate', 'priority' => -2048])
             ->tag('kernel.event_listener', ['event' => 'console.terminate', 'method' => 'flush', 'priority' => -2048])
     ;
+    if (false !== $builder->getParameter('snoke_ws.tracing.enabled')) {
+        // Before everything that may push.
+        $factory->tag('kernel.event_listener', ['event' => 'kernel.request', 'method' => 'begin', 'priority' => 2048]);
+    }
     if (class_exists(WorkerRunningEvent::class)) {
         $factory->tag('kernel.event_listener', ['event' => WorkerRunningEvent::class, 'method' => 'tick']);
     }

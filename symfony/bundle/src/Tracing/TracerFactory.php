@@ -23,8 +23,8 @@ final class TracerFactory
     private readonly ContextStack $contexts;
 
     /**
-     * @param string|null                 $headers for the collector, as OTEL_EXPORTER_OTLP_HEADERS has them
-     * @param CacheItemPoolInterface|null $cache   remembers across processes that the collector is away
+     * @param string|null                                $headers for the collector, as OTEL_EXPORTER_OTLP_HEADERS has them
+     * @param (\Closure(): ?CacheItemPoolInterface)|null $cache   remembers across processes that the collector is away
      */
     public function __construct(
         private readonly bool $enabled,
@@ -34,7 +34,7 @@ final class TracerFactory
         private readonly float $sampleRate,
         #[\SensitiveParameter] private readonly ?string $headers = null,
         private readonly LoggerInterface $logger = new NullLogger(),
-        private readonly ?CacheItemPoolInterface $cache = null,
+        private readonly ?\Closure $cache = null,
     ) {
         $this->contexts = new ContextStack();
     }
@@ -97,7 +97,7 @@ final class TracerFactory
     private function recording(SpanExporterInterface $exporter): RecordingTracer
     {
         return new RecordingTracer(
-            $this->buffer = new SpanBuffer($exporter, $this->logger, $this->cache),
+            $this->buffer = new SpanBuffer($exporter, $this->logger, null === $this->cache ? null : ($this->cache)()),
             (float) Setting::number('tracing.sample_rate', $this->sampleRate, 0, 1),
             $this->contexts,
         );
