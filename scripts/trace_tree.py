@@ -127,7 +127,7 @@ def of_otlp(resources: list[dict]):
 def hex_id(text: str) -> str:
     """A span's id in hex, whichever way it is written."""
     if len(text) in (0, 16):
-        return text
+        return text.lower()
     try:
         return base64.b64decode(text, validate=True).hex()
     except binascii.Error:

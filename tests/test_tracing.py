@@ -384,6 +384,39 @@ def test_without_a_collector_everything_works(mode: str) -> None:
         assert stack.process.returncode == 0
 
 
+def test_the_collector_refuses_what_exporters_get_wrong() -> None:
+    span = {
+        "traceId": "0af7651916cd43dd8448eb211c80319c", "spanId": "b7ad6b7169203331", "name": "a", "kind": 2,
+        "startTimeUnixNano": "1700000000000000000", "endTimeUnixNano": "1700000000000000001",
+    }
+
+    def export(body: bytes, kind: str = "application/json") -> int:
+        request = urllib.request.Request(f"{collector.http_url}/v1/traces", body, {"Content-Type": kind})
+        try:
+            with urllib.request.urlopen(request, timeout=WAIT_SECONDS) as response:
+                return response.status
+        except urllib.error.HTTPError as error:
+            error.close()
+            return error.code
+
+    def with_span(changes: dict) -> bytes:
+        return json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": [span | changes]}]}]}).encode()
+
+    with Collector().start() as collector:
+        assert export(with_span({})) == 200
+        for wrong in (
+            {"traceId": "CvdlGRbNQ92ESOshHIAxnA=="}, {"spanId": "0" * 16}, {"parentSpanId": "aa"}, {"name": ""},
+            {"endTimeUnixNano": "1"}, {"startTimeUnixNano": "soon"}, {"unknown": 1},
+            {"attributes": [{"key": "a", "value": {"intValue": "1"}}] * 2},
+        ):
+            assert export(with_span(wrong)) == 400, wrong
+        assert export(b"\xff", "application/x-protobuf") == 400
+        assert export(b"", "text/plain") == 415
+        collector.mode = "503"
+        assert export(with_span({})) == 503
+        assert [found["name"] for found in collector.spans()] == ["a"]
+
+
 def test_the_scripts_help_and_refuse() -> None:
     env = {"PATH": os.environ["PATH"]}
     for name in ("tracing_e2e_check.sh", "tracing_runtime_check.sh"):
