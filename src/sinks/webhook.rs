@@ -307,7 +307,7 @@ impl Webhook {
 type Refusal = (String, Retry);
 
 /// Moves user name and password from the URL to a header.
-fn take_credentials(url: &mut Url) -> Option<HeaderValue> {
+pub(crate) fn take_credentials(url: &mut Url) -> Option<HeaderValue> {
     let mut pair: Vec<u8> = percent_decode_str(url.username()).collect();
     pair.push(b':');
     pair.extend(percent_decode_str(url.password().unwrap_or_default()));
@@ -377,14 +377,14 @@ fn causes(error: &ClientError) -> impl Iterator<Item = &(dyn std::error::Error +
 }
 
 /// Whether connecting took too long.
-fn timed_out(error: &ClientError) -> bool {
+pub(crate) fn timed_out(error: &ClientError) -> bool {
     causes(error)
         .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
         .any(|io| io.kind() == ErrorKind::TimedOut)
 }
 
 /// Why there is no answer, in words that never hold the URL.
-fn connection_failure(error: &ClientError) -> &'static str {
+pub(crate) fn connection_failure(error: &ClientError) -> &'static str {
     for cause in causes(error) {
         if let Some(io) = cause.downcast_ref::<std::io::Error>() {
             return match io.kind() {
