@@ -136,11 +136,7 @@ impl Tracer {
     /// Takes no spans until it is told to by a configuration.
     #[must_use]
     pub fn new(metrics: &Metrics) -> Self {
-        let dropped = |reason| {
-            metrics
-                .spans_dropped_total
-                .with_label_values(&[reason])
-        };
+        let dropped = |reason| metrics.spans_dropped_total.with_label_values(&[reason]);
         Self(Arc::new(Shared {
             state: AtomicU8::new(OFF),
             queue: Queue::new(),
@@ -218,10 +214,8 @@ impl Tracer {
         }
         let parent = traceparent.and_then(Traceparent::parse);
         let trace_id = parent.map_or_else(TraceId::random, |parent| parent.trace_id);
-        let sampled = parent.map_or_else(
-            || in_force.sampler.root(trace_id),
-            |parent| parent.sampled,
-        );
+        let sampled =
+            parent.map_or_else(|| in_force.sampler.root(trace_id), |parent| parent.sampled);
         if !sampled || !self.takes() {
             return None;
         }
@@ -484,5 +478,36 @@ impl fmt::Debug for Traces {
 impl Drop for Traces {
     fn drop(&mut self) {
         self.stop.cancel();
+    }
+}
+
+/// The other side of a span, as far as addresses go.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Peer {
+    host: Box<str>,
+    port: Option<u16>,
+}
+
+impl Peer {
+    /// Of an address such as `localhost:6379`; of several the first.
+    pub(crate) fn new(address: &str) -> Self {
+        let first = address.split(',').next().unwrap_or_default();
+        let split = first.rsplit_once(':');
+        let port = split.and_then(|(_, port)| port.parse().ok());
+        let host = match split {
+            Some((host, _)) if port.is_some() => host,
+            _ => first,
+        };
+        Self {
+            host: host.trim_matches(['[', ']']).into(),
+            port,
+        }
+    }
+
+    pub(crate) fn write(&self, span: &mut SpanWriter) {
+        span.text("server.address", &self.host);
+        if let Some(port) = self.port {
+            span.number("server.port", port.into());
+        }
     }
 }

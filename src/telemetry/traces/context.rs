@@ -314,6 +314,9 @@ mod tests {
         let limited = sampler(0.5, ClientSampling::Limit);
         let parent = parent(true);
         let first = limited.client(&parent);
-        assert!((0..100).all(|_| limited.client(&parent) == first), "a trace is whole");
+        assert!(
+            (0..100).all(|_| limited.client(&parent) == first),
+            "a trace is whole"
+        );
     }
 }

@@ -128,7 +128,10 @@ impl SpanWriter {
             }
             Format::Json => {
                 self.json_attribute(key, "stringValue");
-                string(&mut self.out, std::str::from_utf8(value).unwrap_or_default());
+                string(
+                    &mut self.out,
+                    std::str::from_utf8(value).unwrap_or_default(),
+                );
                 self.out.extend_from_slice(b"}}");
             }
         }
@@ -145,7 +148,8 @@ impl SpanWriter {
             Format::Json => {
                 self.json_attribute(key, "intValue");
                 // 64-bit integers are strings in protobuf's JSON.
-                self.out.extend_from_slice(format!("\"{value}\"}}}}").as_bytes());
+                self.out
+                    .extend_from_slice(format!("\"{value}\"}}}}").as_bytes());
             }
         }
     }
@@ -171,7 +175,8 @@ impl SpanWriter {
             Format::Json => {
                 self.out.push(b']');
                 if let Some(message) = self.failed {
-                    self.out.extend_from_slice(b",\"status\":{\"code\":2,\"message\":");
+                    self.out
+                        .extend_from_slice(b",\"status\":{\"code\":2,\"message\":");
                     string(&mut self.out, message);
                     self.out.push(b'}');
                 }
@@ -269,7 +274,15 @@ mod tests {
         let mut writer = SpanWriter::begin(format, &head(parent));
         writer.text("a", "é\"\n");
         writer.text("long", &"ü".repeat(300));
-        for number in [0, 127, 128, 16_383, 16_384, u64::from(u32::MAX), i64::MAX as u64] {
+        for number in [
+            0,
+            127,
+            128,
+            16_383,
+            16_384,
+            u64::from(u32::MAX),
+            i64::MAX as u64,
+        ] {
             writer.number("n", number);
         }
         writer.failed("503", "the backend answered by an error");

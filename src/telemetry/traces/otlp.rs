@@ -96,7 +96,11 @@ pub(super) struct Otlp {
 /// When it is no such list.
 pub(crate) fn headers(text: &str) -> Result<HeaderMap, OtlpError> {
     let mut headers = HeaderMap::new();
-    for pair in text.split(',').map(str::trim).filter(|pair| !pair.is_empty()) {
+    for pair in text
+        .split(',')
+        .map(str::trim)
+        .filter(|pair| !pair.is_empty())
+    {
         let (name, value) = pair.split_once('=').ok_or(OtlpError::Headers)?;
         let value: Vec<u8> = percent_decode_str(value.trim()).collect();
         let name = HeaderName::try_from(name.trim()).map_err(|_| OtlpError::Headers)?;
@@ -290,7 +294,9 @@ fn authorities(file: &str) -> Result<rustls::RootCertStore, OtlpError> {
 async fn http_answer(response: Response<Incoming>) -> Result<u64, Failure> {
     let status = response.status();
     let retry_after = retry_after(response.headers());
-    let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await;
+    let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES)
+        .collect()
+        .await;
     if status.is_success() {
         return Ok(body.map_or(0, |body| rejected(&body.to_bytes())));
     }
@@ -324,12 +330,19 @@ async fn grpc_answer(response: Response<Incoming>) -> Result<u64, Failure> {
         .await
         .map_err(|_| lost())?;
     // An answer without a body has its status among the headers.
-    let code = body.trailers().and_then(code).or_else(|| code(&parts.headers));
+    let code = body
+        .trailers()
+        .and_then(code)
+        .or_else(|| code(&parts.headers));
     match code {
         Some(0) => Ok(rejected(body.to_bytes().get(5..).unwrap_or_default())),
         Some(code) => {
             let retryable = GRPC_RETRYABLE.contains(&code) || code == GRPC_EXHAUSTED;
-            let then = if retryable { Then::Retry(None) } else { Then::Drop };
+            let then = if retryable {
+                Then::Retry(None)
+            } else {
+                Then::Drop
+            };
             Err(failure(format!("gRPC status {code}"), then))
         }
         None => Err(lost()),
@@ -448,7 +461,11 @@ mod tests {
         for (endpoint, protocol, expected) in [
             ("", http, "http://localhost:4318/v1/traces".to_owned()),
             ("http://c:1/", http, "http://c:1/v1/traces".to_owned()),
-            ("http://u:p@c/otlp", http, "http://c/otlp/v1/traces".to_owned()),
+            (
+                "http://u:p@c/otlp",
+                http,
+                "http://c/otlp/v1/traces".to_owned(),
+            ),
             ("", grpc, format!("http://localhost:4317{GRPC_PATH}")),
             ("http://c:1", grpc, format!("http://c:1{GRPC_PATH}")),
         ] {

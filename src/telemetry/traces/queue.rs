@@ -162,7 +162,11 @@ mod tests {
         }
         assert!(queue.is_full() && !push("f"));
         queue.completed().await;
-        let text = |all| queue.take(all).map(|batch| String::from_utf8(batch.bytes).unwrap());
+        let text = |all| {
+            queue
+                .take(all)
+                .map(|batch| String::from_utf8(batch.bytes).unwrap())
+        };
         assert_eq!(text(false).as_deref(), Some("a\nb\n"));
         assert!(push("f"), "there is room again");
         assert_eq!(text(false).as_deref(), Some("c\nd\n"));

@@ -83,7 +83,8 @@ mod tests {
     fn settings_win_over_attributes_and_those_over_what_is_known() {
         let config = TracingConfig {
             service_name: "edge".into(),
-            resource_attributes: "service.name=x, deployment.environment.name=a%2Cb,host.name=h,bad".into(),
+            resource_attributes:
+                "service.name=x, deployment.environment.name=a%2Cb,host.name=h,bad".into(),
             ..TracingConfig::default()
         };
         let found = attributes(&config, "node-1");
