@@ -41,6 +41,7 @@ use wsgw::stages::rate_limit::RateLimitConfig;
 use wsgw::stages::trace::TraceConfig;
 use wsgw::svc::NewService;
 use wsgw::telemetry::metrics::Metrics;
+use wsgw::telemetry::traces::Tracer;
 
 const CHAT: &str = r#"{"type":"chat","topic":"room:123","payload":"hello world","n":12345}"#;
 
@@ -135,6 +136,7 @@ fn gateway(config: &Config, memory: Option<MemorySink>) -> (Generation, Metrics)
         metrics: &metrics,
         outlets: &outlets,
         fields: FieldSet::default(),
+        tracer: &Tracer::new(&metrics),
         tap: None,
     };
     let generation = compile(1, ingredients).expect("the pipeline compiles");

@@ -23,6 +23,7 @@ use crate::presence::Presence;
 use crate::registry::Registry;
 use crate::replay::{Attempt, Caller, Replays};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::traces::Tracer;
 
 mod body;
 mod connections;
@@ -78,6 +79,7 @@ pub struct ApiState {
     in_force: Arc<ArcSwap<InForce>>,
     metrics: Metrics,
     readiness: Arc<Readiness>,
+    tracer: Tracer,
     denied: DeniedLog,
 }
 
@@ -89,12 +91,14 @@ impl ApiState {
         in_force: Arc<ArcSwap<InForce>>,
         metrics: Metrics,
         readiness: Arc<Readiness>,
+        tracer: Tracer,
     ) -> Self {
         Self {
             registry,
             in_force,
             metrics,
             readiness,
+            tracer,
             denied: DeniedLog::default(),
         }
     }
@@ -304,7 +308,7 @@ impl Call {
             Target::Health => Ok(json(StatusCode::OK, &Alive { ok: true })),
             Target::Ready => Ok(readiness::ready(&state.readiness)),
             Target::Metrics => metrics(state),
-            Target::Publish => push::publish(&state.registry, body),
+            Target::Publish => push::publish(state, &self.headers, body),
             Target::Disconnect => disconnect::disconnect(&state.registry, body),
             Target::Connections => {
                 let query = connections::query(parameters)?;

@@ -33,6 +33,7 @@ use crate::svc::BoxError;
 use crate::svc::probe::Tap;
 use crate::telemetry::logs::{self, LogLevel};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::traces::TracesError;
 
 mod accept;
 mod admission;
@@ -116,6 +117,9 @@ pub enum StartError {
     /// Replays cannot be set up.
     #[error(transparent)]
     Replay(#[from] ReplaySetupError),
+    /// Spans cannot be exported.
+    #[error(transparent)]
+    Traces(#[from] TracesError),
     /// The level of the log cannot be used.
     #[error("`logging.level`: {0}")]
     LogLevel(BoxError),
@@ -192,6 +196,7 @@ impl Gateway {
             Arc::clone(&state.in_force),
             state.metrics.clone(),
             Arc::clone(&readiness),
+            foundation.traces.tracer().clone(),
         ));
         let sources = Sources::start(&foundation.sources);
         let running = foundation.activate(parts, None, &state, &sources);

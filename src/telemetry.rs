@@ -1,4 +1,4 @@
-//! Logs and metrics.
+//! Logs, metrics and traces.
 //!
 //! Stands beside the data path: every part is handed its metrics, and logs by `tracing`.
 
@@ -6,3 +6,4 @@ mod log_writer;
 pub mod logs;
 pub mod metrics;
 pub(crate) mod throttle;
+pub mod traces;

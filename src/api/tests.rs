@@ -74,6 +74,7 @@ impl Api {
             Arc::clone(&in_force),
             metrics.clone(),
             readiness,
+            Tracer::new(&metrics),
         ));
         Self {
             state,

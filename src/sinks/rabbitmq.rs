@@ -19,7 +19,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::delivery::{DeliverySettings, RetryPolicy, WhenFull};
 use super::redis_stream::BrokerFormat;
-use super::{Batch, DeliveryError, Failure, Retry};
+use super::{Batch, DeliveryError, Failure, Retry, traced};
 use crate::brokers::rabbitmq::{
     LinkError, NAME, Outcome, Outgoing, Publisher, Queue, RabbitmqLink, Topology, WhenRefused,
     short,
@@ -30,6 +30,7 @@ use crate::stages::StageConfig;
 use crate::stages::ordering_key::{PartitionMode, partition};
 use crate::svc::BoxSink;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::traces::{Kind, OpenSpan, Peer};
 
 /// Messages in one window of confirms.
 const MAX_BATCH: usize = 256;
@@ -122,6 +123,9 @@ pub struct RabbitmqSink {
     publisher: Arc<Publisher>,
     _declaring: AbortOnDropHandle<()>,
     routing: Routing,
+    /// Of lifecycle events and of messages.
+    destinations: [Destination; 2],
+    peer: Peer,
     returned: IntCounter,
 }
 
@@ -184,12 +188,15 @@ impl RabbitmqSink {
         metrics: &Metrics,
     ) -> Result<Self, LinkError> {
         let (routing, topology) = plan(config)?;
+        let peer = Peer::new(link.address());
         let publisher = Publisher::new(link, "sink", topology, WhenRefused::Wait);
         let publisher = Arc::new(publisher);
         let declaring = tokio::spawn(Arc::clone(&publisher).keep_declared());
         Ok(Self {
             publisher,
             _declaring: AbortOnDropHandle::new(declaring),
+            destinations: [&routing.events, &routing.inbox].map(Destination::new),
+            peer,
             routing,
             returned: metrics.broker_returned_total.clone(),
         })
@@ -225,13 +232,23 @@ impl RabbitmqSink {
 
     async fn deliver(&self, batch: &[Arc<Event>]) -> Result<(), DeliveryError> {
         self.publisher.link().connected().await;
+        let spans = traced::begin_all(batch, NAME);
         let messages: Vec<_> = batch
             .iter()
-            .map(|event| self.routing.message(event))
+            .enumerate()
+            .map(|(index, event)| {
+                let span = spans.get(index).and_then(Option::as_ref);
+                self.routing.message(event, span)
+            })
             .collect();
         let outcomes = match self.publisher.publish(&messages).await {
             Ok(outcomes) => outcomes,
             Err(error) => {
+                for (span, event) in spans.iter().zip(batch) {
+                    if let Some(span) = span {
+                        self.end(span, event, Some("connection"));
+                    }
+                }
                 return Err(DeliveryError::all(
                     batch.len(),
                     error.to_string(),
@@ -239,6 +256,11 @@ impl RabbitmqSink {
                 ));
             }
         };
+        for ((span, event), outcome) in spans.iter().zip(batch).zip(&outcomes) {
+            if let Some(span) = span {
+                self.end(span, event, failure_class(outcome));
+            }
+        }
         let failed: Vec<_> = outcomes
             .into_iter()
             .enumerate()
@@ -251,6 +273,26 @@ impl RabbitmqSink {
             failed,
             tried: batch.len(),
         })
+    }
+
+    /// Ends the span of an event that was published, or was not.
+    fn end(&self, span: &OpenSpan, event: &Event, failed: Option<&str>) {
+        let inbox = event.kind == EventKind::MessageReceived;
+        let destination = &self.destinations[usize::from(inbox)];
+        span.end("broker.publish", Kind::Producer, |span| {
+            span.text("messaging.system", "rabbitmq");
+            span.text("messaging.operation.name", "publish");
+            span.text("messaging.destination.name", &destination.name);
+            span.text(
+                "messaging.rabbitmq.destination.routing_key",
+                destination.routing_key.as_str(),
+            );
+            traced::broker_event(span, event);
+            self.peer.write(span);
+            if let Some(class) = failed {
+                span.failed(class, "the broker did not confirm the event");
+            }
+        });
     }
 
     fn failure(&self, index: usize, message: &Outgoing<'_>, outcome: Outcome) -> Option<Failure> {
@@ -430,17 +472,17 @@ impl Routing {
         (exchange, routing_key)
     }
 
-    fn message<'a>(&self, event: &'a Event) -> Outgoing<'a> {
+    fn message<'a>(&self, event: &'a Event, span: Option<&OpenSpan>) -> Outgoing<'a> {
         let (exchange, routing_key) = self.of(event);
         Outgoing {
             exchange: exchange.clone(),
             routing_key,
             body: &event.json,
-            properties: self.properties(event),
+            properties: self.properties(event, span),
         }
     }
 
-    fn properties(&self, event: &Event) -> BasicProperties {
+    fn properties(&self, event: &Event, span: Option<&OpenSpan>) -> BasicProperties {
         let id = event.id.to_string();
         let kind = event.kind.as_str();
         let mut headers = FieldTable::default();
@@ -449,8 +491,8 @@ impl Routing {
             headers.insert("type".into(), text(kind));
             headers.insert("event_id".into(), text(&id));
         }
-        if let Some(traceparent) = &event.traceparent {
-            headers.insert("traceparent".into(), text(traceparent));
+        if let Some(traceparent) = traced::traceparent(event, span) {
+            headers.insert("traceparent".into(), text(&traceparent));
         }
         if event.replayed {
             headers.insert("replayed".into(), true.into());
@@ -465,6 +507,32 @@ impl Routing {
             Some(at) => properties.with_timestamp(at.to_unix().0),
             None => properties,
         }
+    }
+}
+
+/// Where events go, as spans name it: never with the key of a partition, which clients choose.
+#[derive(Debug)]
+struct Destination {
+    name: String,
+    routing_key: ShortString,
+}
+
+impl Destination {
+    fn new((exchange, routing_key): &(ShortString, ShortString)) -> Self {
+        Self {
+            name: format!("{exchange}:{routing_key}"),
+            routing_key: routing_key.clone(),
+        }
+    }
+}
+
+/// Why an event was not published, as spans name it.
+fn failure_class(outcome: &Outcome) -> Option<&'static str> {
+    match outcome {
+        Outcome::Confirmed => None,
+        Outcome::Returned => Some("unroutable"),
+        Outcome::Nacked => Some("nack"),
+        Outcome::Unknown(_) => Some("connection"),
     }
 }
 

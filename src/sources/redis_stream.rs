@@ -24,7 +24,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::entry::entries;
+use self::entry::{Entry, entries};
 use self::malformed::Malformed;
 use self::position::Position;
 use super::backoff::Backoff;
@@ -37,8 +37,10 @@ use crate::brokers::redis::{
     Atomicity, CommandError, DedicatedConnection, LinkError, NAME, RedisLink,
 };
 use crate::config::{Config, Secret};
+use crate::push::Push;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::throttle::Throttle;
+use crate::telemetry::traces::{Kind, OpenSpan, Peer};
 
 mod entry;
 mod malformed;
@@ -163,6 +165,7 @@ impl Feed for RedisFeed {
             position,
             malformed: Malformed::new(&self),
             handled: pushes.with_label_values(&[NAME, "handled"]),
+            peer: Peer::new(self.stream.link.address()),
             pace: Pace::default(),
             lines: Throttle::default(),
             stop: run.stop,
@@ -221,6 +224,7 @@ struct Source {
     position: Position,
     malformed: Malformed,
     handled: IntCounter,
+    peer: Peer,
     pace: Pace,
     lines: Throttle,
     stop: CancellationToken,
@@ -283,9 +287,15 @@ impl Source {
             for entry in entries {
                 match entry.push() {
                     Ok(push) => {
-                        let registry = &self.feed.context.registry;
-                        self.pace.publish(registry, &push).await;
+                        let SourceContext {
+                            registry, tracer, ..
+                        } = &self.feed.context;
+                        let span = tracer.begin_push(push.traceparent.as_deref());
+                        let sent = self.pace.publish(registry, &push).await;
                         self.handled.inc();
+                        if let Some(span) = span {
+                            self.end(&span, &entry, &push, sent);
+                        }
                     }
                     Err(error) => self.malformed.bury(&entry, &error).await,
                 }
@@ -296,6 +306,19 @@ impl Source {
                 return Ok(());
             }
         }
+    }
+
+    /// Ends the span of a push.
+    fn end(&self, span: &OpenSpan, entry: &Entry, push: &Push, sent: usize) {
+        span.end("ws.outbox.redis", Kind::Consumer, |span| {
+            span.text("messaging.system", "redis");
+            span.text("messaging.operation.type", "process");
+            span.text("messaging.operation.name", "xread");
+            span.text("messaging.destination.name", &self.feed.stream.name);
+            span.text("messaging.message.id", &entry.id.to_string());
+            push.write(span, sent);
+            self.peer.write(span);
+        });
     }
 
     /// Connects, and finds out where to go on.

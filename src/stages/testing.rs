@@ -78,7 +78,11 @@ impl Kept {
     /// A copy of the latest.
     #[track_caller]
     pub(crate) fn last(&self) -> Message {
-        self.0.lock().last().expect("a message came through").clone()
+        self.0
+            .lock()
+            .last()
+            .expect("a message came through")
+            .clone()
     }
 
     /// Takes the one that waits longest, with whoever follows it.
