@@ -85,6 +85,12 @@ class Stack:
             if push.get("message", {}).get("nonce") == nonce:
                 return push
 
+    def metric(self, name: str) -> float:
+        """A counter of the gateway, over all labels."""
+        with urllib.request.urlopen(f"{self.gateway}/metrics", timeout=WAIT_SECONDS) as response:
+            lines = response.read().decode().splitlines()
+        return sum(float(text.rsplit(" ", 1)[1]) for text in lines if text.partition(" ")[0].partition("{")[0] == name)
+
     def push(self, user: str, **headers: str) -> dict:
         """Has PHP push."""
         request = urllib.request.Request(
@@ -227,8 +233,10 @@ def test_what_spans_say_of_messages(stack) -> None:
     else:
         sent = spans["broker.publish"]
         assert sent["messaging.system"] == event["messaging.system"] == push["messaging.system"] == stack.kind
-        assert sent["messaging.destination.name"] == event["messaging.destination.name"] == "ws.inbox"
-        assert push["messaging.destination.name"] == "ws.outbox"
+        # Of RabbitMQ the exchange and the routing key.
+        times = 2 if stack.kind == "rabbitmq" else 1
+        assert sent["messaging.destination.name"] == event["messaging.destination.name"] == ":".join(["ws.inbox"] * times)
+        assert push["messaging.destination.name"] == ":".join(["ws.outbox"] * times)
         # One message, whoever speaks of it.
         assert sent["messaging.message.id"] == event["messaging.message.id"]
 
@@ -342,7 +350,12 @@ def test_a_share_of_traces_is_recorded_whole() -> None:
         with stack.client() as socket:
             for _ in range(count):
                 stack.echo(socket)
-        # Stops the gateway and PHP, which export what they still have.
+            # PHP has answered for all of them, and for the connection.
+            end = time.monotonic() + WAIT_SECONDS
+            while stack.metric("webhook_publish_total") < count + 1:
+                assert time.monotonic() < end
+                time.sleep(0.05)
+        # The gateway exports what it still has.
         stack.stop()
         traces: dict[str, list[str]] = {}
         for span in stack.collector.spans():

@@ -215,9 +215,10 @@ final class Stack
 
     public function remove(): void
     {
+        // While the others are there to take its last events.
+        $this->gateway->remove();
         $this->consumer?->remove();
         $this->web->remove();
-        $this->gateway->remove();
         $this->redis?->remove();
         exec('rm -rf ' . escapeshellarg($this->directory));
     }

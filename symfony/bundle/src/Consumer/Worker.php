@@ -155,7 +155,7 @@ final class Worker
                 $event,
                 $source->type(),
                 [
-                    'messaging.destination.name' => $entry->from,
+                    'messaging.destination.name' => $entry->destination ?? $entry->from,
                     'wsgw.delivery_attempt' => $entry->deliveries > 1 ? $entry->deliveries : null,
                 ],
             ));

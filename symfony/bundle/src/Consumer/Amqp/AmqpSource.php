@@ -197,6 +197,7 @@ final class AmqpSource implements EventSourceInterface
             $tries + 1,
             \in_array($delivery->headers['replayed'] ?? null, [true, 1, '1', 'true'], true),
             traceparent: \is_string($traceparent) ? $traceparent : null,
+            destination: $delivery->destination(),
         );
     }
 

@@ -180,6 +180,8 @@ final class ExtAmqpConsumer implements AmqpConsumerInterface
             $message->getHeaders(),
             '' === $id ? null : $id,
             $message->isRedelivery(),
+            (string) $message->getExchangeName(),
+            (string) $message->getRoutingKey(),
         );
     }
 

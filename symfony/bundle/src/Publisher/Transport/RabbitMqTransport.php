@@ -44,13 +44,13 @@ final class RabbitMqTransport implements TracedTransportInterface
 
     public function spanAttributes(): array
     {
-        $names = null === $this->target ? [] : array_filter([$this->target->exchange, $this->target->routingKey]);
+        $names = array_filter([$this->target?->exchange, $this->target?->routingKey], static fn (?string $name): bool => null !== $name && '' !== $name);
 
         return [
             'messaging.system' => 'rabbitmq',
             'messaging.operation.name' => 'publish',
             'messaging.operation.type' => 'send',
-            'messaging.destination.name' => [] === $names ? null : implode(':', array_unique($names)),
+            'messaging.destination.name' => [] === $names ? null : implode(':', $names),
             'messaging.rabbitmq.destination.routing_key' => $this->target?->routingKey,
         ];
     }

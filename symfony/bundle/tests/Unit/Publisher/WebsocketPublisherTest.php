@@ -151,7 +151,7 @@ final class WebsocketPublisherTest extends TestCase
 
         $amqp = $this->createStub(AmqpPublisherInterface::class);
         $same = new RabbitMqTransport($amqp, new AmqpTarget('ws.outbox', 'ws.outbox', true, 5.0));
-        self::assertSame('ws.outbox', $same->spanAttributes()['messaging.destination.name']);
+        self::assertSame('ws.outbox:ws.outbox', $same->spanAttributes()['messaging.destination.name']);
         $other = new RabbitMqTransport($amqp, new AmqpTarget('pushes', 'eu', true, 5.0));
         self::assertSame('pushes:eu', $other->spanAttributes()['messaging.destination.name']);
     }
