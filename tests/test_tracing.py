@@ -228,7 +228,7 @@ def test_what_spans_say_of_messages(stack) -> None:
         assert (server["http.route"], server["url.scheme"]) == ("/internal/ws/events", "http")
         client = spans["webhook.publish"]
         assert (client["http.request.method"], client["http.response.status_code"]) == ("POST", 204)
-        assert (push["http.request.method"], push["http.response.status_code"], push["wsgw.sent"]) == ("POST", 200, 1)
+        assert (push["http.request.method"], push["http.response.status_code"], push["wsgw.push.connections"]) == ("POST", 200, 1)
         assert push["url.full"] == f"{stack.gateway}/internal/publish"
     else:
         sent = spans["broker.publish"]

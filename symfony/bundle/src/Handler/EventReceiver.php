@@ -98,7 +98,9 @@ final class EventReceiver implements EventReceiverInterface
             'messaging.operation.name' => 'process',
             'messaging.operation.type' => 'process',
             'messaging.message.id' => $event->eventId,
-            'messaging.message.conversation_id' => $event->connectionId,
+            'wsgw.event.type' => $event->type(),
+            'wsgw.event.seq' => $event->seq,
+            'wsgw.connection.id' => $event->connectionId,
             'messaging.message.body.size' => \strlen($event->json()) ?: null,
             'wsgw.replayed' => $event->replayed ?: null,
         ] + $this->users->attributes($event->userId);

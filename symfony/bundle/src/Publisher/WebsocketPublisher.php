@@ -34,7 +34,7 @@ final class WebsocketPublisher implements WebsocketPublisherInterface
     public function send(array $subjects, mixed $payload): PublishResult
     {
         $kind = SpanKind::Producer;
-        $attributes = ['wsgw.subjects.count' => \count($subjects)];
+        $attributes = ['wsgw.push.subjects' => \count($subjects)];
         if ($this->transport instanceof TracedTransportInterface) {
             $kind = $this->transport->spanKind();
             $attributes += $this->transport->spanAttributes();
@@ -62,7 +62,7 @@ final class WebsocketPublisher implements WebsocketPublisherInterface
                 $span->set('messaging.message.id', $result->messageId);
                 $span->set('messaging.message.body.size', \strlen($push->json));
             }
-            $span->set('wsgw.sent', $result->sent);
+            $span->set('wsgw.push.connections', $result->sent);
             $this->logger->debug('A push was sent.', [
                 'transport' => $result->transport,
                 'subjects' => $push->summary(),

@@ -21,18 +21,6 @@ final class Delivery
         public readonly array $headers,
         public readonly ?string $messageId,
         public readonly bool $redelivered,
-        public readonly string $exchange = '',
-        public readonly string $routingKey = '',
     ) {
-    }
-
-    /**
-     * What it came by, as OpenTelemetry's conventions write it: exchange, routing key and, if it is another, queue.
-     */
-    public function destination(): string
-    {
-        $names = [$this->exchange, $this->routingKey, $this->queue === $this->routingKey ? '' : $this->queue];
-
-        return implode(':', array_filter($names, static fn (string $name): bool => '' !== $name));
     }
 }

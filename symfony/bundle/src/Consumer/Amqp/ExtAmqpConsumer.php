@@ -180,8 +180,6 @@ final class ExtAmqpConsumer implements AmqpConsumerInterface
             $message->getHeaders(),
             '' === $id ? null : $id,
             $message->isRedelivery(),
-            (string) $message->getExchangeName(),
-            (string) $message->getRoutingKey(),
         );
     }
 

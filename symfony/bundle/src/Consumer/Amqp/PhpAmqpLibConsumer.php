@@ -113,8 +113,6 @@ final class PhpAmqpLibConsumer implements AmqpConsumerInterface
                     $headers instanceof AMQPTable ? $headers->getNativeData() : [],
                     isset($properties['message_id']) ? (string) $properties['message_id'] : null,
                     (bool) $message->isRedelivered(),
-                    (string) $message->getExchange(),
-                    (string) $message->getRoutingKey(),
                 );
             });
         });

@@ -15,9 +15,10 @@ use Snoke\WsBundle\Consumer\Entry;
 final class EntryReader
 {
     /**
-     * @param list<mixed>|null $fields names and values in turn
+     * @param list<mixed>|null $fields      names and values in turn
+     * @param string|null      $destination what spans call the stream
      */
-    public static function read(string $stream, string $id, ?array $fields, int $deliveries): Entry
+    public static function read(string $stream, string $id, ?array $fields, int $deliveries, ?string $destination = null): Entry
     {
         $values = [];
         for ($at = 0; $at + 1 < \count($fields ?? []); $at += 2) {
@@ -26,7 +27,7 @@ final class EntryReader
         if (isset($values['data'])) {
             $replayed = \in_array($values['replayed'] ?? '', ['1', 'true'], true);
 
-            return new Entry($stream, $id, $values['data'], $values['data'], $deliveries, $replayed);
+            return new Entry($stream, $id, $values['data'], $values['data'], $deliveries, $replayed, destination: $destination);
         }
         if (!isset($values['message'])) {
             $raw = json_encode($values, \JSON_INVALID_UTF8_SUBSTITUTE | \JSON_UNESCAPED_SLASHES | \JSON_FORCE_OBJECT);
@@ -62,6 +63,7 @@ final class EntryReader
             $deliveries,
             \in_array($headers['replayed'] ?? null, ['1', 'true', true], true),
             traceparent: \is_string($traceparent) ? $traceparent : null,
+            destination: $destination,
         );
     }
 }

@@ -406,7 +406,7 @@ final class RedisStreamSource implements EventSourceInterface
         }
         $pending = $this->redis->call('XPENDING', $queue->stream, $this->settings->group, $id, $id, 1);
 
-        return $queue->entries[$id] = EntryReader::read($queue->stream, $id, $claimed[1] ?? null, (int) ($pending[0][3] ?? 1));
+        return $queue->entries[$id] = EntryReader::read($queue->stream, $id, $claimed[1] ?? null, (int) ($pending[0][3] ?? 1), $this->settings->destination($queue->stream));
     }
 
     /**
@@ -446,7 +446,7 @@ final class RedisStreamSource implements EventSourceInterface
             $queue = $this->queues[$stream];
             $queue->refreshedAt = microtime(true);
             foreach ($entries as [$id, $fields]) {
-                $queue->entries[$id] = EntryReader::read($stream, $id, $fields, 1);
+                $queue->entries[$id] = EntryReader::read($stream, $id, $fields, 1, $this->settings->destination($stream));
             }
         }
     }

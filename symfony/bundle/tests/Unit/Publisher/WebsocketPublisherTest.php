@@ -79,7 +79,7 @@ final class WebsocketPublisherTest extends TestCase
         (new WebsocketPublisher($transport, trace: $trace))->send(['a', 'b'], 'hunter2');
 
         self::assertSame('00-1-2-01', $transport->pushes()[0]->traceparent);
-        self::assertSame(['ws.publish', 2], [$trace->attributes['name'], $trace->attributes['wsgw.subjects.count']]);
+        self::assertSame(['ws.publish', 2], [$trace->attributes['name'], $trace->attributes['wsgw.push.subjects']]);
         self::assertStringNotContainsString('hunter2', json_encode($trace->attributes));
     }
 
@@ -122,8 +122,8 @@ final class WebsocketPublisherTest extends TestCase
             'server.address' => 'gateway.example',
             'server.port' => 443,
             'url.full' => 'https://gateway.example/base/internal/publish',
-        ] + array_filter(['wsgw.sent' => 200 === $status ? 3 : null]) + [
-            'wsgw.subjects.count' => 1,
+        ] + array_filter(['wsgw.push.connections' => 200 === $status ? 3 : null]) + [
+            'wsgw.push.subjects' => 1,
         ], $attributes);
         self::assertStringNotContainsString('hunter2', serialize($spans));
     }

@@ -38,7 +38,7 @@ final class OpenTelemetryTracerTest extends TestCase
         try {
             $tracer->receive('ws.connected', $parent, [], static function () use ($tracer): void {
                 $sent = $tracer->produce('ws.publish', [], static function (ActiveSpan $span): ?string {
-                    $span->set('wsgw.sent', 1);
+                    $span->set('wsgw.push.connections', 1);
 
                     return $span->traceparent;
                 });
@@ -50,7 +50,7 @@ final class OpenTelemetryTracerTest extends TestCase
         }
         self::assertSame([
             ['span', 'ws.connected'], ['parent', $parent], ['kind', 4],
-            ['span', 'ws.publish'], ['parent', '00-0af7651916cd43dd8448eb211c80319c-0000000000000001-01'], ['kind', 3], ['wsgw.sent', 1], ['end'],
+            ['span', 'ws.publish'], ['parent', '00-0af7651916cd43dd8448eb211c80319c-0000000000000001-01'], ['kind', 3], ['wsgw.push.connections', 1], ['end'],
             ['error.type', 'RuntimeException'], ['status', 'Error', 'RuntimeException'], ['end'],
         ], Globals::$log);
         self::assertNull($tracer->traceparent());
