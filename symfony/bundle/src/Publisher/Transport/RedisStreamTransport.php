@@ -57,7 +57,7 @@ final class RedisStreamTransport implements TracedTransportInterface
     {
         return [
             'messaging.system' => 'redis',
-            'messaging.operation.name' => 'publish',
+            'messaging.operation.name' => 'xadd',
             'messaging.operation.type' => 'send',
             'messaging.destination.name' => $this->stream,
         ];

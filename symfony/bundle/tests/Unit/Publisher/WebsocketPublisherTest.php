@@ -144,7 +144,7 @@ final class WebsocketPublisherTest extends TestCase
         self::assertSame(SpanKind::Producer, $transport->spanKind());
         self::assertSame([
             'messaging.system' => 'redis',
-            'messaging.operation.name' => 'publish',
+            'messaging.operation.name' => 'xadd',
             'messaging.operation.type' => 'send',
             'messaging.destination.name' => 'ws.outbox',
         ], $transport->spanAttributes());
