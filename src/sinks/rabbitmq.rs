@@ -17,6 +17,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio_util::task::AbortOnDropHandle;
 
+use self::spans::Spans;
 use super::delivery::{DeliverySettings, RetryPolicy, WhenFull};
 use super::redis_stream::BrokerFormat;
 use super::{Batch, DeliveryError, Failure, Retry, traced};
@@ -30,7 +31,9 @@ use crate::stages::StageConfig;
 use crate::stages::ordering_key::{PartitionMode, partition};
 use crate::svc::BoxSink;
 use crate::telemetry::metrics::Metrics;
-use crate::telemetry::traces::{Kind, OpenSpan, Peer};
+use crate::telemetry::traces::OpenSpan;
+
+mod spans;
 
 /// Messages in one window of confirms.
 const MAX_BATCH: usize = 256;
@@ -123,9 +126,7 @@ pub struct RabbitmqSink {
     publisher: Arc<Publisher>,
     _declaring: AbortOnDropHandle<()>,
     routing: Routing,
-    /// Of lifecycle events and of messages.
-    destinations: [Destination; 2],
-    peer: Peer,
+    spans: Spans,
     returned: IntCounter,
 }
 
@@ -188,15 +189,14 @@ impl RabbitmqSink {
         metrics: &Metrics,
     ) -> Result<Self, LinkError> {
         let (routing, topology) = plan(config)?;
-        let peer = Peer::new(link.address());
+        let spans = Spans::new(&routing, &link);
         let publisher = Publisher::new(link, "sink", topology, WhenRefused::Wait);
         let publisher = Arc::new(publisher);
         let declaring = tokio::spawn(Arc::clone(&publisher).keep_declared());
         Ok(Self {
             publisher,
             _declaring: AbortOnDropHandle::new(declaring),
-            destinations: [&routing.events, &routing.inbox].map(Destination::new),
-            peer,
+            spans,
             routing,
             returned: metrics.broker_returned_total.clone(),
         })
@@ -246,7 +246,7 @@ impl RabbitmqSink {
             Err(error) => {
                 for (span, event) in spans.iter().zip(batch) {
                     if let Some(span) = span {
-                        self.end(span, event, Some("connection"));
+                        self.spans.end(span, event, Some(spans::LOST));
                     }
                 }
                 return Err(DeliveryError::all(
@@ -258,7 +258,7 @@ impl RabbitmqSink {
         };
         for ((span, event), outcome) in spans.iter().zip(batch).zip(&outcomes) {
             if let Some(span) = span {
-                self.end(span, event, failure_class(outcome));
+                self.spans.end(span, event, spans::failure(outcome));
             }
         }
         let failed: Vec<_> = outcomes
@@ -273,26 +273,6 @@ impl RabbitmqSink {
             failed,
             tried: batch.len(),
         })
-    }
-
-    /// Ends the span of an event that was published, or was not.
-    fn end(&self, span: &OpenSpan, event: &Event, failed: Option<&str>) {
-        let inbox = event.kind == EventKind::MessageReceived;
-        let destination = &self.destinations[usize::from(inbox)];
-        span.end("broker.publish", Kind::Producer, |span| {
-            span.text("messaging.system", "rabbitmq");
-            span.text("messaging.operation.name", "publish");
-            span.text("messaging.destination.name", &destination.name);
-            span.text(
-                "messaging.rabbitmq.destination.routing_key",
-                destination.routing_key.as_str(),
-            );
-            traced::broker_event(span, event);
-            self.peer.write(span);
-            if let Some(class) = failed {
-                span.failed(class, "the broker did not confirm the event");
-            }
-        });
     }
 
     fn failure(&self, index: usize, message: &Outgoing<'_>, outcome: Outcome) -> Option<Failure> {
@@ -507,32 +487,6 @@ impl Routing {
             Some(at) => properties.with_timestamp(at.to_unix().0),
             None => properties,
         }
-    }
-}
-
-/// Where events go, as spans name it: never with the key of a partition, which clients choose.
-#[derive(Debug)]
-struct Destination {
-    name: String,
-    routing_key: ShortString,
-}
-
-impl Destination {
-    fn new((exchange, routing_key): &(ShortString, ShortString)) -> Self {
-        Self {
-            name: format!("{exchange}:{routing_key}"),
-            routing_key: routing_key.clone(),
-        }
-    }
-}
-
-/// Why an event was not published, as spans name it.
-fn failure_class(outcome: &Outcome) -> Option<&'static str> {
-    match outcome {
-        Outcome::Confirmed => None,
-        Outcome::Returned => Some("unroutable"),
-        Outcome::Nacked => Some("nack"),
-        Outcome::Unknown(_) => Some("connection"),
     }
 }
 

@@ -27,6 +27,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::span::Spans;
 use super::backoff::Backoff;
 use super::manage::{Feed, Relation, Run, RunFuture};
 use super::pace::Pace;
@@ -42,7 +43,8 @@ use crate::sinks::dead_letter::{DeadLetter, DeadLetters as _};
 use crate::stages::ordering_key::partition;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::throttle::Throttle;
-use crate::telemetry::traces::{Kind, OpenSpan, Peer};
+
+mod span;
 
 /// Pushes that the broker sends ahead of their acknowledgement.
 const PREFETCH: u16 = 200;
@@ -100,9 +102,7 @@ pub(super) struct RabbitmqFeed {
     topology: Topology,
     /// The queue; empty for one of this connection's own.
     queue: String,
-    /// What spans name it.
-    destination: String,
-    peer: Peer,
+    spans: Spans,
     context: SourceContext,
     metrics: Metrics,
 }
@@ -127,13 +127,8 @@ impl RabbitmqFeed {
             .map_err(failed)?;
         let (topology, queue) =
             plan(config, &context.node_id).map_err(|error| failed(DsnError(error.to_string())))?;
-        let mut destination = format!("{}:{}", source.exchange, source.routing_key);
-        if !queue.is_empty() && queue != source.routing_key {
-            destination = format!("{destination}:{queue}");
-        }
         Ok(Some(Self {
-            peer: Peer::new(link.address()),
-            destination,
+            spans: Spans::new(source, &queue, &link),
             link,
             config: Arc::clone(config),
             topology,
@@ -201,38 +196,6 @@ impl Feed for RabbitmqFeed {
             queue = source.feed.queue
         );
         Box::pin(source.run())
-    }
-}
-
-impl RabbitmqFeed {
-    /// Ends the span of a push.
-    fn end(&self, span: &OpenSpan, delivery: &Delivery, push: &Push, sent: usize) {
-        span.end("ws.outbox.rabbitmq", Kind::Consumer, |span| {
-            span.text("messaging.system", "rabbitmq");
-            span.text("messaging.operation.type", "process");
-            span.text("messaging.operation.name", "deliver");
-            span.text("messaging.destination.name", &self.destination);
-            let id = delivery.properties.message_id();
-            if let Some(id) = id.as_ref().filter(|id| !id.as_str().is_empty()) {
-                span.text("messaging.message.id", id.as_str());
-            }
-            span.number(
-                "messaging.rabbitmq.message.delivery_tag",
-                delivery.delivery_tag,
-            );
-            push.write(span, sent);
-            self.peer.write(span);
-        });
-    }
-}
-
-/// A header's text.
-fn header<'a>(delivery: &'a Delivery, name: &str) -> Option<&'a str> {
-    let headers = delivery.properties.headers().as_ref()?;
-    match headers.inner().get(name)? {
-        AMQPValue::LongString(text) => std::str::from_utf8(text.as_bytes()).ok(),
-        AMQPValue::ShortString(text) => Some(text.as_str()),
-        _ => None,
     }
 }
 
@@ -423,13 +386,13 @@ impl Reading<'_> {
                 let SourceContext {
                     registry, tracer, ..
                 } = &self.source.feed.context;
-                let beside = || header(&delivery, "traceparent");
+                let beside = || span::traceparent(&delivery);
                 let context = push.traceparent.as_deref().or_else(beside);
-                let span = tracer.begin_push(context);
+                let open = tracer.begin_push(context);
                 let sent = self.pace.publish(registry, &push).await;
                 self.source.handled.inc();
-                if let Some(span) = span {
-                    self.source.feed.end(&span, &delivery, &push, sent);
+                if let Some(span) = open {
+                    self.source.feed.spans.end(&span, &delivery, &push, sent);
                 }
             }
             Err(error) => {

@@ -6,7 +6,7 @@
 //!
 //! # Layout
 //! - `context` reads and writes `traceparent`, and decides which traces are recorded.
-//! - `encode` writes a span as OTLP has it, `queue` cuts spans into batches.
+//! - `span` is one that has not ended, `encode` writes it as OTLP has it, `queue` cuts spans into batches.
 //! - `export` is the task, `target` where it exports to, `otlp` the collector, `resource` who we are.
 
 use std::fmt;
@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use self::context::write_hex;
-use self::encode::{Format, Head};
+use self::encode::Format;
 use self::queue::Queue;
 use self::target::Target;
 use crate::clock::unix_nanos;
@@ -34,14 +34,19 @@ mod context;
 mod encode;
 mod export;
 mod otlp;
+mod peer;
 mod queue;
 mod resource;
+mod span;
 mod target;
 
 pub use self::context::{Sampler, SpanId, TraceId, Traceparent};
 pub(crate) use self::encode::{Kind, SpanWriter};
 pub use self::otlp::OtlpError;
 pub(crate) use self::otlp::headers as otlp_headers;
+pub(crate) use self::peer::Peer;
+pub use self::span::SpanContext;
+pub(crate) use self::span::{OpenSpan, User};
 pub use self::target::TracesError;
 
 /// No span is wanted.
@@ -96,40 +101,6 @@ struct Counters {
     export_failed: IntCounter,
     rejected: IntCounter,
     shutdown: IntCounter,
-}
-
-/// Where a span stands in its trace, for those below it; exists only for spans that are recorded.
-#[derive(Clone)]
-pub struct SpanContext {
-    tracer: Tracer,
-    /// The trace.
-    pub trace_id: TraceId,
-    /// The span.
-    pub span_id: SpanId,
-    /// When it began, in Unix nanoseconds.
-    pub(crate) began: u64,
-}
-
-/// A span that has not ended.
-#[derive(Debug, Clone)]
-pub(crate) struct OpenSpan {
-    pub(crate) context: SpanContext,
-    parent: Option<SpanId>,
-    /// Whether the parent is in another process.
-    remote: bool,
-}
-
-/// How a span names a user.
-#[derive(Debug, Clone)]
-pub(crate) struct User {
-    key: &'static str,
-    value: Arc<str>,
-}
-
-impl User {
-    pub(crate) fn write(&self, span: &mut SpanWriter) {
-        span.text(self.key, &self.value);
-    }
 }
 
 impl Tracer {
@@ -248,80 +219,6 @@ impl Tracer {
 impl fmt::Debug for Tracer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Tracer")
-    }
-}
-
-impl fmt::Debug for SpanContext {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}/{:?}", self.trace_id, self.span_id)
-    }
-}
-
-impl SpanContext {
-    /// The context that goes on to whoever is below the span.
-    #[must_use]
-    pub fn traceparent(&self) -> Traceparent {
-        Traceparent {
-            trace_id: self.trace_id,
-            span_id: self.span_id,
-            sampled: true,
-        }
-    }
-
-    /// Begins a span below this one.
-    pub(crate) fn child(&self) -> OpenSpan {
-        OpenSpan {
-            remote: false,
-            ..self
-                .tracer
-                .begin(self.trace_id, Some(self.span_id), unix_nanos())
-        }
-    }
-}
-
-impl OpenSpan {
-    /// The span of a context that was begun before.
-    pub(crate) fn of(context: SpanContext, parent: Option<SpanId>) -> Self {
-        Self {
-            context,
-            remote: parent.is_some(),
-            parent,
-        }
-    }
-
-    /// Ends the span now, with attributes.
-    pub(crate) fn end(
-        &self,
-        name: &'static str,
-        kind: Kind,
-        attributes: impl FnOnce(&mut SpanWriter),
-    ) {
-        let SpanContext {
-            tracer,
-            trace_id,
-            span_id,
-            began,
-        } = &self.context;
-        let Some(format) = tracer.format() else {
-            return;
-        };
-        let head = Head {
-            name,
-            kind,
-            trace_id: *trace_id,
-            span_id: *span_id,
-            parent: self.parent,
-            remote: self.remote,
-            began: *began,
-            // The wall clock may have been set back meanwhile.
-            ended: unix_nanos().max(*began),
-        };
-        let mut writer = SpanWriter::begin(format, &head);
-        attributes(&mut writer);
-        let shared = &tracer.0;
-        if !shared.queue.push(format, &writer.finish()) {
-            shared.counters.queue_full.inc();
-        }
     }
 }
 
@@ -478,36 +375,5 @@ impl fmt::Debug for Traces {
 impl Drop for Traces {
     fn drop(&mut self) {
         self.stop.cancel();
-    }
-}
-
-/// The other side of a span, as far as addresses go.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Peer {
-    host: Box<str>,
-    port: Option<u16>,
-}
-
-impl Peer {
-    /// Of an address such as `localhost:6379`; of several the first.
-    pub(crate) fn new(address: &str) -> Self {
-        let first = address.split(',').next().unwrap_or_default();
-        let split = first.rsplit_once(':');
-        let port = split.and_then(|(_, port)| port.parse().ok());
-        let host = match split {
-            Some((host, _)) if port.is_some() => host,
-            _ => first,
-        };
-        Self {
-            host: host.trim_matches(['[', ']']).into(),
-            port,
-        }
-    }
-
-    pub(crate) fn write(&self, span: &mut SpanWriter) {
-        span.text("server.address", &self.host);
-        if let Some(port) = self.port {
-            span.number("server.port", port.into());
-        }
     }
 }

@@ -138,7 +138,7 @@ impl Exporting {
                 Then::Drop => {
                     self.shared.in_hand.store(0, Ordering::Relaxed);
                     self.drop_failed(spans);
-                    return Next::Batch;
+                    return self.rest().await;
                 }
                 Then::Retry(asked) => asked,
                 Then::Hangs => None,
@@ -157,6 +157,22 @@ impl Exporting {
                 }
                 () = tokio::time::sleep(wait) => {}
             }
+        }
+    }
+
+    /// Waits after a batch that was dropped, where nothing is recorded meanwhile.
+    async fn rest(&mut self) -> Next {
+        if self.shared.state() != PAUSED {
+            return Next::Batch;
+        }
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Next::Leave,
+            changed = self.targets.changed() => {
+                self.gone(changed.is_err());
+                Next::Leave
+            }
+            () = tokio::time::sleep(back_off(self.failures, None, rand::random())) => Next::Batch,
         }
     }
 
