@@ -162,7 +162,7 @@ docs() {
   PATH=$PATH:/usr/sbin need nginx nginx-light
   symfony_packages
   python
-  target/venv/bin/python -m pip install --quiet --disable-pip-version-check jsonschema
+  target/venv/bin/python -m pip install --quiet --disable-pip-version-check jsonschema -r tests/otlp/requirements.txt
   cargo build --locked --release --quiet
   target/venv/bin/python -m pytest -q tests/test_docs.py
 }
