@@ -13,6 +13,8 @@
     reason = "a benchmark that cannot be set up fails by panicking"
 )]
 
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +24,7 @@ use tokio::time::Instant;
 use tower_service::Service;
 use wsgw::brokers::Brokers;
 use wsgw::condition::{Condition, Matcher};
-use wsgw::config::{BackpressureConfig, Config, Secret, TracingStrategy};
+use wsgw::config::{BackpressureConfig, Config, Secret, TracingExporter, TracingStrategy};
 use wsgw::event::Event;
 use wsgw::jwt::generate_dev_key;
 use wsgw::kept::Kept;
@@ -41,6 +43,7 @@ use wsgw::stages::rate_limit::RateLimitConfig;
 use wsgw::stages::trace::TraceConfig;
 use wsgw::svc::NewService;
 use wsgw::telemetry::metrics::Metrics;
+use wsgw::telemetry::traces::{Tracer, Traces};
 
 const CHAT: &str = r#"{"type":"chat","topic":"room:123","payload":"hello world","n":12345}"#;
 
@@ -124,6 +127,16 @@ fn session() -> Arc<Session> {
 
 fn gateway(config: &Config, memory: Option<MemorySink>) -> (Generation, Metrics) {
     let metrics = Metrics::new().expect("the metrics register");
+    let tracer = Tracer::new(&metrics);
+    gateway_with(config, memory, metrics, &tracer)
+}
+
+fn gateway_with(
+    config: &Config,
+    memory: Option<MemorySink>,
+    metrics: Metrics,
+    tracer: &Tracer,
+) -> (Generation, Metrics) {
     let brokers = Brokers::new(config.brokers.clone(), Arc::default(), metrics.clone());
     let config = Arc::new(config.clone());
     let outlets = sinks::build(&config, &brokers, None, memory, &sinks::Running::default())
@@ -135,6 +148,7 @@ fn gateway(config: &Config, memory: Option<MemorySink>) -> (Generation, Metrics)
         metrics: &metrics,
         outlets: &outlets,
         fields: FieldSet::default(),
+        tracer,
         tap: None,
     };
     let generation = compile(1, ingredients).expect("the pipeline compiles");
@@ -173,6 +187,122 @@ fn stack(c: &mut Criterion) {
                         tokio::task::yield_now().await;
                     }
                     started.elapsed()
+                })
+            });
+        });
+    }
+    group.finish();
+}
+
+/// A collector that takes everything, on a thread of its own: what it costs is not the gateway's.
+fn collector() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            std::thread::spawn(move || take_all(stream));
+        }
+    });
+    format!("http://{address}")
+}
+
+/// Answers requests with a length.
+fn take_all(mut stream: TcpStream) -> Option<()> {
+    let mut buffer = Vec::new();
+    let mut chunk = vec![0; 1 << 20];
+    loop {
+        let head = loop {
+            if let Some(at) = buffer.windows(4).position(|end| end == b"\r\n\r\n") {
+                break at + 4;
+            }
+            let read = stream.read(&mut chunk).ok().filter(|read| *read > 0)?;
+            buffer.extend_from_slice(&chunk[..read]);
+        };
+        let text = String::from_utf8_lossy(&buffer[..head]).to_lowercase();
+        let length = text.split("content-length: ").nth(1)?.lines().next()?;
+        let whole = head + length.trim().parse::<usize>().ok()?;
+        while buffer.len() < whole {
+            let read = stream.read(&mut chunk).ok().filter(|read| *read > 0)?;
+            buffer.extend_from_slice(&chunk[..read]);
+        }
+        buffer.drain(..whole);
+        stream
+            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n")
+            .ok()?;
+    }
+}
+
+/// The six stages by each strategy of tracing, exports included; `paused` is with a collector that is away.
+fn tracing(c: &mut Criterion) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let mut group = c.benchmark_group("trace");
+    group.throughput(Throughput::Elements(1));
+    let (taking, nobody) = (collector(), "http://127.0.0.1:9".to_owned());
+    for (name, strategy, sample_rate, endpoint) in [
+        ("none", TracingStrategy::None, 1.0, None),
+        ("propagate", TracingStrategy::Propagate, 1.0, None),
+        ("full_unsampled", TracingStrategy::Full, 0.0, Some(&taking)),
+        ("full", TracingStrategy::Full, 1.0, Some(&taking)),
+        ("full_paused", TracingStrategy::Full, 1.0, Some(&nobody)),
+    ] {
+        let mut config = six_stages();
+        for stage in &mut config.stages {
+            if let StageConfig::Trace(trace) = stage {
+                trace.strategy = Some(strategy);
+            }
+        }
+        config.tracing.sample_rate = sample_rate;
+        if let Some(endpoint) = endpoint {
+            config.tracing.exporter = TracingExporter::Otlp;
+            config.tracing.otlp.endpoint.clone_from(endpoint);
+            config.tracing.queue_spans = 100_000;
+        }
+        let metrics = Metrics::new().expect("the metrics register");
+        let traces = runtime.block_on(async { Traces::start(&metrics) });
+        let prepared = traces.prepare(&config, "bench").expect("it can be used");
+        traces.activate(prepared);
+        let (generation, metrics) = runtime.block_on(async {
+            gateway_with(&config, Some(MemorySink::new(64)), metrics, traces.tracer())
+        });
+        let buffered = metrics.sink_buffer_events.with_label_values(&["memory"]);
+        if name == "full_paused" {
+            // Three failures in a row.
+            runtime.block_on(async {
+                let failed = &metrics.span_exports_failed_total;
+                let mut service = generation.messages.new_service(session());
+                while failed.get() < 3 {
+                    let message = Message::text(CHAT, &generation.fields);
+                    service.call(message).await.expect("it is published");
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+            });
+        }
+        group.bench_function(name, |b| {
+            b.iter_custom(|rounds| {
+                runtime.block_on(async {
+                    let mut service = generation.messages.new_service(session());
+                    let exported = &metrics.spans_exported_total;
+                    let before = exported.get();
+                    let started = Instant::now();
+                    for round in 0..rounds {
+                        let message = Message::text(CHAT, &generation.fields);
+                        service.call(message).await.expect("it is published");
+                        // The export has its turn, as on a runtime with connections.
+                        if round % 64 == 0 {
+                            tokio::task::yield_now().await;
+                        }
+                    }
+                    while buffered.get() > 0 {
+                        tokio::task::yield_now().await;
+                    }
+                    let took = started.elapsed();
+                    if name == "full" && rounds > 100_000 {
+                        assert!(exported.get() > before, "spans are exported meanwhile");
+                    }
+                    took
                 })
             });
         });
@@ -248,5 +378,5 @@ fn fan_out(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, stack, parts, fan_out);
+criterion_group!(benches, stack, tracing, parts, fan_out);
 criterion_main!(benches);

@@ -171,6 +171,9 @@ symfony() {
   say "the demo, both modes"
   python
   (cd symfony && phpunit)
+  say "one trace through gateway, brokers and PHP"
+  target/venv/bin/python -m pip install --quiet --disable-pip-version-check -r tests/otlp/requirements.txt
+  target/venv/bin/python -m pytest -q tests/test_tracing.py
   say "the demo's chat, in headless Chromium"
   need chromium chromium node nodejs npm npm
   (cd tests/browser && npm ci --silent --no-audit --no-fund && node --test chat.test.mjs)
@@ -182,7 +185,7 @@ docs() {
   PATH=$PATH:/usr/sbin need nginx nginx-light
   symfony_packages
   python
-  target/venv/bin/python -m pip install --quiet --disable-pip-version-check jsonschema
+  target/venv/bin/python -m pip install --quiet --disable-pip-version-check jsonschema -r tests/otlp/requirements.txt
   cargo build --locked --release --quiet
   target/venv/bin/python -m pytest -q tests/test_docs.py
 }

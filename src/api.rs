@@ -25,6 +25,7 @@ use crate::registry::Registry;
 use crate::replay::{Attempt, Caller, Replays};
 use crate::telemetry::logs::LogLevel;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::traces::Tracer;
 
 mod admin;
 mod body;
@@ -105,6 +106,7 @@ pub struct ApiState {
     metrics: Metrics,
     readiness: Arc<Readiness>,
     about: About,
+    tracer: Tracer,
     denied: DeniedLog,
     log_level: LogLevel,
 }
@@ -118,6 +120,7 @@ impl ApiState {
         metrics: Metrics,
         readiness: Arc<Readiness>,
         about: About,
+        tracer: Tracer,
     ) -> Self {
         Self {
             registry,
@@ -125,6 +128,7 @@ impl ApiState {
             metrics,
             readiness,
             about,
+            tracer,
             denied: DeniedLog::default(),
             log_level: LogLevel::default(),
         }
@@ -364,7 +368,7 @@ impl Call {
             Target::Health => Ok(json(StatusCode::OK, &Alive { ok: true })),
             Target::Ready => Ok(readiness::ready(&state.readiness)),
             Target::Metrics => metrics(state),
-            Target::Publish => push::publish(&state.registry, body),
+            Target::Publish => push::publish(state, &self.headers, body),
             Target::Disconnect => disconnect::disconnect(&state.registry, body),
             Target::LogLevel if self.method == Method::PUT => {
                 log_level::set(&state.log_level, body)

@@ -24,6 +24,12 @@ pub(crate) fn unix_millis() -> u64 {
     u64::try_from(since_1970().as_millis()).unwrap_or(u64::MAX)
 }
 
+/// The current time in whole Unix nanoseconds.
+#[must_use]
+pub(crate) fn unix_nanos() -> u64 {
+    u64::try_from(since_1970().as_nanos()).unwrap_or(u64::MAX)
+}
+
 /// The current time in Unix seconds with their fraction, as tokens write it (RFC 7519 section 2).
 #[must_use]
 pub(crate) fn numeric_date() -> f64 {

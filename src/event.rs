@@ -14,6 +14,7 @@ use uuid::Uuid;
 use crate::close::code;
 use crate::message::{Body, Message};
 use crate::session::Session;
+use crate::sinks::EventSpan;
 
 /// The members of events that have a fixed name; the trace id's own is configured.
 pub const MEMBERS: [&str; 14] = [
@@ -91,6 +92,8 @@ pub struct Event {
     pub traceparent: Option<Arc<str>>,
     /// Trace id, as the client named it or as `traceparent` has it.
     pub trace_id: Option<Arc<str>>,
+    /// What its sinks need for their spans, where its trace is recorded.
+    pub span: Option<EventSpan>,
     /// Whether it was delivered before and is sent again because someone asked for it.
     pub replayed: bool,
     /// The lost gateway whose connection it is, where another gateway tells of it; see [`crate::leases`].
@@ -137,6 +140,7 @@ impl Event {
             ordering_key: message.ordering.as_ref().map(|o| Arc::clone(&o.key)),
             traceparent: message.trace.traceparent.clone(),
             trace_id: message.trace.trace_id.clone(),
+            span: None,
             replayed: false,
             spoken_for: None,
             receipt: None,
@@ -185,6 +189,7 @@ impl Event {
             ordering_key: None,
             traceparent: None,
             trace_id: None,
+            span: None,
             replayed: false,
             spoken_for: Some(Arc::clone(orphan.gateway)),
             receipt: None,

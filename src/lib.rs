@@ -42,7 +42,7 @@
 //! | [`jwt`] | verifying tokens, key sets, signing for development |
 //! | [`close`] | the one table from errors to close codes and HTTP statuses |
 //! | [`kept`], `rate`, `clock` | what outlives a reload; how fast something may come; the wall clock and configured seconds |
-//! | [`telemetry`] | logs and metrics |
+//! | [`telemetry`] | logs, metrics and traces |
 //! | [`trial`] | `wsgw test`: the compiled pipeline against the tests in its file, without a socket and without waiting |
 //! | [`graph`] | `wsgw graph`: the compiled pipeline as a picture |
 //! | `xml` | texts as XML takes them, for pictures and reports |

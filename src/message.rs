@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use crate::event::EventKind;
+use crate::telemetry::traces::SpanContext;
 
 mod extra;
 mod fields;
@@ -94,6 +95,8 @@ pub struct TraceContext {
     pub traceparent: Option<Arc<str>>,
     /// Trace id.
     pub trace_id: Option<Arc<str>>,
+    /// The gateway's own span that further ones belong to; only where the trace is recorded.
+    pub span: Option<SpanContext>,
 }
 
 /// Is told once what became of a message after it left the stages; dropped untold, it went no further.

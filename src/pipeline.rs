@@ -19,6 +19,7 @@ use crate::svc::conditional::layer_when;
 use crate::svc::probe::{Probe, Tap};
 use crate::svc::{BoxHandshakeService, HandshakeLayer, MessageLayer, NewMessageService};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::traces::Tracer;
 
 mod handshake;
 
@@ -88,6 +89,8 @@ pub struct Ingredients<'a> {
     pub outlets: &'a [Outlet],
     /// The message fields that stages ask for.
     pub fields: FieldSet,
+    /// Takes spans.
+    pub tracer: &'a Tracer,
     /// Where each message's way through the stages is told, in `wsgw dev`.
     pub tap: Option<Tap>,
 }

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::api::MAX_SUBJECTS;
+use crate::telemetry::traces::SpanWriter;
 
 /// A push to the connections of some subjects.
 #[derive(Debug, Clone, Deserialize)]
@@ -67,6 +68,18 @@ impl Push {
             return Err(PushError::EmptySubject(index));
         }
         Ok(push)
+    }
+}
+
+impl Push {
+    /// Writes what every push's span has.
+    pub(crate) fn write(&self, span: &mut SpanWriter, sent: usize) {
+        span.number(
+            "messaging.message.body.size",
+            self.payload.get().len() as u64,
+        );
+        span.number("wsgw.push.subjects", self.subjects.len() as u64);
+        span.number("wsgw.push.connections", sent as u64);
     }
 }
 

@@ -38,6 +38,7 @@ use crate::svc::BoxError;
 use crate::svc::probe::Tap;
 use crate::telemetry::logs::{self, LogLevel};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::traces::TracesError;
 
 mod accept;
 mod admission;
@@ -127,6 +128,9 @@ pub enum StartError {
     /// The operator's key cannot be used.
     #[error(transparent)]
     AdminKey(#[from] AdminKeyError),
+    /// Spans cannot be exported.
+    #[error(transparent)]
+    Traces(#[from] TracesError),
     /// The level of the log cannot be used.
     #[error("`logging.level`: {0}")]
     LogLevel(BoxError),
@@ -209,6 +213,7 @@ impl Gateway {
             state.metrics.clone(),
             Arc::clone(&readiness),
             About::new(node_id, Arc::clone(&reloads)),
+            foundation.traces.tracer().clone(),
         );
         let api = Arc::new(api.with_log_level(extras.log_level.clone()));
         let sources = Sources::start(&foundation.sources);

@@ -22,10 +22,12 @@ pub mod rabbitmq;
 pub mod redis_stream;
 pub(crate) mod rehearsal;
 pub mod stdout;
+mod traced;
 pub mod webhook;
 
 pub(crate) use build::primary;
 pub use build::{Activation, Running, SinkError, Sinks, build};
+pub use traced::EventSpan;
 
 /// Events that a sink is to deliver in one try, in this order.
 pub type Batch = Arc<[Arc<Event>]>;

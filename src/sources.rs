@@ -22,6 +22,7 @@ use crate::brokers::{self, Brokers, DsnError};
 use crate::config::Config;
 use crate::registry::Registry;
 use crate::sinks::dead_letter::{DeadLetter, DeadLetters, StoreFuture};
+use crate::telemetry::traces::Tracer;
 
 mod backoff;
 mod manage;
@@ -53,6 +54,8 @@ pub struct SourceContext {
     pub node_id: Arc<str>,
     /// The connections that pushes go to.
     pub registry: Arc<Registry>,
+    /// Takes the spans of pushes.
+    pub tracer: Tracer,
     /// Where pushes go that cannot be parsed.
     pub dead_letters: Arc<CurrentDeadLetters>,
 }

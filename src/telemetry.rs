@@ -1,4 +1,4 @@
-//! Logs and metrics.
+//! Logs, metrics and traces.
 //!
 //! Stands beside the data path: every part is handed its metrics, and logs by `tracing`.
 
@@ -9,3 +9,4 @@ pub mod metrics;
 pub mod process;
 mod repeats;
 pub(crate) mod throttle;
+pub mod traces;

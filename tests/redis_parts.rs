@@ -238,6 +238,7 @@ fn event(n: u128, kind: EventKind, replayed: bool) -> Arc<Event> {
         ordering_key: None,
         traceparent: None,
         trace_id: None,
+        span: None,
         replayed,
         json: Bytes::from(json!({ "n": n.to_string() }).to_string()),
     })

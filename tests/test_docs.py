@@ -2,7 +2,7 @@
 
 Each page is read top to bottom in a fresh copy of the repository, like a reader who follows it: its commands run
 in one shell session, what it starts in the background keeps running to the page's end. Ports 8000 and 8001
-(gateways), 8080 (the backend), 6379 (Redis) and 5672 (RabbitMQ) become free ones; in expected output
+(gateways), 8080 (the backend), 6379 (Redis), 5672 (RabbitMQ), 4318 and 4317 (a collector) become free ones; in expected output
 they, ids, times and the like stand for any.
 
 A comment right above a block says what else it is:
@@ -20,7 +20,7 @@ A comment right above a block says what else it is:
 In a console block, lines after `$ ` are commands and the others their output, where a line `…` is any lines and
 an `…` within a line any text.
 
-Needs scripts/requirements.txt and jsonschema installed, and curl, openssl, nginx, PHP, Composer, Symfony and Redis. `WSGW_BIN` names another
+Needs scripts/requirements.txt, tests/otlp/requirements.txt and jsonschema installed, and curl, openssl, nginx, PHP, Composer, Symfony and Redis. `WSGW_BIN` names another
 binary.
 """
 
@@ -50,8 +50,8 @@ PAGES = sorted(
 RUN = [page for page in PAGES if not page.startswith("benches/") and page != "CHANGELOG.md"]
 LANGUAGES = {"sh", "console", "yaml", "json", "text", "rust", "php", "twig", "nginx", "ini", "js", "mermaid"}
 GATEWAY_PORT, BACKEND_PORT = "8000", "8080"
-# Those of a second gateway, Redis and RabbitMQ.
-OTHER_PORTS = ["8001", "6379", "5672"]
+# Those of a second gateway, Redis, RabbitMQ and an OTLP collector.
+OTHER_PORTS = ["8001", "6379", "5672", "4318", "4317"]
 WAIT_SECONDS = 20
 
 # Every block that is not run, by page and reason: a new one must be argued here.

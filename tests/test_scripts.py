@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http.server
 import json
 import os
 import pathlib
@@ -27,6 +28,7 @@ SCRIPTS = pathlib.Path(__file__).resolve().parent.parent / "scripts"
 GEN_KEYS = str(SCRIPTS / "gen_dev_keys.sh")
 PUSH_DEMO = str(SCRIPTS / "push_demo.sh")
 CLIENT = str(SCRIPTS / "ws_client.py")
+TRACE_TREE = str(SCRIPTS / "trace_tree.py")
 TIMEOUT_SECONDS = 20
 
 
@@ -484,6 +486,105 @@ def free_port() -> int:
     """A port that nobody has."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return listener.getsockname()[1]
+
+
+class TraceTree(ScriptTest):
+    """What it reads of other stores than tests/otlp/collector.py, by their documented answers; tests/test_tracing.py has the rest."""
+
+    TRACE = "0af7651916cd43dd8448eb211c80319c"
+    CLIENT, MESSAGE, EVENT = "b7ad6b7169203331", "00000000000000aa", "00000000000000bb"
+    JAEGER = {
+        "data": [{
+            "traceID": TRACE,
+            "processes": {"p1": {"serviceName": "wsgw"}, "p2": {"serviceName": "symfony"}},
+            "spans": [
+                {
+                    "traceID": TRACE, "spanID": "bb", "operationName": "ws.message_received", "processID": "p2",
+                    "references": [{"refType": "CHILD_OF", "traceID": TRACE, "spanID": "aa"}],
+                    "startTime": 1700000000000200, "duration": 100,
+                    "tags": [{"key": "span.kind", "value": "consumer"}, {"key": "otel.status_code", "value": "ERROR"}],
+                },
+                {
+                    "traceID": TRACE, "spanID": MESSAGE, "operationName": "ws.message", "processID": "p1",
+                    "references": [{"refType": "CHILD_OF", "traceID": TRACE, "spanID": CLIENT}],
+                    "startTime": 1700000000000100, "duration": 300, "tags": [{"key": "span.kind", "value": "server"}],
+                },
+            ],
+        }],
+    }
+    TEMPO = {
+        "batches": [
+            {
+                "resource": {"attributes": [{"key": "service.name", "value": {"stringValue": "symfony"}}]},
+                "scopeSpans": [{"spans": [{
+                    "traceId": "CvdlGRbNQ92ESOshHIAxnA==", "spanId": "AAAAAAAAALs=", "parentSpanId": "AAAAAAAAAKo=",
+                    "name": "ws.message_received", "kind": "SPAN_KIND_CONSUMER",
+                    "startTimeUnixNano": "1700000000000200000", "endTimeUnixNano": "1700000000000300000",
+                    "status": {"code": "STATUS_CODE_ERROR"},
+                }]}],
+            },
+            {
+                "resource": {"attributes": [{"key": "service.name", "value": {"stringValue": "wsgw"}}]},
+                "scopeSpans": [{"spans": [{
+                    "traceId": TRACE.upper(), "spanId": MESSAGE.upper(), "parentSpanId": CLIENT.upper(),
+                    "name": "ws.message", "kind": 2,
+                    "startTimeUnixNano": "1700000000000100000", "endTimeUnixNano": "1700000000000400000", "status": {},
+                }]}],
+            },
+        ],
+    }
+    TREE = ["wsgw: ws.message  [server, 0.3 ms]", "   └─ symfony: ws.message_received  [consumer, 0.1 ms, failed]"]
+
+    @contextlib.contextmanager
+    def store(self, answer):
+        """A store that has one trace."""
+        trace = self.TRACE
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                found = self.path == f"/api/traces/{trace}"
+                self.send_response(200 if found else 404)
+                self.end_headers()
+                self.wfile.write(json.dumps(answer).encode() if found else b"404 page not found")
+
+            def log_message(self, *_arguments) -> None:
+                """Says nothing."""
+
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}/"
+        finally:
+            server.shutdown()
+            server.server_close()
+
+    def show(self, url: str, *arguments: str, trace: str = TRACE) -> subprocess.CompletedProcess:
+        return run(sys.executable, TRACE_TREE, "--url", url, "--seconds", "0", *arguments, trace)
+
+    def test_draws_and_checks_what_jaeger_and_tempo_have(self) -> None:
+        for answer in (self.JAEGER, self.TEMPO, {"trace": {"resourceSpans": self.TEMPO["batches"]}}):
+            with self.subTest(list(answer)), self.store(answer) as url:
+                shown = self.show(url, "--root", self.CLIENT, "--expect", "ws.message,nothing|ws.*_received")
+                self.assertEqual(shown.returncode, 0, shown.stdout + shown.stderr)
+                self.assertEqual(shown.stdout.splitlines(), [
+                    *self.TREE,
+                    "ok      ws.message of wsgw is below the client",
+                    "ok      ws.message_received of symfony is below ws.message",
+                ])
+
+    def test_says_what_is_missing_or_elsewhere(self) -> None:
+        with self.store(self.JAEGER) as url:
+            shown = self.show(url, "--root", self.CLIENT, "--expect", "ws.message,webhook.publish,ws.message_received")
+            self.assertEqual(shown.returncode, 1)
+            self.assertIn("FAILED  webhook.publish is missing: nobody exported it", shown.stdout)
+            self.assertIn("FAILED  ws.message_received: unknown", shown.stdout)
+            shown = self.show(url, "--root", self.EVENT, "--expect", "ws.message_received")
+            self.assertIn("FAILED  ws.message_received of symfony is below ws.message, not the client", shown.stdout)
+            shown = self.show(url)
+            self.assertIn(f"(parent {self.CLIENT} is not here)", shown.stdout)
+            self.assertEqual(self.show(url, trace="1" * 32).returncode, 1)
+            self.assertEqual(self.show(url, trace="nonsense").returncode, 2)
+        self.assert_one_line_failure(self.show("http://127.0.0.1:1"), "nothing answers")
 
 
 if __name__ == "__main__":

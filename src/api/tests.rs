@@ -77,6 +77,7 @@ impl Api {
             metrics.clone(),
             readiness,
             About::new("node".into(), started()),
+            Tracer::new(&metrics),
         ));
         Self {
             state,

@@ -397,6 +397,24 @@ const FILE: &[Code] = &[
         "Choose a name of its own, such as `trace_id`.",
     ),
     code(
+        "bad_otlp_headers",
+        Error,
+        "The headers for the collector are not a list of names and values.",
+        "Write them like `api-key=secret,x-tenant=one`, with values percent-encoded.",
+    ),
+    code(
+        "stdout_taken",
+        Error,
+        "Spans and events are both to be written to standard output, where nobody could tell them apart.",
+        "Send one of them elsewhere.",
+    ),
+    code(
+        "exporter_idle",
+        Warning,
+        "An exporter of spans is configured, and no strategy is `full`, so that there are none.",
+        "Set `tracing.strategy: full`, or `exporter: none`.",
+    ),
+    code(
         "bad_dsn",
         Error,
         "The value is not the address of a broker or database that the gateway can connect to.",

@@ -6,6 +6,7 @@
 mod admin;
 mod clients;
 mod events;
+mod tracing;
 
 use std::collections::BTreeMap;
 
@@ -28,6 +29,9 @@ pub use clients::{
 };
 pub use events::{
     BufferConfig, DeadLetterQueueConfig, DeadLetterStreamConfig, DeadLettersConfig, EventsConfig,
+};
+pub use tracing::{
+    ClientSampling, OtlpConfig, OtlpProtocol, TracingConfig, TracingExporter, TracingStrategy,
 };
 
 /// A pipeline file: one document with the root key `snoke_ws`.
@@ -66,7 +70,7 @@ pub struct Config {
     pub admin: AdminConfig,
     /// How brokers are connected to.
     pub brokers: BrokersConfig,
-    /// Trace propagation.
+    /// Trace context, and the gateway's own spans.
     pub tracing: TracingConfig,
     /// Log level and format.
     pub logging: LoggingConfig,
@@ -92,9 +96,19 @@ impl Config {
         let certificates = tls
             .into_iter()
             .flat_map(|tls| [&tls.ca_file, &tls.cert_file, &tls.key_file]);
-        let admin = [&self.admin.api_key_file];
-        let files = keys.chain(certificates).chain(admin).map(String::as_str);
+        let others = [&self.admin.api_key_file, &self.tracing.otlp.ca_file];
+        let files = keys.chain(certificates).chain(others).map(String::as_str);
         files.filter(|file| !file.is_empty())
+    }
+
+    /// What is done with the trace context of pushes, which pass no stage: as the first `trace` stage says, else the section.
+    #[must_use]
+    pub fn tracing_of_pushes(&self) -> TracingStrategy {
+        let stage = self.stages.iter().find_map(|stage| match stage {
+            StageConfig::Trace(trace) => trace.strategy,
+            _ => None,
+        });
+        stage.unwrap_or(self.tracing.strategy)
     }
 
     /// The Redis of the sink, else of the source; empty if neither is configured.
@@ -243,41 +257,6 @@ impl Default for SubjectsConfig {
             user_prefix: "user:".into(),
         }
     }
-}
-
-/// Trace propagation.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct TracingConfig {
-    /// What the `trace` stage does unless it says otherwise itself.
-    pub strategy: TracingStrategy,
-    /// Name of the trace id's field in client messages and in events.
-    pub trace_id_field: String,
-    /// HTTP header that carries the trace id to the webhook, and from the upgrade request.
-    pub header_name: String,
-}
-
-impl Default for TracingConfig {
-    fn default() -> Self {
-        Self {
-            strategy: TracingStrategy::None,
-            trace_id_field: "trace_id".into(),
-            header_name: "X-Trace-Id".into(),
-        }
-    }
-}
-
-/// What the gateway does with trace context.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum TracingStrategy {
-    /// Copies what the client sent, and adds nothing.
-    #[default]
-    None,
-    /// Copies what the client sent, and derives the trace id from its `traceparent`.
-    Propagate,
-    /// Propagates, and starts a new trace where the client sent none.
-    Full,
 }
 
 /// Log level and format.

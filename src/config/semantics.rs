@@ -22,6 +22,7 @@ mod authorize;
 mod brokers;
 mod routing;
 mod secrets;
+mod tracing;
 
 /// Reports everything about `config` that cannot work or surprises.
 pub(super) fn check(
@@ -47,7 +48,7 @@ pub(super) fn check(
     brokers::check(&mut review);
     routing::check(&mut review);
     secrets::check(&mut review);
-    review.tracing();
+    tracing::check(&mut review);
     review.logging();
     if config.subjects.user_prefix.is_empty() {
         review.say(
@@ -413,30 +414,6 @@ impl<'a> Review<'a> {
             if !webhook.url.is_empty() && webhook.secret.is_empty() {
                 self.say("webhook_unsigned", "events.webhook.secret", "the webhook has no secret: the backend cannot tell real events from forged ones", "set it, in the shipped files by SYMFONY_WEBHOOK_SECRET");
             }
-        }
-    }
-
-    fn tracing(&mut self) {
-        let name = &self.config.tracing.header_name;
-        if http::HeaderName::try_from(name.as_str()).is_err() {
-            self.say(
-                "bad_header_name",
-                "tracing.header_name",
-                format!(
-                    "`{}` is not a name an HTTP header can have",
-                    name.escape_debug()
-                ),
-                "use letters, digits and `-`, as in `X-Trace-Id`",
-            );
-        }
-        let field = &self.config.tracing.trace_id_field;
-        if crate::event::MEMBERS.contains(&field.as_str()) {
-            self.say(
-                "trace_field_taken",
-                "tracing.trace_id_field",
-                format!("`{field}` is another member of every event: the trace id would hide it"),
-                "choose a name of its own, such as `trace_id`",
-            );
         }
     }
 

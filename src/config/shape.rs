@@ -396,7 +396,15 @@ mod tests {
         let names = Shape::of_document().key_names();
         assert_eq!(
             names.secret.iter().map(String::as_str).collect::<Vec<_>>(),
-            ["api_key", "dsn", "public_key", "redis_dsn", "secret"]
+            [
+                "api_key",
+                "dsn",
+                "headers",
+                "public_key",
+                "redis_dsn",
+                "secret",
+                "user_hash_key"
+            ]
         );
     }
 }

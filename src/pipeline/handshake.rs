@@ -28,6 +28,8 @@ pub struct Handshake {
     pub identity: Option<Claimed>,
     /// Trace context of the request; set by `trace`.
     pub trace: TraceContext,
+    /// When the request came, in Unix nanoseconds.
+    pub began: u64,
 }
 
 /// Who a token says connects.

@@ -14,6 +14,7 @@ use crate::stages::ping_filter::PingFilterConfig;
 use crate::stages::rate_limit::RateLimitConfig;
 use crate::stages::trace::TraceConfig;
 use crate::svc::{NewService as _, Outcome};
+use crate::telemetry::traces::Tracer;
 
 fn config(stages: Vec<StageConfig>) -> Config {
     Config {
@@ -54,6 +55,7 @@ fn compiled(
         metrics: &metrics,
         outlets: &outlets,
         fields: FieldSet::default(),
+        tracer: &Tracer::new(&metrics),
         tap: None,
     };
     compile(1, ingredients)
@@ -220,6 +222,7 @@ async fn only_wanted_headers_stay_with_the_session() {
         address: None,
         identity: None,
         trace: crate::message::TraceContext::default(),
+        began: 0,
     };
     let session = generation.handshake.oneshot(handshake).await.unwrap();
     for (name, value) in [

@@ -9,7 +9,7 @@
 //! | they answer the close; what sources have read is handed over | 6 s |
 //! | what is buffered is delivered | `server.drain_seconds` from the last close on, but at least 1 s after the step before |
 //! | what is left becomes dead letters | 5.5 s |
-//! | presence is removed, the archive closed, the lease ended | 2 s |
+//! | presence is removed, the archive closed, the lease ended, the last spans exported | 2 s |
 //!
 //! Together that is no more than `drain_seconds` + the greater of `drain_seconds` and 7 s + 8 s.
 //!
@@ -44,7 +44,7 @@ const MIN_FLUSH: Duration = Duration::from_secs(1);
 /// Time for connections that waited for room in a buffer to hand over their last events once it has drained.
 const LATE: Duration = Duration::from_millis(500);
 
-/// How long the archive and the removal of presence may take.
+/// How long the archive, the removal of presence and the export of the last spans may take.
 const LEAVE_GRACE: Duration = Duration::from_secs(2);
 
 /// Whether the gateway stops, and how far it is.
@@ -209,6 +209,7 @@ impl Gateway {
             timeout(LEAVE_GRACE, presence.flush()),
             timeout(LEAVE_GRACE, archive),
             leases,
+            self.foundation.traces.stop(LEAVE_GRACE),
         );
     }
 

@@ -38,6 +38,7 @@ use crate::svc::probe::Tap;
 use crate::tail::TailsOfProcess;
 use crate::telemetry::logs::{LogLevel, PreparedLevel};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::traces::{PreparedTraces, Traces};
 
 /// Connections that are woken at once to change to a new generation.
 const WOKEN_AT_ONCE: usize = 128;
@@ -60,6 +61,7 @@ pub(super) struct Foundation {
     pub(super) metrics: Metrics,
     pub(super) registry: Arc<Registry>,
     pub(super) sources: SourceContext,
+    pub(super) traces: Traces,
     node_id: Arc<str>,
     /// The links before any configuration.
     brokers: Brokers,
@@ -116,6 +118,7 @@ pub(super) struct Parts {
     presence: Store,
     replays: Arc<Replays>,
     log_level: PreparedLevel,
+    traces: PreparedTraces,
 }
 
 /// Where presence is kept.
@@ -137,13 +140,16 @@ impl Foundation {
         let registry = Arc::new(Registry::new(config.backpressure.clone(), metrics.clone()));
         let kept = Kept::default();
         kept.keep(|| TailsOfProcess(Arc::clone(registry.tails())));
+        let traces = Traces::start(&metrics);
         Self {
             sources: SourceContext {
                 node_id: Arc::clone(&node_id),
                 registry: Arc::clone(&registry),
+                tracer: traces.tracer().clone(),
                 dead_letters: Arc::new(CurrentDeadLetters::new(Arc::new(NoDeadLetters))),
             },
             registry,
+            traces,
             node_id,
             brokers: Brokers::new(config.brokers.clone(), readiness, metrics.clone()),
             metrics,
@@ -170,6 +176,7 @@ impl Foundation {
         running: Option<&Running>,
     ) -> Result<Prepared, StartError> {
         let log_level = LogLevel::prepare(&config.logging.level).map_err(StartError::LogLevel)?;
+        let traces = self.traces.prepare(config, &self.node_id)?;
         let brokers = self.brokers.with_config(config.brokers.clone());
         let leases = Leases::link(config, &brokers)?.map(|link| {
             let running = running.and_then(|running| running.leases.clone());
@@ -199,6 +206,7 @@ impl Foundation {
                 metrics: &self.metrics,
                 outlets: &outlets,
                 fields: FieldSet::default(),
+                tracer: self.traces.tracer(),
                 tap: self.seeds.tap.clone(),
             },
         )?;
@@ -229,6 +237,7 @@ impl Foundation {
                 presence,
                 replays,
                 log_level,
+                traces,
             },
         })
     }
@@ -253,7 +262,9 @@ impl Foundation {
             presence,
             replays,
             log_level,
+            traces,
         } = parts;
+        self.traces.activate(traces);
         let deadline = Instant::now() + seconds(config.server.drain_seconds);
         let sinks = activation.apply(deadline);
         self.registry.limits().set(config.backpressure.clone());

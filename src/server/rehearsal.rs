@@ -23,6 +23,7 @@ use super::upgrade::{framing, origin_allowed};
 use super::{StartError, State};
 use crate::api::{InForce, Readiness};
 use crate::brokers::Brokers;
+use crate::clock::unix_nanos;
 use crate::close::{self, Close, Refused};
 use crate::config::Config;
 use crate::message::TraceContext;
@@ -127,6 +128,7 @@ impl Rehearsal {
             address: Some(ADDRESS),
             identity: None,
             trace: TraceContext::default(),
+            began: unix_nanos(),
         };
         let session = generation
             .handshake

@@ -26,6 +26,7 @@ use super::admission::Places;
 use super::connection::Connection;
 use super::ending::turn_away;
 use crate::api::Problem;
+use crate::clock::unix_nanos;
 use crate::close::{self, Close, Refused};
 use crate::jwt::offers_bearer;
 use crate::message::TraceContext;
@@ -44,7 +45,7 @@ pub(super) async fn upgrade(
     peer: SocketAddr,
     mut request: Request<Incoming>,
 ) -> Response {
-    let started = Instant::now();
+    let (started, began) = (Instant::now(), unix_nanos());
     let generation = state.current.load_full();
     // From before the drain is looked at: it waits for handshakes that are under way.
     let _under_way = state.tasks.token();
@@ -65,6 +66,7 @@ pub(super) async fn upgrade(
         address: Some(address),
         identity: None,
         trace: TraceContext::default(),
+        began,
     };
     let admitted = generation.handshake.clone().oneshot(handshake).await;
     if state.drain.is_over() {

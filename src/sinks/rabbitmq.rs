@@ -18,9 +18,10 @@ use serde::{Deserialize, Serialize};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::dead_letter::Cause;
+use self::spans::Spans;
 use super::delivery::{DeliverySettings, RetryPolicy, WhenFull};
 use super::redis_stream::BrokerFormat;
-use super::{Batch, DeliveryError, Failure, Retry};
+use super::{Batch, DeliveryError, Failure, Retry, traced};
 use crate::brokers::rabbitmq::{
     LinkError, NAME, Outcome, Outgoing, Publisher, Queue, RabbitmqLink, Topology, WhenRefused,
     short,
@@ -31,6 +32,9 @@ use crate::stages::StageConfig;
 use crate::stages::ordering_key::{PartitionMode, partition};
 use crate::svc::BoxSink;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::traces::OpenSpan;
+
+mod spans;
 
 /// Messages in one window of confirms.
 const MAX_BATCH: usize = 256;
@@ -123,6 +127,7 @@ pub struct RabbitmqSink {
     publisher: Arc<Publisher>,
     _declaring: AbortOnDropHandle<()>,
     routing: Routing,
+    spans: Spans,
     returned: IntCounter,
 }
 
@@ -185,12 +190,14 @@ impl RabbitmqSink {
         metrics: &Metrics,
     ) -> Result<Self, LinkError> {
         let (routing, topology) = plan(config)?;
+        let spans = Spans::new(&routing, &link);
         let publisher = Publisher::new(link, "sink", topology, WhenRefused::Wait);
         let publisher = Arc::new(publisher);
         let declaring = tokio::spawn(Arc::clone(&publisher).keep_declared());
         Ok(Self {
             publisher,
             _declaring: AbortOnDropHandle::new(declaring),
+            spans,
             routing,
             returned: metrics.broker_returned_total.clone(),
         })
@@ -226,13 +233,23 @@ impl RabbitmqSink {
 
     async fn deliver(&self, batch: &[Arc<Event>]) -> Result<(), DeliveryError> {
         self.publisher.link().connected().await;
+        let spans = traced::begin_all(batch, NAME);
         let messages: Vec<_> = batch
             .iter()
-            .map(|event| self.routing.message(event))
+            .enumerate()
+            .map(|(index, event)| {
+                let span = spans.get(index).and_then(Option::as_ref);
+                self.routing.message(event, span)
+            })
             .collect();
         let outcomes = match self.publisher.publish(&messages).await {
             Ok(outcomes) => outcomes,
             Err(error) => {
+                for (span, event) in spans.iter().zip(batch) {
+                    if let Some(span) = span {
+                        self.spans.end(span, event, Some(spans::LOST));
+                    }
+                }
                 return Err(DeliveryError::all(
                     batch.len(),
                     error.to_string(),
@@ -240,6 +257,11 @@ impl RabbitmqSink {
                 ));
             }
         };
+        for ((span, event), outcome) in spans.iter().zip(batch).zip(&outcomes) {
+            if let Some(span) = span {
+                self.spans.end(span, event, spans::failure(outcome));
+            }
+        }
         let failed: Vec<_> = outcomes
             .into_iter()
             .enumerate()
@@ -427,17 +449,17 @@ impl Routing {
         (exchange, routing_key)
     }
 
-    fn message<'a>(&self, event: &'a Event) -> Outgoing<'a> {
+    fn message<'a>(&self, event: &'a Event, span: Option<&OpenSpan>) -> Outgoing<'a> {
         let (exchange, routing_key) = self.of(event);
         Outgoing {
             exchange: exchange.clone(),
             routing_key,
             body: &event.json,
-            properties: self.properties(event),
+            properties: self.properties(event, span),
         }
     }
 
-    fn properties(&self, event: &Event) -> BasicProperties {
+    fn properties(&self, event: &Event, span: Option<&OpenSpan>) -> BasicProperties {
         let id = event.id.to_string();
         let kind = event.kind.as_str();
         let mut headers = FieldTable::default();
@@ -446,8 +468,8 @@ impl Routing {
             headers.insert("type".into(), text(kind));
             headers.insert("event_id".into(), text(&id));
         }
-        if let Some(traceparent) = &event.traceparent {
-            headers.insert("traceparent".into(), text(traceparent));
+        if let Some(traceparent) = traced::traceparent(event, span) {
+            headers.insert("traceparent".into(), text(&traceparent));
         }
         if event.replayed {
             headers.insert("replayed".into(), true.into());

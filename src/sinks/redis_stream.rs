@@ -20,13 +20,14 @@ use self::entry::Entry;
 use self::refused::Refused;
 use self::trim::Trimmer;
 use super::delivery::{DeliverySettings, RetryPolicy, WhenFull};
-use super::{Batch, DeliveryError, Failure, Retry};
+use super::{Batch, DeliveryError, Failure, Retry, traced};
 use crate::brokers::redis::{Atomicity, NAME, RedisLink};
 use crate::config::{BufferConfig, Config, Secret};
 use crate::event::{Event, EventKind};
 use crate::stages::StageConfig;
 use crate::stages::ordering_key::{PartitionMode, partition};
 use crate::svc::BoxSink;
+use crate::telemetry::traces::{Kind, OpenSpan, Peer};
 
 pub(crate) mod entry;
 mod refused;
@@ -202,6 +203,7 @@ pub struct RedisStreamSink {
     trimmer: Option<Trimmer>,
     ledger: Option<Arc<dyn Ledger>>,
     refused: Refused,
+    peer: Peer,
 }
 
 impl RedisStreamSink {
@@ -216,6 +218,7 @@ impl RedisStreamSink {
             maxlen: trim::maxlen(&config.replay),
             trimmer: Trimmer::start(&link, trimmed, &config.replay),
             ledger,
+            peer: Peer::new(link.address()),
             refused: Refused::new(Arc::clone(&link)),
             link,
         }
@@ -232,16 +235,22 @@ impl RedisStreamSink {
     }
 
     async fn add(&self, batch: &Batch) -> Result<(), DeliveryError> {
+        let spans = traced::begin_all(batch, NAME);
         let mut failed: Vec<Option<Arc<str>>> = vec![None; batch.len()];
         let mut waiting: Vec<usize> = (0..batch.len()).collect();
         for _ in 0..ROUNDS {
             if waiting.is_empty() {
                 break;
             }
-            waiting = self.try_once(batch, waiting, &mut failed).await;
+            waiting = self.try_once(batch, &spans, waiting, &mut failed).await;
         }
         for index in waiting {
             failed[index] = Some("put off because of other streams".into());
+        }
+        for (index, span) in spans.iter().enumerate() {
+            if let (Some(span), None) = (span, &failed[index]) {
+                self.end(span, &batch[index]);
+            }
         }
         let failed: Vec<Failure> = failed
             .into_iter()
@@ -263,13 +272,15 @@ impl RedisStreamSink {
     async fn try_once(
         &self,
         batch: &Batch,
+        spans: &[Option<OpenSpan>],
         waiting: Vec<usize>,
         failed: &mut [Option<Arc<str>>],
     ) -> Vec<usize> {
         let mut commands = Vec::with_capacity(waiting.len());
         let mut ends = Vec::with_capacity(waiting.len());
         for &index in &waiting {
-            self.write(&batch[index], &mut commands);
+            let span = spans.get(index).and_then(Option::as_ref);
+            self.write(&batch[index], span, &mut commands);
             ends.push(commands.len());
         }
         self.link.connected().await;
@@ -320,9 +331,14 @@ impl RedisStreamSink {
         discarded
     }
 
-    fn write(&self, event: &Event, commands: &mut Vec<Cmd>) {
+    fn write(&self, event: &Event, span: Option<&OpenSpan>, commands: &mut Vec<Cmd>) {
         let stream = self.stream_of(event);
-        let entry = Entry::of(event, self.format);
+        // The JSON has the context; Messenger's headers have it beside.
+        let traceparent = match self.format {
+            BrokerFormat::Json => None,
+            BrokerFormat::Messenger => traced::traceparent(event, span),
+        };
+        let entry = Entry::of(event, self.format, traceparent.as_deref());
         let xadd = entry.xadd(&stream, self.maxlen);
         match &self.ledger {
             Some(ledger) if event.kind != EventKind::MessageReceived => {
@@ -330,6 +346,22 @@ impl RedisStreamSink {
             }
             _ => commands.push(xadd.command()),
         }
+    }
+
+    /// Ends the span of an event that was added.
+    fn end(&self, span: &OpenSpan, event: &Event) {
+        let stream = match event.kind {
+            EventKind::MessageReceived => &self.streams.inbox,
+            EventKind::Connected | EventKind::Disconnected => &self.streams.events,
+        };
+        span.end("broker.publish", Kind::Producer, |span| {
+            span.text("messaging.system", "redis");
+            span.text("messaging.operation.name", "xadd");
+            // Never with the key of a partition, which clients choose.
+            span.text("messaging.destination.name", stream);
+            traced::broker_event(span, event);
+            self.peer.write(span);
+        });
     }
 
     fn stream_of(&self, event: &Event) -> std::borrow::Cow<'_, str> {

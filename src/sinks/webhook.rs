@@ -34,15 +34,19 @@ use url::Url;
 use self::signature::Signer;
 use super::dead_letter::Cause;
 use super::delivery::{DeliverySettings, RetryPolicy, WhenFull};
-use super::{Batch, DeliveryError, Failure, Retry};
+use super::{Batch, DeliveryError, Failure, Retry, traced};
 use crate::clock::{seconds, unix_now};
 use crate::config::{BufferConfig, Config, Secret};
 use crate::event::Event;
 use crate::svc::BoxSink;
+use crate::telemetry::traces::{Kind, OpenSpan, Peer};
 
 mod signature;
 #[cfg(test)]
 mod tests;
+
+/// The sink's name.
+const NAME: &str = "webhook";
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
@@ -106,7 +110,7 @@ impl WebhookConfig {
     #[must_use]
     pub fn delivery(&self) -> DeliverySettings {
         DeliverySettings {
-            name: "webhook",
+            name: NAME,
             buffer: self.buffer.clone(),
             concurrency: self.concurrency,
             max_batch: 1,
@@ -159,6 +163,9 @@ pub enum WebhookError {
 pub struct Webhook {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     uri: Uri,
+    /// The URL without credentials and query, for spans.
+    shown: Box<str>,
+    peer: Peer,
     /// Headers that every request carries.
     headers: HeaderMap,
     trace_header: HeaderName,
@@ -234,8 +241,15 @@ impl Webhook {
             .pool_max_idle_per_host(config.concurrency)
             .pool_idle_timeout(POOL_IDLE)
             .build(connector);
+        let mut shown = url.clone();
+        shown.set_query(None);
+        shown.set_fragment(None);
+        let port = url.port_or_known_default().unwrap_or_default();
+        let peer = Peer::new(&format!("{}:{port}", url.host_str().unwrap_or_default()));
         Ok(Self {
             client,
+            shown: shown.as_str().into(),
+            peer,
             uri: url.as_str().parse().map_err(|_| WebhookError::Url)?,
             headers,
             trace_header: HeaderName::try_from(trace_header)
@@ -269,22 +283,71 @@ impl Webhook {
 
     /// Tries to deliver an event, as the first of a batch.
     async fn post(&self, event: &Event) -> Result<(), Failure> {
-        let deadline = Instant::now() + self.timeout;
-        let sent = self.client.request(self.request(event));
-        let response = match tokio::time::timeout_at(deadline, sent).await {
-            Ok(Ok(response)) => response,
-            Ok(Err(error)) if timed_out(&error) => return Err(self.timed_out()),
-            Ok(Err(error)) => {
-                return Err(Failure::new(0, connection_failure(&error), Retry::Backoff));
-            }
-            Err(_) => return Err(self.timed_out()),
-        };
-        let result = judge(&response);
-        read_to_the_end(response, deadline).await;
+        let span = traced::begin(event, NAME);
+        let (status, result) = self.exchange(event, span.as_ref()).await;
+        if let Some(span) = &span {
+            self.end(span, event, status, result.as_ref().err());
+        }
         result
     }
 
-    fn request(&self, event: &Event) -> Request<Full<Bytes>> {
+    /// Ends the span of a request.
+    fn end(
+        &self,
+        span: &OpenSpan,
+        event: &Event,
+        status: Option<StatusCode>,
+        refusal: Option<&Failure>,
+    ) {
+        span.end("webhook.publish", Kind::Client, |span| {
+            span.text("http.request.method", "POST");
+            span.text("url.full", &self.shown);
+            self.peer.write(span);
+            span.text("network.protocol.name", "http");
+            span.number("http.request.body.size", event.json.len() as u64);
+            traced::event(span, event);
+            if let Some(status) = status {
+                span.number("http.response.status_code", status.as_u16().into());
+            }
+            match (refusal, status) {
+                (None, _) => {}
+                (Some(_), Some(status)) => {
+                    span.failed(status.as_str(), "the backend did not take the event");
+                }
+                (Some(failure), None) => {
+                    let class = if failure.reason.starts_with("timeout") {
+                        "timeout"
+                    } else {
+                        &failure.reason
+                    };
+                    span.failed(class, "the backend did not answer");
+                }
+            }
+        });
+    }
+
+    async fn exchange(
+        &self,
+        event: &Event,
+        span: Option<&OpenSpan>,
+    ) -> (Option<StatusCode>, Result<(), Failure>) {
+        let deadline = Instant::now() + self.timeout;
+        let sent = self.client.request(self.request(event, span));
+        let response = match tokio::time::timeout_at(deadline, sent).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) if timed_out(&error) => return (None, Err(self.timed_out())),
+            Ok(Err(error)) => {
+                let failure = Failure::new(0, connection_failure(&error), Retry::Backoff);
+                return (None, Err(failure));
+            }
+            Err(_) => return (None, Err(self.timed_out())),
+        };
+        let (status, result) = (response.status(), judge(&response));
+        read_to_the_end(response, deadline).await;
+        (Some(status), result)
+    }
+
+    fn request(&self, event: &Event, span: Option<&OpenSpan>) -> Request<Full<Bytes>> {
         let mut request = Request::new(Full::new(event.json.clone()));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.uri.clone();
@@ -300,7 +363,7 @@ impl Webhook {
             }
         };
         insert(&self.trace_header, &event.trace_id);
-        insert(&TRACEPARENT, &event.traceparent);
+        insert(&TRACEPARENT, &traced::traceparent(event, span));
         request
     }
 
@@ -311,7 +374,7 @@ impl Webhook {
 }
 
 /// Moves user name and password from the URL to a header.
-fn take_credentials(url: &mut Url) -> Option<HeaderValue> {
+pub(crate) fn take_credentials(url: &mut Url) -> Option<HeaderValue> {
     let mut pair: Vec<u8> = percent_decode_str(url.username()).collect();
     pair.push(b':');
     pair.extend(percent_decode_str(url.password().unwrap_or_default()));
@@ -385,14 +448,14 @@ fn causes(error: &ClientError) -> impl Iterator<Item = &(dyn std::error::Error +
 }
 
 /// Whether connecting took too long.
-fn timed_out(error: &ClientError) -> bool {
+pub(crate) fn timed_out(error: &ClientError) -> bool {
     causes(error)
         .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
         .any(|io| io.kind() == ErrorKind::TimedOut)
 }
 
 /// Why there is no answer, in words that never hold the URL.
-fn connection_failure(error: &ClientError) -> &'static str {
+pub(crate) fn connection_failure(error: &ClientError) -> &'static str {
     for cause in causes(error) {
         if let Some(io) = cause.downcast_ref::<std::io::Error>() {
             return match io.kind() {

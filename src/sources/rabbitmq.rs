@@ -29,6 +29,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::span::Spans;
 use super::backoff::Backoff;
 use super::manage::{Feed, Relation, Run, RunFuture};
 use super::pace::Pace;
@@ -44,6 +45,8 @@ use crate::sinks::dead_letter::{Cause, DeadLetter, DeadLetterCount, DeadLetters 
 use crate::stages::ordering_key::partition;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::throttle::Throttle;
+
+mod span;
 
 /// Pushes that the broker sends ahead of their acknowledgement.
 const PREFETCH: u16 = 200;
@@ -103,6 +106,7 @@ pub(super) struct RabbitmqFeed {
     queue: String,
     /// The queue that is read, by the name that the broker gave it.
     consumed: Mutex<Option<ShortString>>,
+    spans: Spans,
     context: SourceContext,
     metrics: Metrics,
 }
@@ -128,6 +132,7 @@ impl RabbitmqFeed {
         let (topology, queue) =
             plan(config, &context.node_id).map_err(|error| failed(DsnError(error.to_string())))?;
         Ok(Some(Self {
+            spans: Spans::new(source, &queue, &link),
             link,
             config: Arc::clone(config),
             topology,
@@ -393,10 +398,17 @@ impl Reading<'_> {
     async fn handle(&mut self, delivery: Delivery) -> Result<(), LinkError> {
         match Push::parse(&delivery.data) {
             Ok(push) => {
-                self.pace
-                    .publish(&self.source.feed.context.registry, &push)
-                    .await;
+                let SourceContext {
+                    registry, tracer, ..
+                } = &self.source.feed.context;
+                let beside = || span::traceparent(&delivery);
+                let context = push.traceparent.as_deref().or_else(beside);
+                let open = tracer.begin_push(context);
+                let sent = self.pace.publish(registry, &push).await;
                 self.source.handled.inc();
+                if let Some(span) = open {
+                    self.source.feed.spans.end(&span, &delivery, &push, sent);
+                }
             }
             Err(error) => {
                 if !self.bury(&delivery, error.to_string()).await {

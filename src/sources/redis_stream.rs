@@ -25,7 +25,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::entry::entries;
+use self::entry::{Entry, entries};
 use self::lag::Progress;
 use self::malformed::Malformed;
 use self::position::Position;
@@ -39,8 +39,10 @@ use crate::brokers::redis::{
     Atomicity, CommandError, DedicatedConnection, LinkError, NAME, RedisLink,
 };
 use crate::config::{Config, Secret};
+use crate::push::Push;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::throttle::Throttle;
+use crate::telemetry::traces::{Kind, OpenSpan, Peer};
 
 mod entry;
 mod lag;
@@ -172,6 +174,7 @@ impl Feed for RedisFeed {
             position,
             malformed: Malformed::new(&self),
             handled: pushes.with_label_values(&[NAME, "handled"]),
+            peer: Peer::new(self.stream.link.address()),
             pace: Pace::default(),
             lines: Throttle::default(),
             stop: run.stop,
@@ -230,6 +233,7 @@ struct Source {
     position: Position,
     malformed: Malformed,
     handled: IntCounter,
+    peer: Peer,
     pace: Pace,
     lines: Throttle,
     stop: CancellationToken,
@@ -294,9 +298,15 @@ impl Source {
             for entry in entries {
                 match entry.push() {
                     Ok(push) => {
-                        let registry = &self.feed.context.registry;
-                        self.pace.publish(registry, &push).await;
+                        let SourceContext {
+                            registry, tracer, ..
+                        } = &self.feed.context;
+                        let span = tracer.begin_push(push.traceparent.as_deref());
+                        let sent = self.pace.publish(registry, &push).await;
                         self.handled.inc();
+                        if let Some(span) = span {
+                            self.end(&span, &entry, &push, sent);
+                        }
                     }
                     Err(error) => self.malformed.bury(&entry, &error).await,
                 }
@@ -308,6 +318,19 @@ impl Source {
                 return Ok(());
             }
         }
+    }
+
+    /// Ends the span of a push.
+    fn end(&self, span: &OpenSpan, entry: &Entry, push: &Push, sent: usize) {
+        span.end("ws.outbox.redis", Kind::Consumer, |span| {
+            span.text("messaging.system", "redis");
+            span.text("messaging.operation.type", "process");
+            span.text("messaging.operation.name", "xread");
+            span.text("messaging.destination.name", &self.feed.stream.name);
+            span.text("messaging.message.id", &entry.id.to_string());
+            push.write(span, sent);
+            self.peer.write(span);
+        });
     }
 
     /// Connects, and finds out where to go on.

@@ -17,6 +17,7 @@ use crate::event::{Event, EventKind, Receipt};
 use crate::message::Message;
 use crate::pipeline::{ALL_EVENTS, CompileError, Ingredients, Stage, StageLayers};
 use crate::session::Session;
+use crate::sinks::EventSpan;
 use crate::sinks::delivery::{Outlet, Slot, WhenFull};
 use crate::svc::probe::Probe;
 use crate::svc::{BoxError, MessageFuture, MessageResult, NewMessageService, NewService, Outcome};
@@ -241,14 +242,17 @@ impl Service<Message> for FanOut {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, message: Message) -> Self::Future {
+    fn call(&mut self, mut message: Message) -> Self::Future {
         let routes = self.routes.as_mut();
         let targets = routes.map_or(Targets::ALL, |routes| routes.pick(&message));
         let settings = &self.settings;
         let pending = settings
             .acks
             .follow(&self.session, &message, || settings.sinks(targets));
+        let names = targets.of(&settings.outlets).map(Outlet::name);
+        let span = EventSpan::choose(&mut message.trace, names);
         let mut event = Event::new(&self.session, &message, &settings.trace_id_field);
+        event.span = span;
         event.receipt = pending.clone().map(|pending| pending as Arc<dyn Receipt>);
         let event = Arc::new(event);
         let bytes = event.json.len();

@@ -1,6 +1,8 @@
-//! Copies or starts the message's trace context.
+//! Copies or starts the message's trace context, and makes its span.
 //!
-//! The context comes from the message, else its `meta`, else the upgrade request (W3C Trace Context, section 3.2).
+//! The context comes from the message, else its `meta`, else the upgrade request (W3C Trace Context, section 3.2). With
+//! the strategy `full` a message that is recorded has a span of its own, `ws.message`, which takes the place of the
+//! client's for all below: event, sinks, backend. It ends when the message has left the stages.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -10,13 +12,22 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tower_layer::Layer;
 use tower_service::Service;
+use uuid::Uuid;
 
+use crate::clock::unix_nanos;
+use crate::close::{self, Answer};
 use crate::condition::Condition;
 use crate::config::TracingStrategy;
+use crate::event::EventKind;
 use crate::message::{FieldId, Message, TraceContext};
 use crate::pipeline::{ALL_EVENTS, CompileError, Handshake, Ingredients, Stage, StageLayers};
 use crate::session::Session;
-use crate::svc::{BoxError, HandshakeLayer, MessageLayer, NewService, Outcome};
+use crate::svc::{
+    BoxError, HandshakeLayer, MessageFuture, MessageLayer, MessageResult, NewService, Outcome,
+};
+use crate::telemetry::traces::{
+    Kind, OpenSpan, Sampler, SpanContext, SpanId, TraceId, Traceparent, Tracer, User,
+};
 
 /// Longest trace id taken from a client, in bytes.
 const MAX_TRACE_ID: usize = 128;
@@ -49,13 +60,16 @@ impl Stage for TraceConfig {
         let tracing = &with.config.tracing;
         let header = HeaderName::try_from(tracing.header_name.as_str())
             .map_err(|_| CompileError::setting("tracing.header_name", "is no HTTP header name"))?;
-        let layer = TraceLayer {
+        let layer = TraceLayer(Arc::new(Settings {
             trace_id_name: tracing.trace_id_field.as_str().into(),
             strategy: self.strategy.unwrap_or(tracing.strategy),
             traceparent: with.fields.want("traceparent")?,
             trace_id: with.fields.want(&tracing.trace_id_field)?,
             header,
-        };
+            path: with.config.server.path.as_str().into(),
+            sampler: Sampler::new(tracing),
+            tracer: with.tracer.clone(),
+        }));
         Ok(StageLayers::both(
             HandshakeLayer::new(layer.clone()),
             MessageLayer::new(layer),
@@ -64,12 +78,18 @@ impl Stage for TraceConfig {
 }
 
 #[derive(Debug, Clone)]
-struct TraceLayer {
+struct TraceLayer(Arc<Settings>);
+
+#[derive(Debug)]
+struct Settings {
     strategy: TracingStrategy,
     traceparent: FieldId,
     trace_id: FieldId,
     header: HeaderName,
     trace_id_name: Arc<str>,
+    path: Box<str>,
+    sampler: Sampler,
+    tracer: Tracer,
 }
 
 impl<N> Layer<N> for TraceLayer {
@@ -77,28 +97,44 @@ impl<N> Layer<N> for TraceLayer {
 
     fn layer(&self, inner: N) -> Trace<N> {
         Trace {
-            settings: self.clone(),
-            upgrade: TraceContext::default(),
+            settings: Arc::clone(&self.0),
             inner,
         }
     }
 }
 
-/// Used as handshake service, as maker of message services, and as message service.
+/// Used as handshake service and as maker of message services.
 #[derive(Debug, Clone)]
 struct Trace<S> {
-    settings: TraceLayer,
-    upgrade: TraceContext,
+    settings: Arc<Settings>,
+    inner: S,
+}
+
+/// The service of one connection's messages.
+#[derive(Debug, Clone)]
+struct TraceMessages<S> {
+    settings: Arc<Settings>,
+    session: Arc<Session>,
+    /// How spans name the connection's user.
+    user: Option<User>,
     inner: S,
 }
 
 impl<N: NewService<Arc<Session>>> NewService<Arc<Session>> for Trace<N> {
-    type Service = Trace<N::Service>;
+    type Service = TraceMessages<N::Service>;
 
     fn new_service(&self, session: Arc<Session>) -> Self::Service {
-        Trace {
-            settings: self.settings.clone(),
-            upgrade: session.upgrade_trace().clone(),
+        let settings = &self.settings;
+        let full = settings.strategy == TracingStrategy::Full;
+        let user = if full {
+            settings.tracer.user(session.user_id())
+        } else {
+            None
+        };
+        TraceMessages {
+            settings: Arc::clone(settings),
+            session: Arc::clone(&session),
+            user,
             inner: self.inner.new_service(session),
         }
     }
@@ -114,32 +150,119 @@ impl<S: Service<Handshake>> Service<Handshake> for Trace<S> {
     }
 
     fn call(&mut self, mut handshake: Handshake) -> S::Future {
-        handshake.trace = self
-            .settings
-            .of_upgrade(&handshake.headers, handshake.query.as_deref());
+        let settings = &self.settings;
+        handshake.trace = settings.of_upgrade(&handshake.headers, handshake.query.as_deref());
+        if settings.strategy == TracingStrategy::Full {
+            handshake.trace.span = settings.begin_connected(&handshake);
+        }
         self.inner.call(handshake)
     }
 }
 
-impl<S> Service<Message> for Trace<S>
+impl<S> Service<Message> for TraceMessages<S>
 where
     S: Service<Message, Response = Outcome, Error = BoxError>,
+    S::Future: Into<MessageFuture>,
 {
     type Response = Outcome;
     type Error = BoxError;
-    type Future = S::Future;
+    type Future = MessageFuture;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut message: Message) -> S::Future {
-        message.trace = self.settings.of_message(&message, &self.upgrade);
-        self.inner.call(message)
+    fn call(&mut self, mut message: Message) -> MessageFuture {
+        let upgrade = self.session.upgrade_trace();
+        let (context, span) = self.settings.of_message(&message, upgrade);
+        message.trace = context;
+        let Some(span) = span else {
+            return self.inner.call(message).into();
+        };
+        let passage = Passage {
+            kind: message.kind(),
+            bytes: message.body.len(),
+            seq: self.session.next_seq(),
+        };
+        match self.inner.call(message).into() {
+            MessageFuture::Ready(result) => {
+                if let Some(result) = &result {
+                    self.ended(&span, &passage, result);
+                }
+                MessageFuture::Ready(result)
+            }
+            MessageFuture::Waiting(waiting) => {
+                let this = TraceMessages {
+                    settings: Arc::clone(&self.settings),
+                    session: Arc::clone(&self.session),
+                    user: self.user.clone(),
+                    inner: (),
+                };
+                MessageFuture::waiting(async move {
+                    let result = waiting.await;
+                    this.ended(&span, &passage, &result);
+                    result
+                })
+            }
+        }
     }
 }
 
-impl TraceLayer {
+/// What a span tells of a message.
+struct Passage {
+    kind: EventKind,
+    bytes: usize,
+    seq: u64,
+}
+
+impl<S> TraceMessages<S> {
+    /// Ends the span of a message.
+    fn ended(&self, span: &OpenSpan, passage: &Passage, result: &MessageResult) {
+        let connected = passage.kind == EventKind::Connected;
+        let name = if connected {
+            "ws.connected"
+        } else {
+            "ws.message"
+        };
+        span.end(name, Kind::Server, |span| {
+            span.text("network.transport", "tcp");
+            if connected {
+                span.text("network.protocol.name", "http");
+                span.text("http.request.method", "GET");
+                span.text("url.path", &self.settings.path);
+                span.number("http.response.status_code", 101);
+            } else {
+                span.text("network.protocol.name", "websocket");
+                span.number("messaging.message.body.size", passage.bytes as u64);
+            }
+            let mut buffer = Uuid::encode_buffer();
+            let id = self.session.id().hyphenated().encode_lower(&mut buffer);
+            span.text("wsgw.connection.id", id);
+            span.text("wsgw.event.type", passage.kind.as_str());
+            span.number("wsgw.event.seq", passage.seq);
+            if let Some(user) = &self.user {
+                user.write(span);
+            }
+            span.text(
+                "wsgw.outcome",
+                match result {
+                    Ok(Outcome::Published) => "published",
+                    Ok(Outcome::Reply(_)) => "answered",
+                    Ok(Outcome::Ignored) => "ignored",
+                    Err(_) => "refused",
+                },
+            );
+            if let Err(error) = result
+                && let Answer::Close(close) = close::answer(error)
+            {
+                let code = close.code.to_string();
+                span.failed(&code, "the connection is closed");
+            }
+        });
+    }
+}
+
+impl Settings {
     /// From the request's headers, else from its query, since browsers cannot set headers on an upgrade.
     fn of_upgrade(&self, headers: &HeaderMap, query: Option<&str>) -> TraceContext {
         let header = |name: &HeaderName| {
@@ -151,33 +274,68 @@ impl TraceLayer {
                 .find(|(key, _)| key == name)
                 .map(|(_, value)| value.into_owned())
         };
+        let is_traceparent = |value: &String| Traceparent::parse(value).is_some();
         TraceContext {
             traceparent: header(&HeaderName::from_static("traceparent"))
-                .filter(|value| is_traceparent(value))
-                .or_else(|| parameter("traceparent").filter(|value| is_traceparent(value)))
+                .filter(is_traceparent)
+                .or_else(|| parameter("traceparent").filter(is_traceparent))
                 .map(Arc::from),
             trace_id: header(&self.header)
                 .filter(|value| is_trace_id(value))
                 .or_else(|| parameter(&self.trace_id_name).filter(|value| is_trace_id(value)))
                 .map(Arc::from),
+            span: None,
         }
     }
 
-    fn of_message(&self, message: &Message, upgrade: &TraceContext) -> TraceContext {
-        let field = |id: FieldId, valid: fn(&str) -> bool| {
-            message
-                .scalar(id)
-                .filter(|value| valid(value))
-                .or_else(|| message.meta_scalar(id).filter(|value| valid(value)))
-                .map(|value| Arc::from(&*value))
-        };
+    /// Begins the span of a connection, if it is to have one.
+    fn begin_connected(&self, handshake: &Handshake) -> Option<SpanContext> {
+        let parent = parent(&handshake.trace);
+        let (trace_id, sampled) = self.sample(parent.as_ref());
+        if !sampled || !self.tracer.takes() {
+            return None;
+        }
+        let span = self.tracer.begin(trace_id, None, handshake.began);
+        Some(span.context)
+    }
+
+    /// The context that goes on with a message, and the message's span if it has one.
+    fn of_message(
+        &self,
+        message: &Message,
+        upgrade: &TraceContext,
+    ) -> (TraceContext, Option<OpenSpan>) {
+        let own = message
+            .scalar(self.traceparent)
+            .and_then(|text| Traceparent::parse(&text).map(|parent| (text, parent)))
+            .or_else(|| {
+                let text = message.meta_scalar(self.traceparent)?;
+                Traceparent::parse(&text).map(|parent| (text, parent))
+            });
+        let trace_id = message
+            .scalar(self.trace_id)
+            .filter(|value| is_trace_id(value))
+            .or_else(|| {
+                let text = message.meta_scalar(self.trace_id);
+                text.filter(|value| is_trace_id(value))
+            });
         let mut context = TraceContext {
-            traceparent: field(self.traceparent, is_traceparent)
-                .or_else(|| upgrade.traceparent.clone()),
-            trace_id: field(self.trace_id, is_trace_id).or_else(|| upgrade.trace_id.clone()),
+            traceparent: None,
+            trace_id: trace_id
+                .map(|text| Arc::from(&*text))
+                .or_else(|| upgrade.trace_id.clone()),
+            span: None,
         };
-        if self.strategy == TracingStrategy::Full && context.traceparent.is_none() {
-            context.traceparent = Some(new_traceparent());
+        let mut span = None;
+        if self.strategy == TracingStrategy::Full {
+            let parent = own.as_ref().map(|(_, parent)| *parent);
+            let parent = parent.or_else(|| self::parent(upgrade));
+            span = self.begin(message.kind(), parent, upgrade, &mut context);
+        }
+        if context.traceparent.is_none() {
+            context.traceparent = own
+                .map(|(text, _)| Arc::from(&*text))
+                .or_else(|| upgrade.traceparent.clone());
         }
         if self.strategy != TracingStrategy::None && context.trace_id.is_none() {
             // Between the version and the parent id: 32 hex digits.
@@ -187,31 +345,61 @@ impl TraceLayer {
                 .and_then(|t| t.get(3..35))
                 .map(Arc::from);
         }
-        context
+        (context, span)
+    }
+
+    /// Begins a message's span, or says otherwise what goes on; leaves the context alone where that is what came in.
+    fn begin(
+        &self,
+        kind: EventKind,
+        parent: Option<Traceparent>,
+        upgrade: &TraceContext,
+        context: &mut TraceContext,
+    ) -> Option<OpenSpan> {
+        let lasting = kind != EventKind::MessageReceived;
+        if let (true, Some(connected)) = (lasting, &upgrade.span) {
+            // What is told of a connection's beginning and end belongs to the span of its beginning.
+            context.traceparent = Some(connected.traceparent().to_text());
+            context.span = Some(connected.clone());
+            let parent = self::parent(upgrade).map(|parent| parent.span_id);
+            return (kind == EventKind::Connected).then(|| OpenSpan::of(connected.clone(), parent));
+        }
+        let (trace_id, sampled) = self.sample(parent.as_ref());
+        // That of a connection was decided when it was admitted.
+        let sampled = sampled && !(lasting && self.tracer.is_on());
+        if sampled && !lasting && self.tracer.takes() {
+            let parent = parent.map(|parent| parent.span_id);
+            let span = self.tracer.begin(trace_id, parent, unix_nanos());
+            context.traceparent = Some(span.context.traceparent().to_text());
+            context.span = Some(span.context.clone());
+            return Some(span);
+        }
+        // Whoever changes the flag must change the parent's id (W3C Trace Context, section 3.4).
+        if parent.is_none_or(|parent| parent.sampled && !sampled) {
+            let started = Traceparent {
+                trace_id,
+                span_id: SpanId::random(),
+                sampled,
+            };
+            context.traceparent = Some(started.to_text());
+        }
+        None
+    }
+
+    /// The trace, begun where there is none, and whether it is recorded.
+    fn sample(&self, parent: Option<&Traceparent>) -> (TraceId, bool) {
+        match parent {
+            Some(parent) => (parent.trace_id, self.sampler.client(parent)),
+            None => {
+                let trace_id = TraceId::random();
+                (trace_id, self.sampler.root(trace_id))
+            }
+        }
     }
 }
 
-/// Whether the text is a `traceparent` that may be handed on: version 00 exactly, later ones by their known part.
-fn is_traceparent(text: &str) -> bool {
-    let hex = |part: &str| part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    let zero = |part: &str| part.bytes().all(|b| b == b'0');
-    if !text.is_ascii() || text.len() < 55 || text.len() > 256 {
-        return false;
-    }
-    let (version, trace_id, parent_id, flags) =
-        (&text[..2], &text[3..35], &text[36..52], &text[53..55]);
-    let dashes = [2, 35, 52].iter().all(|at| text.as_bytes()[*at] == b'-');
-    let length = match version {
-        "00" => text.len() == 55,
-        _ => text.len() == 55 || text.as_bytes()[55] == b'-',
-    };
-    dashes
-        && length
-        && version != "ff"
-        && [version, trace_id, parent_id, flags].into_iter().all(hex)
-        && !zero(trace_id)
-        && !zero(parent_id)
-        && text.bytes().all(|b| b.is_ascii_graphic())
+fn parent(context: &TraceContext) -> Option<Traceparent> {
+    context.traceparent.as_deref().and_then(Traceparent::parse)
 }
 
 /// Whether a client's trace id may be handed on: it ends up in an HTTP header.
@@ -219,129 +407,5 @@ fn is_trace_id(text: &str) -> bool {
     !text.is_empty() && text.len() <= MAX_TRACE_ID && text.bytes().all(|b| b.is_ascii_graphic())
 }
 
-fn new_traceparent() -> Arc<str> {
-    use rand::Rng as _;
-    let mut rng = rand::rng();
-    // Zero is not a valid id; the lowest bit costs nothing of the randomness that matters.
-    let (trace, parent) = (rng.random::<u128>() | 1, rng.random::<u64>() | 1);
-    Arc::from(format!("00-{trace:032x}-{parent:016x}-01"))
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::message::FieldSet;
-
-    const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-    const OTHER: &str = "00-aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa-bbbbbbbbbbbbbbbb-00";
-
-    fn layer(strategy: TracingStrategy) -> (TraceLayer, FieldSet) {
-        let mut fields = FieldSet::default();
-        let layer = TraceLayer {
-            strategy,
-            traceparent: fields.want("traceparent").unwrap(),
-            trace_id: fields.want("trace_id").unwrap(),
-            header: HeaderName::from_static("x-trace-id"),
-            trace_id_name: "trace_id".into(),
-        };
-        (layer, fields)
-    }
-
-    fn trace(strategy: TracingStrategy, text: &str, upgrade: &TraceContext) -> TraceContext {
-        let (layer, fields) = layer(strategy);
-        layer.of_message(&Message::text(text.to_owned(), &fields), upgrade)
-    }
-
-    #[test]
-    fn the_upgrade_names_its_context_by_header_or_query() {
-        let (layer, _) = layer(TracingStrategy::None);
-        let mut headers = HeaderMap::new();
-        let query = format!("a=b&traceparent={OTHER}&trace_id=q%31");
-        let found = layer.of_upgrade(&headers, Some(&query));
-        assert_eq!(found.traceparent.as_deref(), Some(OTHER));
-        assert_eq!(found.trace_id.as_deref(), Some("q1"));
-        headers.insert("traceparent", PARENT.parse().unwrap());
-        headers.insert("x-trace-id", "h1".parse().unwrap());
-        let found = layer.of_upgrade(&headers, Some(&query));
-        assert_eq!(found.traceparent.as_deref(), Some(PARENT));
-        assert_eq!(found.trace_id.as_deref(), Some("h1"));
-        assert!(
-            layer
-                .of_upgrade(&HeaderMap::new(), None)
-                .traceparent
-                .is_none()
-        );
-    }
-
-    fn upgrade(traceparent: &str) -> TraceContext {
-        TraceContext {
-            traceparent: Some(traceparent.into()),
-            trace_id: None,
-        }
-    }
-
-    #[test]
-    fn takes_the_message_then_meta_then_the_upgrade() {
-        let none = TracingStrategy::None;
-        let both = format!(
-            r#"{{"traceparent":"{PARENT}","meta":{{"traceparent":"{OTHER}","trace_id":"m"}}}}"#
-        );
-        let found = trace(none, &both, &upgrade(OTHER));
-        assert_eq!(found.traceparent.as_deref(), Some(PARENT));
-        assert_eq!(found.trace_id.as_deref(), Some("m"));
-        let meta = format!(r#"{{"traceparent":"junk","meta":{{"traceparent":"{PARENT}"}}}}"#);
-        assert_eq!(
-            trace(none, &meta, &upgrade(OTHER)).traceparent.as_deref(),
-            Some(PARENT)
-        );
-        assert_eq!(
-            trace(none, "{}", &upgrade(OTHER)).traceparent.as_deref(),
-            Some(OTHER)
-        );
-    }
-
-    #[test]
-    fn none_adds_nothing_and_full_starts_a_trace() {
-        let empty = TraceContext::default();
-        let found = trace(TracingStrategy::None, "{}", &upgrade(PARENT));
-        assert_eq!(found.trace_id, None);
-        let found = trace(TracingStrategy::Propagate, "{}", &empty);
-        assert!(found.traceparent.is_none() && found.trace_id.is_none());
-        let found = trace(TracingStrategy::Propagate, "{}", &upgrade(PARENT));
-        assert_eq!(
-            found.trace_id.as_deref(),
-            Some("4bf92f3577b34da6a3ce929d0e0e4736")
-        );
-        let found = trace(TracingStrategy::Full, "{}", &empty);
-        let started = found.traceparent.unwrap();
-        assert!(is_traceparent(&started));
-        assert_eq!(found.trace_id.as_deref(), Some(&started[3..35]));
-    }
-
-    #[test]
-    fn malformed_context_is_ignored() {
-        for bad in [
-            "",
-            "00",
-            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
-            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-            "00-4BF92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-extra",
-            "00_4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-            "00-4bf92f3577b34da6a3ce929d0e0e47é-00f067aa0ba902b7-01",
-            "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01 x",
-        ] {
-            assert!(!is_traceparent(bad), "{bad}");
-        }
-        assert!(is_traceparent(PARENT));
-        assert!(is_traceparent(
-            "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more"
-        ));
-        let injected = r#"{"trace_id":"a\r\nX-Evil: 1"}"#;
-        assert_eq!(
-            trace(TracingStrategy::None, injected, &TraceContext::default()).trace_id,
-            None
-        );
-    }
-}
+mod tests;

@@ -194,6 +194,12 @@ metrics! {
     config_info: IntGaugeVec = "wsgw_config_info" ["hash"];
     /// Compiled configurations that something still uses: 1, but for moments after a reload.
     config_generations: IntGauge = "wsgw_config_generations";
+    /// Spans that were exported.
+    spans_exported_total: IntCounter = "wsgw_spans_exported_total";
+    /// Spans that were not, by reason: `queue_full`, paused (the collector takes none), `export_failed`, rejected, shutdown.
+    spans_dropped_total: IntCounterVec = "wsgw_spans_dropped_total" ["reason"];
+    /// Exports of spans that failed.
+    span_exports_failed_total: IntCounter = "wsgw_span_exports_failed_total";
     /// Lines of the log that were dropped, because nobody read standard error.
     log_lines_dropped_total: IntCounter = "wsgw_log_lines_dropped_total";
     /// Lines of the log that were left out, because one event came too often.

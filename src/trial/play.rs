@@ -28,6 +28,7 @@ use crate::session::Session;
 use crate::sinks::delivery::Outlet;
 use crate::sinks::rehearsal::{Record, rehearse};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::traces::Tracer;
 
 /// Rounds of all tasks without anything coming out, after which the gateway is at rest.
 ///
@@ -88,6 +89,7 @@ impl<'a> Play<'a> {
                 metrics: &metrics,
                 outlets: &outlets,
                 fields: FieldSet::default(),
+                tracer: &Tracer::new(&metrics),
                 tap: None,
             },
         )

@@ -54,6 +54,14 @@ abstract class StackTestCase extends TestCase
         self::assertStringContainsString('"price":1.10', str_replace(' ', '', $answer['body']), 'numbers keep their form');
     }
 
+    public function testAnEchoComesBack(): void
+    {
+        $client = self::$stack->connect('43');
+        $client->send('{"type":"echo","text":"Grüße","empty":{}}');
+        self::assertSame('{"type":"event","payload":{"type":"echo","message":{"type":"echo","text":"Grüße","empty":{}}}}', $client->receive());
+        $client->close();
+    }
+
     public function testAPushReachesTheClient(): void
     {
         $client = self::$stack->connect('4242');

@@ -5,6 +5,7 @@
 //! - [`gateway`] starts `wsgw run` in a directory of its own and reads its logs.
 //! - [`reload`] gives it another pipeline file while it runs.
 //! - [`webhook`] is the backend: an HTTP server that records every request and answers by a script.
+//! - [`collector`] takes the gateway's spans, as OpenTelemetry's collectors do.
 //! - [`client`] speaks WebSocket properly, [`raw`] writes whatever bytes it is told.
 //! - [`redis`] is a real Redis server of a test's own, [`redis_groups`] several that belong together.
 //! - [`rabbitmq`] is a real `RabbitMQ` of a test program's own.
@@ -35,6 +36,7 @@ use std::time::{Duration, Instant};
 
 pub mod archive;
 pub mod client;
+pub mod collector;
 pub mod gateway;
 pub mod postgres;
 pub mod rabbitmq;

@@ -52,6 +52,8 @@ pub(super) fn check(review: &mut Review<'_>) {
         }
     }
     url(review, "events.webhook.url", &config.events.webhook.url);
+    let collector = &config.tracing.otlp.endpoint;
+    url(review, "tracing.otlp.endpoint", collector);
     for (key, dsn) in [
         (
             "transport.redis_stream.dsn",

@@ -242,6 +242,7 @@ fn restore((id, json): &Row, trace_id_field: &str) -> Option<Event> {
     Some(Event {
         spoken_for: None,
         receipt: None,
+        span: None,
         id: *id,
         kind,
         connection_id: Uuid::parse_str(&text("connection_id")?).ok()?,

@@ -35,6 +35,7 @@ pub(crate) fn test_event(connection: u128, seq: u64, key: Option<&str>) -> Arc<E
         ordering_key: key.map(Arc::from),
         traceparent: None,
         trace_id: None,
+        span: None,
         json: Bytes::from(format!("{{\"connection\":{connection},\"seq\":{seq}}}")),
     })
 }

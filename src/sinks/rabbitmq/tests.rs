@@ -31,6 +31,7 @@ fn keyed(key: &str) -> Event {
         ordering_key: Some(key.into()),
         traceparent: None,
         trace_id: None,
+        span: None,
         replayed: false,
         json: event.json.clone(),
     }
@@ -38,7 +39,7 @@ fn keyed(key: &str) -> Event {
 
 fn routing_key(config: &Config, key: &str) -> String {
     let (routing, _) = plan(config).unwrap();
-    routing.message(&keyed(key)).routing_key.to_string()
+    routing.message(&keyed(key), None).routing_key.to_string()
 }
 
 #[test]
@@ -81,7 +82,7 @@ fn a_replayed_event_says_so() {
     let (routing, _) = plan(&config(None)).unwrap();
     let mut event = keyed("k");
     let replayed = |event: &Event| {
-        let properties = routing.properties(event);
+        let properties = routing.properties(event, None);
         let headers = properties.headers().clone().unwrap();
         headers.inner().get("replayed").cloned()
     };

@@ -40,11 +40,11 @@ pub(crate) struct Headers<'a> {
 
 impl<'a> Entry<'a> {
     /// The entry of an event.
-    pub(crate) fn of(event: &'a Event, format: BrokerFormat) -> Self {
+    pub(crate) fn of(event: &'a Event, format: BrokerFormat, traceparent: Option<&str>) -> Self {
         let headers = Headers {
             kind: event.kind.as_str(),
             event_id: Some(event.id),
-            traceparent: event.traceparent.as_deref(),
+            traceparent,
         };
         Self::new(&event.json, &headers, format, event.replayed)
     }

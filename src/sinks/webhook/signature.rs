@@ -133,6 +133,7 @@ mod tests {
             ordering_key: None,
             traceparent: None,
             trace_id: None,
+            span: None,
             json: Bytes::from_static(b"{\"type\":\"message_received\"}"),
         }
     }

@@ -237,6 +237,7 @@ async fn requests_are_exact() {
         ordering_key: None,
         traceparent: Some("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".into()),
         trace_id: Some("abc".into()),
+        span: None,
         json: Bytes::from_static(b"{\"type\":\"message_received\"}"),
     });
     let batch: Batch = [event.clone()].into();
@@ -252,6 +253,7 @@ async fn requests_are_exact() {
         receipt: None,
         traceparent: None,
         trace_id: Some("a\nb".into()),
+        span: None,
         json: event.json.clone(),
         id: event.id,
         kind: event.kind,

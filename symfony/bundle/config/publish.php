@@ -52,7 +52,7 @@ return static function (ContainerConfigurator $container): void {
             ->factory([AmqpPublisherFactory::class, 'create'])
             ->args([$rabbitmq . 'dsn%', 'transport.rabbitmq.dsn', service('snoke_ws.transport.rabbitmq.target')])
         ->set('snoke_ws.transport.rabbitmq', RabbitMqTransport::class)
-            ->args([service('snoke_ws.transport.rabbitmq.publisher')])
+            ->args([service('snoke_ws.transport.rabbitmq.publisher'), service('snoke_ws.transport.rabbitmq.target')])
 
         // Each is made only if the type, which may come from the environment, chooses it.
         ->set('snoke_ws.transport', TransportInterface::class)

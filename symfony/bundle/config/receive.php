@@ -63,6 +63,7 @@ return static function (ContainerConfigurator $container, ContainerBuilder $buil
                 service(TracerInterface::class),
                 $logger,
                 service(LockFactory::class)->nullOnInvalid(),
+                service('snoke_ws.tracing.user_names'),
             ])
             ->tag('monolog.logger', ['channel' => 'snoke_ws'])
         ->set('snoke_ws.event_receiver.consumer', EventReceiver::class)
@@ -71,6 +72,8 @@ return static function (ContainerConfigurator $container, ContainerBuilder $buil
                 service('snoke_ws.deduplicator.consumer'),
                 service(TracerInterface::class),
                 $logger,
+                null,
+                service('snoke_ws.tracing.user_names'),
             ])
             ->tag('monolog.logger', ['channel' => 'snoke_ws'])
         ->alias(EventReceiverInterface::class, 'snoke_ws.event_receiver.webhook')
@@ -92,6 +95,7 @@ return static function (ContainerConfigurator $container, ContainerBuilder $buil
                 $logger,
                 param('snoke_ws.events.webhook.max_body_bytes'),
                 param('snoke_ws.events.webhook.enabled'),
+                service(TracerInterface::class),
             ])
             ->public()
             ->tag('controller.service_arguments')

@@ -34,15 +34,16 @@ final class Stack
 
     /**
      * @param 'terminator'|'redis'|'rabbitmq' $kind core mode by Redis or RabbitMQ, or terminator mode
+     * @param array<string, string>           $env  beside what the kind needs, for both sides
      */
-    public function __construct(public readonly string $kind)
+    public function __construct(public readonly string $kind, array $env = [])
     {
         $this->directory = Server::directory();
         $this->gatewayPort = Server::port();
         $this->webPort = Server::port();
         $this->redis = 'redis' === $kind ? new RedisServer() : null;
         $this->rabbitMq = 'rabbitmq' === $kind ? RabbitMqServer::shared() : null;
-        $this->env = $this->environment();
+        $this->env = $env + $this->environment();
 
         $root = \dirname(__DIR__, 3);
         $pipeline = ['terminator' => 'terminator', 'redis' => 'core', 'rabbitmq' => 'core-rabbitmq'][$kind];
@@ -81,6 +82,28 @@ final class Stack
             $this->env,
         );
         Server::wait('the consumer', fn (): bool => str_contains($this->consumer->output(), 'Quit with'));
+        if (null !== $this->rabbitMq) {
+            // What is published before would be dead-lettered: RabbitMQ keeps only what a queue is there for.
+            Server::wait('the consumer\'s queues', fn (): bool => $this->hasQueue('ws.events') && $this->hasQueue('ws.inbox'));
+        }
+    }
+
+    private function hasQueue(string $name): bool
+    {
+        $connection = new \AMQPConnection(['host' => '127.0.0.1', 'port' => $this->rabbitMq?->port]);
+        try {
+            $connection->connect();
+            $queue = new \AMQPQueue(new \AMQPChannel($connection));
+            $queue->setName($name);
+            $queue->setFlags(\AMQP_PASSIVE);
+            $queue->declareQueue();
+
+            return true;
+        } catch (\AMQPQueueException) {
+            return false;
+        } finally {
+            $connection->disconnect();
+        }
     }
 
     public function stopConsumer(int $signal = \SIGTERM): void
@@ -192,9 +215,10 @@ final class Stack
 
     public function remove(): void
     {
+        // While the others are there to take its last events.
+        $this->gateway->remove();
         $this->consumer?->remove();
         $this->web->remove();
-        $this->gateway->remove();
         $this->redis?->remove();
         exec('rm -rf ' . escapeshellarg($this->directory));
     }

@@ -17,6 +17,7 @@ final class Entry
      * @param int         $deliveries  how often it was given to a worker, this time included
      * @param string|null $problem     why there is no body
      * @param string|null $traceparent trace context that came beside the event
+     * @param string|null $destination what spans call the place it came from, if not as $from does
      */
     public function __construct(
         public readonly string $from,
@@ -27,6 +28,7 @@ final class Entry
         public readonly bool $replayed = false,
         public readonly ?string $problem = null,
         public readonly ?string $traceparent = null,
+        public readonly ?string $destination = null,
     ) {
     }
 }

@@ -127,7 +127,7 @@ final class Worker
         $reason = $entry->problem;
         if (null === $reason) {
             try {
-                $event = $this->events->fromJson((string) $entry->body, $entry->replayed);
+                $event = $this->events->fromJson((string) $entry->body, $entry->replayed, $entry->traceparent);
             } catch (MalformedEventException $exception) {
                 $reason = $exception->getMessage();
             } catch (UnknownEventTypeException $exception) {
@@ -154,7 +154,10 @@ final class Worker
             $signals->during($options->keepAliveSeconds, $source->keepAlive(...), fn () => $this->receiver->receive(
                 $event,
                 $source->type(),
-                $entry->traceparent,
+                [
+                    'messaging.destination.name' => $entry->destination ?? $entry->from,
+                    'wsgw.delivery_attempt' => $entry->deliveries > 1 ? $entry->deliveries : null,
+                ],
             ));
         } catch (\Throwable $exception) {
             $this->failed($source, $entry, $event, $exception, $options, $tell, $where);

@@ -6,6 +6,7 @@ namespace Snoke\WsBundle\Event;
 
 use Snoke\WsBundle\Exception\MalformedEventException;
 use Snoke\WsBundle\Exception\UnknownEventTypeException;
+use Snoke\WsBundle\Tracing\TraceContext;
 
 /**
  * Makes event objects of the gateway's JSON, and says of anything else what is wrong with it.
@@ -26,7 +27,7 @@ final class EventFactory implements EventFactoryInterface
     ) {
     }
 
-    public function fromJson(string $json, bool $replayed = false): WebsocketEvent
+    public function fromJson(string $json, bool $replayed = false, ?string $traceparent = null): WebsocketEvent
     {
         try {
             // Numbers that PHP cannot hold stay exact, as strings.
@@ -43,7 +44,7 @@ final class EventFactory implements EventFactoryInterface
             ));
         }
 
-        return $this->make($fields, $json, $replayed);
+        return $this->make($fields, $json, $replayed, $traceparent);
     }
 
     public function fromArray(array $fields, bool $replayed = false): WebsocketEvent
@@ -68,8 +69,12 @@ final class EventFactory implements EventFactoryInterface
     /**
      * @param array<array-key, mixed> $fields
      */
-    private function make(array $fields, string $json, bool $replayed): WebsocketEvent
-    {
+    private function make(
+        array $fields,
+        string $json,
+        bool $replayed,
+        ?string $traceparent = null,
+    ): WebsocketEvent {
         $type = self::text($fields, 'type');
         if (!\in_array($type, self::TYPES, true)) {
             throw new UnknownEventTypeException(sprintf(
@@ -84,7 +89,8 @@ final class EventFactory implements EventFactoryInterface
             self::subjects($fields),
             self::number($fields, 'connected_at', 0),
             self::number($fields, 'seq', 1),
-            self::optional($fields, $this->traceparentField),
+            // What came beside it is of the span that sent it, which the event cannot know when it is written.
+            TraceContext::parse($traceparent)?->format() ?? self::optional($fields, $this->traceparentField),
             self::optional($fields, $this->traceIdField),
             self::optional($fields, 'ordering_key'),
             self::optional($fields, 'ordering_strategy'),

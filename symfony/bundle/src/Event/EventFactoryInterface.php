@@ -13,10 +13,12 @@ use Snoke\WsBundle\Exception\UnknownEventTypeException;
 interface EventFactoryInterface
 {
     /**
+     * @param string|null $traceparent trace context that came beside the event and wins over that within, if well-formed
+     *
      * @throws MalformedEventException   when it is no event; the message names what is wrong
      * @throws UnknownEventTypeException when it is one of a type that is not known here
      */
-    public function fromJson(string $json, bool $replayed = false): WebsocketEvent;
+    public function fromJson(string $json, bool $replayed = false, ?string $traceparent = null): WebsocketEvent;
 
     /**
      * @param array<array-key, mixed> $fields the decoded event

@@ -10,10 +10,10 @@ use Psr\Log\NullLogger;
 use Snoke\WsBundle\Dedupe\EventDeduplicatorInterface;
 use Snoke\WsBundle\Dedupe\NullEventDeduplicator;
 use Snoke\WsBundle\Event\WebsocketEvent;
-use Snoke\WsBundle\Event\WebsocketMessageReceivedEvent;
+use Snoke\WsBundle\Tracing\ActiveSpan;
 use Snoke\WsBundle\Tracing\NullTracer;
-use Snoke\WsBundle\Tracing\SpanKind;
 use Snoke\WsBundle\Tracing\TracerInterface;
+use Snoke\WsBundle\Tracing\UserNames;
 use Symfony\Component\Lock\LockFactory;
 
 /**
@@ -31,10 +31,28 @@ final class EventReceiver implements EventReceiverInterface
         private readonly TracerInterface $tracer = new NullTracer(),
         private readonly LoggerInterface $logger = new NullLogger(),
         private readonly ?LockFactory $locks = null,
+        private readonly UserNames $users = new UserNames(true),
     ) {
     }
 
-    public function receive(WebsocketEvent $event, string $via, ?string $traceparent = null): bool
+    public function receive(WebsocketEvent $event, string $via, array $attributes = []): bool
+    {
+        return $this->tracer->receive(
+            'ws.' . $event->type(),
+            $event->traceparent,
+            $attributes + $this->attributes($event, $via),
+            function (ActiveSpan $span) use ($event, $via): bool {
+                $isNew = $this->handleOnce($event, $via);
+                if (!$isNew) {
+                    $span->set('wsgw.duplicate', true);
+                }
+
+                return $isNew;
+            },
+        );
+    }
+
+    private function handleOnce(WebsocketEvent $event, string $via): bool
     {
         // A retry of a request that timed out may come while the first one is still worked on: it has to wait for that.
         // Its name is one of few, since some stores keep a file for each name for ever.
@@ -46,13 +64,7 @@ final class EventReceiver implements EventReceiverInterface
 
                 return false;
             }
-            $this->tracer->receive(
-                'ws.' . $event->type(),
-                $traceparent ?? $event->traceparent,
-                self::attributes($event, $via),
-                fn () => $this->dispatcher->dispatch($event),
-                'webhook' === $via ? SpanKind::Server : SpanKind::Consumer,
-            );
+            $this->dispatcher->dispatch($event);
             $this->deduplicator->markHandled($event->eventId);
 
             return true;
@@ -79,17 +91,18 @@ final class EventReceiver implements EventReceiverInterface
     /**
      * @return array<string, string|int|float|bool|null>
      */
-    private static function attributes(WebsocketEvent $event, string $via): array
+    private function attributes(WebsocketEvent $event, string $via): array
     {
         return [
-            'messaging.system' => 'webhook' === $via ? 'wsgw' : $via,
+            'messaging.system' => ['webhook' => 'wsgw', 'redis_stream' => 'redis'][$via] ?? $via,
+            'messaging.operation.name' => 'process',
             'messaging.operation.type' => 'process',
             'messaging.message.id' => $event->eventId,
-            'messaging.message.conversation_id' => $event->connectionId,
-            'enduser.id' => $event->userId,
-            'wsgw.via' => $via,
-            'wsgw.ordering_key' => $event->orderingKey,
-            'wsgw.message.type' => $event instanceof WebsocketMessageReceivedEvent ? $event->messageType() : null,
-        ];
+            'wsgw.event.type' => $event->type(),
+            'wsgw.event.seq' => $event->seq,
+            'wsgw.connection.id' => $event->connectionId,
+            'messaging.message.body.size' => \strlen($event->json()) ?: null,
+            'wsgw.replayed' => $event->replayed ?: null,
+        ] + $this->users->attributes($event->userId);
     }
 }

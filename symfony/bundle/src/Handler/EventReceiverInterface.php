@@ -12,12 +12,12 @@ use Snoke\WsBundle\Event\WebsocketEvent;
 interface EventReceiverInterface
 {
     /**
-     * @param string      $via         where it came from, for traces: `webhook`, `redis_stream`, `rabbitmq`, …
-     * @param string|null $traceparent trace context that came beside the event, where there is one
+     * @param string                                    $via        where it came from: `webhook`, `redis_stream`, `rabbitmq`, …
+     * @param array<string, string|int|float|bool|null> $attributes what its span says beside what the event does
      *
      * @return bool whether it was handled now; false: it was before
      *
      * @throws \Throwable what a listener or handler threw; the event then counts as not handled
      */
-    public function receive(WebsocketEvent $event, string $via, ?string $traceparent = null): bool;
+    public function receive(WebsocketEvent $event, string $via, array $attributes = []): bool;
 }

@@ -44,6 +44,7 @@ final class EventSerializer implements SerializerInterface
             $message = $this->events->fromJson(
                 \is_string($body) ? $body : '',
                 \in_array($headers['replayed'] ?? null, [true, 1, '1', 'true'], true),
+                \is_string($headers['traceparent'] ?? null) ? $headers['traceparent'] : null,
             );
         } catch (MalformedEventException | UnknownEventTypeException $exception) {
             $this->logger->error('A message of Messenger is no event: {reason}.', ['reason' => $exception->getMessage()]);

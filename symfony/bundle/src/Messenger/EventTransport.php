@@ -110,7 +110,7 @@ final class EventTransport implements TransportInterface
         $reason = $entry->problem;
         if (null === $reason) {
             try {
-                $event = $this->events->fromJson((string) $entry->body, $entry->replayed);
+                $event = $this->events->fromJson((string) $entry->body, $entry->replayed, $entry->traceparent);
                 $stamps = [new EntryStamp($entry)];
                 if ($entry->deliveries > 1) {
                     $stamps[] = new RedeliveryStamp($entry->deliveries - 1);

@@ -14,8 +14,12 @@ final class NullTraceContext implements TraceContextInterface
         return null;
     }
 
-    public function produce(string $name, array $attributes, callable $operation): mixed
-    {
-        return $operation(null);
+    public function produce(
+        string $name,
+        array $attributes,
+        callable $operation,
+        SpanKind $kind = SpanKind::Producer,
+    ): mixed {
+        return $operation(new ActiveSpan());
     }
 }

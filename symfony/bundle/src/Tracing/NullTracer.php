@@ -14,9 +14,13 @@ final class NullTracer implements TracerInterface
         return null;
     }
 
-    public function produce(string $name, array $attributes, callable $operation): mixed
-    {
-        return $operation(null);
+    public function produce(
+        string $name,
+        array $attributes,
+        callable $operation,
+        SpanKind $kind = SpanKind::Producer,
+    ): mixed {
+        return $operation(new ActiveSpan());
     }
 
     public function receive(
@@ -26,6 +30,6 @@ final class NullTracer implements TracerInterface
         callable $operation,
         SpanKind $kind = SpanKind::Consumer,
     ): mixed {
-        return $operation();
+        return $operation(new ActiveSpan());
     }
 }

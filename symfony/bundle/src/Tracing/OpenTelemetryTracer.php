@@ -6,6 +6,7 @@ namespace Snoke\WsBundle\Tracing;
 
 use OpenTelemetry\API\Globals;
 use OpenTelemetry\API\Trace\Propagation\TraceContextPropagator;
+use OpenTelemetry\API\Trace\SpanInterface;
 use OpenTelemetry\API\Trace\SpanKind as ApiSpanKind;
 use OpenTelemetry\API\Trace\StatusCode;
 use OpenTelemetry\Context\Context;
@@ -26,9 +27,13 @@ final class OpenTelemetryTracer implements TracerInterface
         return \is_string($traceparent) ? $traceparent : null;
     }
 
-    public function produce(string $name, array $attributes, callable $operation): mixed
-    {
-        return $this->run($name, SpanKind::Producer, Context::getCurrent(), $attributes, fn () => $operation($this->traceparent()));
+    public function produce(
+        string $name,
+        array $attributes,
+        callable $operation,
+        SpanKind $kind = SpanKind::Producer,
+    ): mixed {
+        return $this->run($name, $kind, Context::getCurrent(), $attributes, $operation);
     }
 
     public function receive(
@@ -39,11 +44,16 @@ final class OpenTelemetryTracer implements TracerInterface
         SpanKind $kind = SpanKind::Consumer,
     ): mixed {
         $context = Context::getCurrent();
-        if (null !== TraceContext::parse($traceparent)) {
+        $around = TraceContext::parse($this->traceparent());
+        $incoming = TraceContext::parse($traceparent);
+        if (null !== $incoming && $incoming->traceId !== $around?->traceId) {
             $context = TraceContextPropagator::getInstance()->extract(['traceparent' => $traceparent], null, $context);
+        } elseif (null !== $around && SpanKind::Server === $kind) {
+            // The application's own instrumentation has made one for this request.
+            return $operation(new ActiveSpan($around->format()));
         }
 
-        return $this->run($name, $kind, $context, $attributes, static fn () => $operation());
+        return $this->run($name, $kind, $context, $attributes, $operation);
     }
 
     /**
@@ -62,20 +72,34 @@ final class OpenTelemetryTracer implements TracerInterface
             ->setSpanKind(match ($kind) {
                 // Numbered otherwise than in OTLP.
                 SpanKind::Server => ApiSpanKind::KIND_SERVER,
+                SpanKind::Client => ApiSpanKind::KIND_CLIENT,
                 SpanKind::Producer => ApiSpanKind::KIND_PRODUCER,
                 SpanKind::Consumer => ApiSpanKind::KIND_CONSUMER,
             })
             ->setAttributes($attributes)
             ->startSpan();
         $scope = $span->activate();
+        $active = new ActiveSpan($this->traceparent());
+        $error = null;
         try {
-            return $operation();
+            return $operation($active);
         } catch (\Throwable $exception) {
-            $span->setStatus(StatusCode::STATUS_ERROR, $exception::class);
+            // Its message may hold what a client sent.
+            $error = $exception::class;
             throw $exception;
         } finally {
             $scope->detach();
-            $span->end();
+            self::end($span, $active, $active->error() ?? $error);
         }
+    }
+
+    private static function end(SpanInterface $span, ActiveSpan $active, ?string $error): void
+    {
+        $span->setAttributes($active->attributes());
+        if (null !== $error) {
+            $span->setAttribute('error.type', $active->attributes()['error.type'] ?? $error);
+            $span->setStatus(StatusCode::STATUS_ERROR, $error);
+        }
+        $span->end();
     }
 }

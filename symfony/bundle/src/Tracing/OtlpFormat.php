@@ -19,7 +19,13 @@ final class OtlpFormat
     public static function request(array $spans, string $serviceName): array
     {
         return ['resourceSpans' => [[
-            'resource' => ['attributes' => self::attributes(['service.name' => $serviceName])],
+            'resource' => ['attributes' => self::attributes([
+                'service.name' => $serviceName,
+                'host.name' => (string) gethostname(),
+                'process.pid' => (int) getmypid(),
+                'telemetry.sdk.name' => 'snoke/ws-bundle',
+                'telemetry.sdk.language' => 'php',
+            ])],
             'scopeSpans' => [[
                 'scope' => ['name' => 'snoke/ws-bundle'],
                 'spans' => array_map(self::span(...), $spans),
@@ -40,6 +46,8 @@ final class OtlpFormat
             // 64-bit numbers are strings in the JSON of protocol buffers.
             'startTimeUnixNano' => (string) $span->start,
             'endTimeUnixNano' => (string) $span->end,
+            // As the W3C has them, and beside them whether the parent is another process's.
+            'flags' => ($span->context->sampled ? 1 : 0) | 0x100 | ($span->isBelowRemote ? 0x200 : 0),
             'attributes' => self::attributes(
                 $span->attributes + (null === $span->error ? [] : ['error.type' => $span->error]),
             ),

@@ -12,15 +12,17 @@ use Symfony\Contracts\HttpClient\HttpClientInterface;
  */
 final class OtlpSpanExporter implements SpanExporterInterface
 {
-    private const TIMEOUT_SECONDS = 2.0;
+    private const TIMEOUT_SECONDS = 1.0;
 
     /**
-     * @param string $endpoint base URL; /v1/traces is appended
+     * @param string|null $endpoint base URL; /v1/traces is appended
+     * @param string|null $headers  "name=value,name=value", values as in URLs, as OTEL_EXPORTER_OTLP_HEADERS has them
      */
     public function __construct(
         private readonly HttpClientInterface $client,
         private readonly ?string $endpoint,
         private readonly string $serviceName = 'symfony',
+        #[\SensitiveParameter] private readonly ?string $headers = null,
     ) {
     }
 
@@ -32,7 +34,7 @@ final class OtlpSpanExporter implements SpanExporterInterface
                 OtlpFormat::request($spans, $this->serviceName),
                 \JSON_THROW_ON_ERROR | \JSON_UNESCAPED_SLASHES | \JSON_INVALID_UTF8_SUBSTITUTE,
             ),
-            'headers' => ['Content-Type' => 'application/json'],
+            'headers' => ['Content-Type' => 'application/json'] + $this->headers(),
             'timeout' => self::TIMEOUT_SECONDS,
             'max_duration' => self::TIMEOUT_SECONDS,
             'max_redirects' => 0,
@@ -41,5 +43,23 @@ final class OtlpSpanExporter implements SpanExporterInterface
         if ($status < 200 || $status >= 300) {
             throw new \RuntimeException(sprintf('The collector answers %d.', $status));
         }
+    }
+
+    /**
+     * @return array<string, string>
+     */
+    private function headers(): array
+    {
+        $headers = [];
+        foreach (explode(',', (string) $this->headers) as $pair) {
+            [$name, $value] = explode('=', $pair, 2) + [1 => null];
+            if (null !== $value && '' !== trim($name)) {
+                $headers[trim($name)] = rawurldecode(trim($value));
+            } elseif ('' !== trim($pair)) {
+                throw Setting::invalid('tracing.headers', 'must be like "name=value,name=value"');
+            }
+        }
+
+        return $headers;
     }
 }

@@ -9,17 +9,22 @@ namespace Snoke\WsBundle\Tracing;
  */
 final class PropagatingTracer implements TracerInterface
 {
-    /** @var list<TraceContext|null> */
-    private array $stack = [];
+    public function __construct(private readonly ContextStack $contexts = new ContextStack())
+    {
+    }
 
     public function traceparent(): ?string
     {
-        return (end($this->stack) ?: null)?->format();
+        return $this->contexts->current()?->format();
     }
 
-    public function produce(string $name, array $attributes, callable $operation): mixed
-    {
-        return $operation($this->traceparent());
+    public function produce(
+        string $name,
+        array $attributes,
+        callable $operation,
+        SpanKind $kind = SpanKind::Producer,
+    ): mixed {
+        return $operation(new ActiveSpan($this->traceparent()));
     }
 
     public function receive(
@@ -29,11 +34,8 @@ final class PropagatingTracer implements TracerInterface
         callable $operation,
         SpanKind $kind = SpanKind::Consumer,
     ): mixed {
-        $this->stack[] = TraceContext::parse($traceparent);
-        try {
-            return $operation();
-        } finally {
-            array_pop($this->stack);
-        }
+        $context = $this->contexts->parentOf($traceparent);
+
+        return $this->contexts->within($context, static fn () => $operation(new ActiveSpan($context?->format())));
     }
 }

@@ -9,26 +9,28 @@ namespace Snoke\WsBundle\Tracing;
  */
 final class RecordingTracer implements TracerInterface
 {
-    /** @var list<TraceContext> */
-    private array $stack = [];
-
     /**
      * @param float $sampleRate share of new traces that are recorded; one that comes in says itself
      */
     public function __construct(
         private readonly SpanBuffer $buffer,
         private readonly float $sampleRate = 1.0,
+        private readonly ContextStack $contexts = new ContextStack(),
     ) {
     }
 
     public function traceparent(): ?string
     {
-        return (end($this->stack) ?: null)?->format();
+        return $this->contexts->current()?->format();
     }
 
-    public function produce(string $name, array $attributes, callable $operation): mixed
-    {
-        return $this->run($name, SpanKind::Producer, end($this->stack) ?: null, $attributes, $operation);
+    public function produce(
+        string $name,
+        array $attributes,
+        callable $operation,
+        SpanKind $kind = SpanKind::Producer,
+    ): mixed {
+        return $this->run($name, $kind, $this->contexts->current(), $attributes, $operation);
     }
 
     public function receive(
@@ -38,9 +40,7 @@ final class RecordingTracer implements TracerInterface
         callable $operation,
         SpanKind $kind = SpanKind::Consumer,
     ): mixed {
-        $operation = static fn (): mixed => $operation();
-
-        return $this->run($name, $kind, TraceContext::parse($traceparent), $attributes, $operation);
+        return $this->run($name, $kind, $this->contexts->parentOf($traceparent), $attributes, $operation);
     }
 
     /**
@@ -53,29 +53,29 @@ final class RecordingTracer implements TracerInterface
         array $attributes,
         callable $operation,
     ): mixed {
-        $context = $parent?->child() ?? TraceContext::root($this->samples());
-        $this->stack[] = $context;
+        $context = $parent?->child() ?? TraceContext::root($this->sampleRate);
+        $span = new ActiveSpan($context->format());
         $start = (int) (microtime(true) * 1e6) * 1000;
         $clock = hrtime(true);
         $error = null;
         try {
-            return $operation($context->format());
+            return $this->contexts->within($context, static fn () => $operation($span));
         } catch (\Throwable $exception) {
             // Its message may hold what a client sent.
             $error = $exception::class;
             throw $exception;
         } finally {
-            array_pop($this->stack);
             if ($context->sampled) {
                 $this->buffer->add(new Span(
                     $name,
                     $kind,
                     $context,
                     $parent?->spanId,
-                    self::withoutNulls($attributes),
+                    self::withoutNulls($span->attributes() + $attributes),
                     $start,
                     $start + (int) (hrtime(true) - $clock),
-                    $error,
+                    $span->error() ?? $error,
+                    $parent?->isRemote ?? false,
                 ));
             }
         }
@@ -96,10 +96,5 @@ final class RecordingTracer implements TracerInterface
         }
 
         return $some;
-    }
-
-    private function samples(): bool
-    {
-        return $this->sampleRate >= 1.0 || mt_rand() / mt_getrandmax() < $this->sampleRate;
     }
 }

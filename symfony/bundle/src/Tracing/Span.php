@@ -13,7 +13,8 @@ final class Span
      * @param array<string, string|int|float|bool> $attributes
      * @param int                                  $start      Unix nanoseconds
      * @param int                                  $end        Unix nanoseconds
-     * @param string|null                          $error      class of the exception that ended it
+     * @param string|null                          $error      what ended it: the class of an exception, or a status
+     * @param bool                                 $isBelowRemote whether the parent is another process's
      */
     public function __construct(
         public readonly string $name,
@@ -24,6 +25,7 @@ final class Span
         public readonly int $start,
         public readonly int $end,
         public readonly ?string $error = null,
+        public readonly bool $isBelowRemote = false,
     ) {
     }
 }

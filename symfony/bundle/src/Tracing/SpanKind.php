@@ -10,6 +10,7 @@ namespace Snoke\WsBundle\Tracing;
 enum SpanKind: int
 {
     case Server = 2;
+    case Client = 3;
     case Producer = 4;
     case Consumer = 5;
 }

@@ -15,15 +15,22 @@ final class TraceContext
         public readonly string $traceId,
         public readonly string $spanId,
         public readonly bool $sampled,
+        public readonly bool $isRemote = false,
     ) {
     }
 
     /**
      * Begins a new trace.
+     *
+     * Whether it is recorded follows from its id, so that others who take the same share decide the same.
      */
-    public static function root(bool $sampled): self
+    public static function root(float $sampleRate): self
     {
-        return new self(self::random(16), self::random(8), $sampled);
+        $traceId = self::random(16);
+        // 56 of the 64 bits that OpenTelemetry's own sampler looks at: a float holds no more of them exactly.
+        $sampled = $sampleRate >= 1.0 || hexdec(substr($traceId, 16, 14)) < $sampleRate * 2 ** 56;
+
+        return new self($traceId, self::random(8), $sampled);
     }
 
     /**
@@ -42,7 +49,7 @@ final class TraceContext
             return null;
         }
 
-        return new self($traceId, $spanId, 1 === (hexdec($flags) & 1));
+        return new self($traceId, $spanId, 1 === (hexdec($flags) & 1), true);
     }
 
     /**

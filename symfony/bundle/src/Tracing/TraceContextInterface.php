@@ -17,7 +17,7 @@ interface TraceContextInterface
     public function traceparent(): ?string;
 
     /**
-     * Runs an operation in a span of its own, and gives it the traceparent to send along.
+     * Runs an operation in a span of its own, below the one that is going on, and gives it the traceparent to send along.
      *
      * An exception of the operation marks the span and passes.
      *
@@ -25,9 +25,15 @@ interface TraceContextInterface
      *
      * @param non-empty-string                          $name       such as "ws.publish"
      * @param array<string, string|int|float|bool|null> $attributes what the span says; never secrets or payloads
-     * @param callable(?string): T                      $operation
+     * @param callable(ActiveSpan): T                   $operation
+     * @param SpanKind                                  $kind       Producer, or Client where an answer is waited for
      *
      * @return T
      */
-    public function produce(string $name, array $attributes, callable $operation): mixed;
+    public function produce(
+        string $name,
+        array $attributes,
+        callable $operation,
+        SpanKind $kind = SpanKind::Producer,
+    ): mixed;
 }

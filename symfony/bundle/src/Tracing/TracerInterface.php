@@ -10,7 +10,8 @@ namespace Snoke\WsBundle\Tracing;
 interface TracerInterface extends TraceContextInterface
 {
     /**
-     * Runs an operation in a span whose parent is outside of this process.
+     * Runs an operation in a span whose parent is outside of this process, or the one that is going on, if that belongs
+     * to the same trace.
      *
      * An exception of the operation marks the span and passes.
      *
@@ -19,7 +20,7 @@ interface TracerInterface extends TraceContextInterface
      * @param non-empty-string                          $name        such as "ws.message_received"
      * @param string|null                               $traceparent what came with it; not trusted to be well-formed
      * @param array<string, string|int|float|bool|null> $attributes  what the span says; never secrets or payloads
-     * @param callable(): T                             $operation
+     * @param callable(ActiveSpan): T                   $operation
      *
      * @return T
      */

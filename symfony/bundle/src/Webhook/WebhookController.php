@@ -7,12 +7,17 @@ namespace Snoke\WsBundle\Webhook;
 use Psr\Log\LoggerInterface;
 use Psr\Log\NullLogger;
 use Snoke\WsBundle\Event\EventFactoryInterface;
+use Snoke\WsBundle\Event\WebsocketEvent;
 use Snoke\WsBundle\Exception\InvalidSettingException;
 use Snoke\WsBundle\Exception\MalformedEventException;
 use Snoke\WsBundle\Exception\UnknownEventTypeException;
 use Snoke\WsBundle\Exception\UnprocessableEventException;
 use Snoke\WsBundle\Handler\EventReceiver;
 use Snoke\WsBundle\Handler\EventReceiverInterface;
+use Snoke\WsBundle\Tracing\ActiveSpan;
+use Snoke\WsBundle\Tracing\NullTracer;
+use Snoke\WsBundle\Tracing\SpanKind;
+use Snoke\WsBundle\Tracing\TracerInterface;
 use Symfony\Component\HttpFoundation\Request;
 use Symfony\Component\HttpFoundation\Response;
 
@@ -38,6 +43,7 @@ final class WebhookController
         private readonly LoggerInterface $logger = new NullLogger(),
         private readonly int $maxBodyBytes = 1048576,
         private readonly bool $enabled = true,
+        private readonly TracerInterface $tracer = new NullTracer(),
     ) {
     }
 
@@ -68,7 +74,7 @@ final class WebhookController
             return self::problem(503, 'Webhooks are not configured.');
         }
         try {
-            $event = $this->events->fromJson($body);
+            $event = $this->events->fromJson($body, false, $request->headers->get('traceparent'));
         } catch (MalformedEventException $exception) {
             $this->logger->error('A webhook has no event: {reason}.', ['reason' => $exception->getMessage()]);
 
@@ -78,8 +84,29 @@ final class WebhookController
 
             return new Response('', 204);
         }
+
+        return $this->tracer->receive(
+            $request->getMethod() . ' ' . $request->getPathInfo(),
+            $event->traceparent,
+            self::attributes($request),
+            function (ActiveSpan $span) use ($event): Response {
+                $response = $this->handle($event);
+                $status = $response->getStatusCode();
+                $span->set('http.response.status_code', $status);
+                if ($status >= 500) {
+                    $span->fail((string) $status);
+                }
+
+                return $response;
+            },
+            SpanKind::Server,
+        );
+    }
+
+    private function handle(WebsocketEvent $event): Response
+    {
         try {
-            $this->receiver->receive($event, 'webhook', $request->headers->get('traceparent'));
+            $this->receiver->receive($event, 'webhook');
         } catch (UnprocessableEventException $exception) {
             $this->logger->error('An event cannot be handled: {reason}.', [
                 'reason' => $exception->getMessage(),
@@ -97,6 +124,23 @@ final class WebhookController
         }
 
         return new Response('', 204);
+    }
+
+    /**
+     * @return array<string, string|int|null>
+     */
+    private static function attributes(Request $request): array
+    {
+        return [
+            'http.request.method' => $request->getMethod(),
+            // The route has no placeholders.
+            'http.route' => $request->getPathInfo(),
+            'url.path' => $request->getBaseUrl() . $request->getPathInfo(),
+            'url.scheme' => $request->getScheme(),
+            'server.address' => $request->getHost(),
+            'server.port' => (int) $request->getPort(),
+            'user_agent.original' => $request->headers->get('user-agent'),
+        ];
     }
 
     /**

@@ -59,6 +59,10 @@ namespace OpenTelemetry\API\Trace {
     {
         public function activate(): ScopeInterface;
 
+        public function setAttributes(iterable $attributes): self;
+
+        public function setAttribute(string $key, mixed $value): self;
+
         public function setStatus(string $code, ?string $description = null): self;
 
         public function end(?int $endEpochNanos = null): void;
@@ -66,6 +70,7 @@ namespace OpenTelemetry\API\Trace {
 
     interface SpanKind
     {
+        public const KIND_CLIENT = 1;
         public const KIND_SERVER = 2;
         public const KIND_PRODUCER = 3;
         public const KIND_CONSUMER = 4;
@@ -153,12 +158,23 @@ namespace OpenTelemetry\API {
 
                 public function setAttributes(iterable $attributes): self
                 {
+                    foreach ($attributes as $key => $value) {
+                        $this->setAttribute($key, $value);
+                    }
+
+                    return $this;
+                }
+
+                public function setAttribute(string $key, mixed $value): self
+                {
+                    Globals::$log[] = [$key, $value];
+
                     return $this;
                 }
 
                 public function startSpan(): self
                 {
-                    $this->own = new Context(substr($this->parent->traceparent ?? '00-' . str_repeat('9', 32), 0, 35) . '-000000000000000' . \count(Context::$stack) . '-01');
+                    $this->own = new Context(substr($this->parent->traceparent ?? '00-' . str_repeat('9', 32), 0, 35) . '-000000000000000' . (1 + \count(Context::$stack)) . '-01');
 
                     return $this;
                 }
@@ -177,7 +193,7 @@ namespace OpenTelemetry\API {
                     return 0;
                 }
 
-                public function setStatus(string $code, ?string $description = null): self
+                public function setStatus(string $code, ?string $description = null): SpanInterface
                 {
                     Globals::$log[] = ['status', $code, $description];
 

@@ -19,4 +19,16 @@ final class AmqpBinding
         public readonly string $exchangeType = 'direct',
     ) {
     }
+
+    /**
+     * What spans call it, as OpenTelemetry's conventions write it: exchange, routing key and, if it is another, queue. Not
+     * the key of a message, which may be made of what a client says.
+     */
+    public function destination(): string
+    {
+        $key = rtrim($this->routingKey, '.#*');
+        $names = [$this->exchange, $key, $this->queue === $key ? '' : $this->queue];
+
+        return implode(':', array_filter($names, static fn (string $name): bool => '' !== $name));
+    }
 }

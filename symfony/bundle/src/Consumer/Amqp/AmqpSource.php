@@ -37,11 +37,17 @@ final class AmqpSource implements EventSourceInterface
     private array $handled = [];
     private bool $isConnected = false;
 
+    /** @var array<string, string> by queue, what spans call it */
+    private array $destinations = [];
+
     public function __construct(
         private readonly AmqpConsumerInterface $amqp,
         private readonly AmqpSettings $settings,
         private readonly ?CacheItemPoolInterface $counts = null,
     ) {
+        foreach ($settings->bindings as $binding) {
+            $this->destinations[$binding->queue] = $binding->destination();
+        }
     }
 
     public function type(): string
@@ -197,6 +203,7 @@ final class AmqpSource implements EventSourceInterface
             $tries + 1,
             \in_array($delivery->headers['replayed'] ?? null, [true, 1, '1', 'true'], true),
             traceparent: \is_string($traceparent) ? $traceparent : null,
+            destination: $this->destinations[$delivery->queue] ?? null,
         );
     }
 

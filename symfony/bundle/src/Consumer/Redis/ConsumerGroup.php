@@ -206,7 +206,7 @@ final class ConsumerGroup
         $pending = Answer::items($this->redis->call('XPENDING', $stream, $this->settings->group, $id, $id, 1));
         $deliveries = Answer::items($pending[0] ?? null)[3] ?? 1;
 
-        return EntryReader::read($stream, $id, Answer::items($claimed)[1] ?? null, Answer::number($deliveries));
+        return EntryReader::read($stream, $id, Answer::items($claimed)[1] ?? null, Answer::number($deliveries), $this->settings->destination($stream));
     }
 
     /**
@@ -237,7 +237,7 @@ final class ConsumerGroup
             $entries[$stream] = [];
             foreach (Answer::items($ofStream[1] ?? null) as $entry) {
                 $parts = Answer::items($entry);
-                $entries[$stream][] = EntryReader::read($stream, Answer::text($parts[0] ?? null), $parts[1] ?? null, 1);
+                $entries[$stream][] = EntryReader::read($stream, Answer::text($parts[0] ?? null), $parts[1] ?? null, 1, $this->settings->destination($stream));
             }
         }
 

@@ -16,15 +16,16 @@ use Snoke\WsBundle\Redis\Answer;
 final class EntryReader
 {
     /**
-     * @param mixed $fields names and values in turn, as Redis gives them
+     * @param mixed       $fields      names and values in turn, as Redis gives them
+     * @param string|null $destination what spans call the stream
      */
-    public static function read(string $stream, string $id, mixed $fields, int $deliveries): Entry
+    public static function read(string $stream, string $id, mixed $fields, int $deliveries, ?string $destination = null): Entry
     {
         $values = array_map(Answer::text(...), Answer::facts($fields));
         if (isset($values['data'])) {
             $replayed = \in_array($values['replayed'] ?? '', ['1', 'true'], true);
 
-            return new Entry($stream, $id, $values['data'], $values['data'], $deliveries, $replayed);
+            return new Entry($stream, $id, $values['data'], $values['data'], $deliveries, $replayed, destination: $destination);
         }
         if (!isset($values['message'])) {
             $raw = json_encode($values, \JSON_INVALID_UTF8_SUBSTITUTE | \JSON_UNESCAPED_SLASHES | \JSON_FORCE_OBJECT);
@@ -60,6 +61,7 @@ final class EntryReader
             $deliveries,
             \in_array($headers['replayed'] ?? null, ['1', 'true', true], true),
             traceparent: \is_string($traceparent) ? $traceparent : null,
+            destination: $destination,
         );
     }
 }

@@ -28,4 +28,22 @@ final class RedisStreamSettings
         public readonly bool $deleteAfterAck = true,
     ) {
     }
+
+    /**
+     * What spans call a stream: of those that only a pattern names, which may be made of what clients say, what they
+     * have in common.
+     */
+    public function destination(string $stream): string
+    {
+        if (\in_array($stream, $this->streams, true)) {
+            return $stream;
+        }
+        foreach ($this->streams as $pattern) {
+            if (fnmatch($pattern, $stream)) {
+                return rtrim(strstr($pattern, '*', true) ?: $pattern, '.');
+            }
+        }
+
+        return $stream;
+    }
 }

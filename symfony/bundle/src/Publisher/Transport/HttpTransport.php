@@ -10,6 +10,7 @@ use Snoke\WsBundle\Http\Failure;
 use Snoke\WsBundle\Publisher\PublishResult;
 use Snoke\WsBundle\Publisher\Push;
 use Snoke\WsBundle\Setting\Setting;
+use Snoke\WsBundle\Tracing\SpanKind;
 use Symfony\Contracts\HttpClient\Exception\ExceptionInterface;
 use Symfony\Contracts\HttpClient\HttpClientInterface;
 use Symfony\Contracts\HttpClient\ResponseInterface;
@@ -20,7 +21,7 @@ use Symfony\Contracts\HttpClient\ResponseInterface;
  * A push may reach clients though its answer is lost, so only what cannot have been handled is tried again: a request
  * that was never sent, and one that was put off (429, 503 with Retry-After).
  */
-final class HttpTransport implements TransportInterface
+final class HttpTransport implements TracedTransportInterface
 {
     private const NAME = 'http';
 
@@ -82,6 +83,25 @@ final class HttpTransport implements TransportInterface
             ($this->sleep)($wait);
             ++$try;
         }
+    }
+
+    public function spanKind(): SpanKind
+    {
+        return SpanKind::Client;
+    }
+
+    public function spanAttributes(): array
+    {
+        $url = parse_url($this->url);
+        $host = $url['host'] ?? '';
+
+        return [
+            'http.request.method' => 'POST',
+            // Without a user, a password or a query.
+            'url.full' => sprintf('%s://%s%s%s', $url['scheme'] ?? 'http', $host, isset($url['port']) ? ':' . $url['port'] : '', $url['path'] ?? ''),
+            'server.address' => trim($host, '[]'),
+            'server.port' => $url['port'] ?? ('https' === ($url['scheme'] ?? '') ? 443 : 80),
+        ];
     }
 
     private function request(Push $push): ResponseInterface

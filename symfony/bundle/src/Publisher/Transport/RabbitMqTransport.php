@@ -5,20 +5,24 @@ declare(strict_types=1);
 namespace Snoke\WsBundle\Publisher\Transport;
 
 use Snoke\WsBundle\Amqp\AmqpPublisherInterface;
+use Snoke\WsBundle\Amqp\AmqpTarget;
 use Snoke\WsBundle\Exception\AmqpException;
 use Snoke\WsBundle\Exception\PublishException;
 use Snoke\WsBundle\Publisher\PublishResult;
 use Snoke\WsBundle\Publisher\Push;
+use Snoke\WsBundle\Tracing\SpanKind;
 
 /**
  * Pushes by a RabbitMQ exchange, and waits for the broker's confirm.
  */
-final class RabbitMqTransport implements TransportInterface
+final class RabbitMqTransport implements TracedTransportInterface
 {
     private const NAME = 'rabbitmq';
 
-    public function __construct(private readonly AmqpPublisherInterface $publisher)
-    {
+    public function __construct(
+        private readonly AmqpPublisherInterface $publisher,
+        private readonly ?AmqpTarget $target = null,
+    ) {
     }
 
     public function publish(Push $push): PublishResult
@@ -31,5 +35,23 @@ final class RabbitMqTransport implements TransportInterface
         }
 
         return new PublishResult(self::NAME, $isRouted ? null : 0, $id);
+    }
+
+    public function spanKind(): SpanKind
+    {
+        return SpanKind::Producer;
+    }
+
+    public function spanAttributes(): array
+    {
+        $names = array_filter([$this->target?->exchange, $this->target?->routingKey], static fn (?string $name): bool => null !== $name && '' !== $name);
+
+        return [
+            'messaging.system' => 'rabbitmq',
+            'messaging.operation.name' => 'publish',
+            'messaging.operation.type' => 'send',
+            'messaging.destination.name' => [] === $names ? null : implode(':', $names),
+            'messaging.rabbitmq.destination.routing_key' => $this->target?->routingKey,
+        ];
     }
 }

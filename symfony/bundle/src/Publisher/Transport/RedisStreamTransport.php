@@ -10,11 +10,12 @@ use Snoke\WsBundle\Publisher\PublishResult;
 use Snoke\WsBundle\Publisher\Push;
 use Snoke\WsBundle\Redis\RedisClientInterface;
 use Snoke\WsBundle\Setting\Setting;
+use Snoke\WsBundle\Tracing\SpanKind;
 
 /**
  * Pushes by adding to a Redis stream that every gateway reads.
  */
-final class RedisStreamTransport implements TransportInterface
+final class RedisStreamTransport implements TracedTransportInterface
 {
     private const NAME = 'redis_stream';
 
@@ -45,5 +46,20 @@ final class RedisStreamTransport implements TransportInterface
         }
 
         return new PublishResult(self::NAME, null, $id);
+    }
+
+    public function spanKind(): SpanKind
+    {
+        return SpanKind::Producer;
+    }
+
+    public function spanAttributes(): array
+    {
+        return [
+            'messaging.system' => 'redis',
+            'messaging.operation.name' => 'xadd',
+            'messaging.operation.type' => 'send',
+            'messaging.destination.name' => $this->stream,
+        ];
     }
 }

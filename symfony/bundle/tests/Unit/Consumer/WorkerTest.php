@@ -34,7 +34,7 @@ final class WorkerTest extends TestCase implements EventReceiverInterface, Reset
         $this->logger = new RecordingLogger();
     }
 
-    public function receive(WebsocketEvent $event, string $via, ?string $traceparent = null): bool
+    public function receive(WebsocketEvent $event, string $via, array $attributes = []): bool
     {
         $this->handled[] = $event->eventId;
         if (null !== $this->during) {

@@ -117,6 +117,16 @@ final class EventFactoryTest extends TestCase
         self::assertSame('p', $event->traceparent);
     }
 
+    public function testTraceContextThatCameBesideTheEventWinsIfItIsAny(): void
+    {
+        $inside = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
+        $beside = '00-0af7651916cd43dd8448eb211c80319c-aaaaaaaaaaaaaaaa-01';
+        $json = (string) json_encode(['traceparent' => $inside] + self::CONNECTED);
+        $read = static fn (?string $traceparent): ?string => (new EventFactory())->fromJson($json, false, $traceparent)->traceparent;
+
+        self::assertSame([$beside, $inside, $inside], [$read($beside), $read(null), $read('nonsense')]);
+    }
+
     public function testTheExamplesOfTheGatewaysSchemaAreRead(): void
     {
         $schema = json_decode((string) file_get_contents(\dirname(__DIR__, 5) . '/schemas/event.schema.json'), true);

@@ -35,6 +35,17 @@ final class EventSerializerTest extends TestCase
         self::assertSame('bus', $second->last(BusNameStamp::class)?->getBusName());
     }
 
+    public function testTheTraceContextOfTheHeaderIsThatOfTheSpanThatSentIt(): void
+    {
+        $header = '00-0af7651916cd43dd8448eb211c80319c-aaaaaaaaaaaaaaaa-01';
+        $body = (string) json_encode(EventFactoryTest::message() + ['traceparent' => str_replace('a', 'b', $header)]);
+        $serializer = new EventSerializer(new EventFactory());
+        $envelope = $serializer->decode(['body' => $body, 'headers' => ['traceparent' => $header]]);
+
+        self::assertSame($header, $envelope->getMessage()->traceparent);
+        self::assertSame($header, $serializer->encode($envelope)['headers']['traceparent'], 'on a retry, too');
+    }
+
     public function testWhatIsNoEventIsHandedOnInsteadOfEndingTheWorker(): void
     {
         $serializer = new EventSerializer(new EventFactory());

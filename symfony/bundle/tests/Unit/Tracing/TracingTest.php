@@ -6,9 +6,12 @@ namespace Snoke\WsBundle\Tests\Unit\Tracing;
 
 use PHPUnit\Framework\Attributes\DataProvider;
 use PHPUnit\Framework\TestCase;
+use Psr\Cache\CacheItemPoolInterface;
 use Snoke\WsBundle\Exception\InvalidSettingException;
 use Snoke\WsBundle\Exception\MissingPackageException;
 use Snoke\WsBundle\Tests\Integration\App\RecordingLogger;
+use Snoke\WsBundle\Tracing\ActiveSpan;
+use Snoke\WsBundle\Tracing\ContextStack;
 use Snoke\WsBundle\Tracing\NullTracer;
 use Snoke\WsBundle\Tracing\OtlpSpanExporter;
 use Snoke\WsBundle\Tracing\PropagatingTracer;
@@ -20,6 +23,8 @@ use Snoke\WsBundle\Tracing\SpanKind;
 use Snoke\WsBundle\Tracing\StdoutSpanExporter;
 use Snoke\WsBundle\Tracing\TraceContext;
 use Snoke\WsBundle\Tracing\TracerFactory;
+use Snoke\WsBundle\Tracing\UserNames;
+use Symfony\Component\Cache\Adapter\ArrayAdapter;
 use Symfony\Component\HttpClient\MockHttpClient;
 use Symfony\Component\HttpClient\Response\MockResponse;
 
@@ -86,8 +91,8 @@ final class TracingTest extends TestCase implements SpanExporterInterface
         $tracer = new RecordingTracer($buffer);
         $sent = null;
         $result = $tracer->receive('ws.message_received', self::PARENT, ['a' => 1, 'b' => null], function () use ($tracer, &$sent): string {
-            return $tracer->produce('ws.publish', [], function (?string $traceparent) use (&$sent): string {
-                $sent = $traceparent;
+            return $tracer->produce('ws.publish', [], function (ActiveSpan $span) use (&$sent): string {
+                $sent = $span->traceparent;
 
                 return 'result';
             });
@@ -127,7 +132,7 @@ final class TracingTest extends TestCase implements SpanExporterInterface
         $inside = $tracer->receive('x', substr(self::PARENT, 0, -2) . '00', [], static fn () => $tracer->traceparent());
         self::assertStringStartsWith('00-0af7651916cd43dd8448eb211c80319c-', (string) $inside);
         self::assertStringEndsWith('-00', (string) $inside);
-        $new = $tracer->produce('y', [], static fn (?string $traceparent) => $traceparent);
+        $new = $tracer->produce('y', [], static fn (ActiveSpan $span) => $span->traceparent);
         self::assertStringEndsWith('-00', (string) $new);
         $buffer->flush();
         self::assertSame([], $this->spans);
@@ -140,11 +145,16 @@ final class TracingTest extends TestCase implements SpanExporterInterface
     public function testWithoutAnExporterContextIsHandedOnAsItCame(): void
     {
         $tracer = new PropagatingTracer();
-        $inside = fn () => $tracer->produce('y', [], static fn (?string $traceparent) => $traceparent);
+        $inside = fn () => $tracer->produce('y', [], static fn (ActiveSpan $span) => $span->traceparent);
 
         self::assertSame(self::PARENT, $tracer->receive('x', self::PARENT, [], $inside));
         self::assertNull($tracer->receive('x', 'nonsense', [], $inside));
         self::assertNull($inside());
+        // Within what is going on, what belongs to it is below it; what does not begins anew.
+        $other = '00-1af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01';
+        $sibling = '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203339-01';
+        $nested = static fn (?string $incoming) => $tracer->receive('x', self::PARENT, [], static fn () => $tracer->receive('y', $incoming, [], $inside));
+        self::assertSame([self::PARENT, self::PARENT, $other], [$nested($sibling), $nested(null), $nested($other)]);
     }
 
     public function testACollectorThatFailsBreaksNothingAndIsLeftInPeace(): void
@@ -163,23 +173,136 @@ final class TracingTest extends TestCase implements SpanExporterInterface
 
     public function testTheBufferIsBounded(): void
     {
-        $tracer = new RecordingTracer(new SpanBuffer($this));
-        for ($i = 0; $i < 300; ++$i) {
+        $logger = new RecordingLogger();
+        $buffer = new SpanBuffer($this, $logger);
+        $tracer = new RecordingTracer($buffer);
+        for ($i = 0; $i < 2050; ++$i) {
             $tracer->produce('x', [], static fn () => null);
         }
-        self::assertCount(256, $this->spans);
+        // Not while something is handled.
+        self::assertSame(0, $this->exports);
+        $buffer->flush();
+        self::assertCount(2048, $this->spans);
+        self::assertSame(['warning: 2 spans did not fit and are lost.'], $logger->lines);
+    }
+
+    public function testAWorkerExportsWhatIsManyOrOld(): void
+    {
+        $buffer = new SpanBuffer($this);
+        $tracer = new RecordingTracer($buffer);
+        for ($i = 0; $i < 255; ++$i) {
+            $tracer->produce('x', [], static fn () => null);
+        }
+        $buffer->tick();
+        self::assertSame(0, $this->exports);
+        $tracer->produce('x', [], static fn () => null);
+        $buffer->tick();
         self::assertSame(1, $this->exports);
+        self::assertCount(256, $this->spans);
+    }
+
+    /**
+     * Guards against a web server all of whose workers wait for a collector that hangs, each after each answer.
+     */
+    public function testOtherProcessesLeaveACollectorThatFailsInPeaceToo(): void
+    {
+        $cache = new ArrayAdapter();
+        $this->failure = new \RuntimeException('away');
+        for ($process = 0; $process < 3; ++$process) {
+            $buffer = new SpanBuffer($this, cache: $cache);
+            (new RecordingTracer($buffer))->produce('x', [], static fn () => null);
+            $buffer->flush();
+        }
+        self::assertSame(1, $this->exports);
+
+        // And go on when the time is over.
+        $cache->save($cache->getItem('snoke_ws.tracing.paused_until')->set(microtime(true) - 1));
+        $this->failure = null;
+        $buffer = new SpanBuffer($this, cache: $cache);
+        (new RecordingTracer($buffer))->produce('x', [], static fn () => null);
+        $buffer->flush();
+        self::assertCount(1, $this->spans);
+    }
+
+    public function testACacheThatFailsBreaksNothing(): void
+    {
+        $cache = $this->createStub(CacheItemPoolInterface::class);
+        $cache->method('getItem')->willThrowException(new \RuntimeException('away'));
+        $this->failure = new \RuntimeException('away, too');
+        $buffer = new SpanBuffer($this, cache: $cache);
+        (new RecordingTracer($buffer))->produce('x', [], static fn () => null);
+        $buffer->flush();
+        self::assertSame(1, $this->exports);
+    }
+
+    public function testAPushOfARequestBelongsToTheTraceThatTheRequestCameWith(): void
+    {
+        $contexts = new ContextStack();
+        $tracer = new RecordingTracer(new SpanBuffer($this), contexts: $contexts);
+        $push = static fn (): ?string => $tracer->produce('x', [], static fn (ActiveSpan $span): ?string => $span->traceparent);
+        $contexts->begin(self::PARENT);
+        self::assertStringStartsWith('00-0af7651916cd43dd8448eb211c80319c-', (string) $push());
+        // An event says itself where it belongs.
+        self::assertNull($tracer->receive('x', null, [], static fn (ActiveSpan $span) => strstr((string) $span->traceparent, '0af7651916cd43dd8448eb211c80319c') ?: null));
+        $contexts->begin(null);
+        self::assertStringNotContainsString('0af7651916cd43dd8448eb211c80319c', (string) $push());
+        self::assertNull($tracer->traceparent());
+    }
+
+    public function testASpanWithinAnotherOfTheSameTraceIsBelowIt(): void
+    {
+        $buffer = new SpanBuffer($this);
+        $tracer = new RecordingTracer($buffer);
+        $tracer->receive('POST /', self::PARENT, [], static function (ActiveSpan $server) use ($tracer): void {
+            $server->set('http.response.status_code', 500);
+            $server->fail('500');
+            // The event has the gateway's other span.
+            $sibling = '00-0af7651916cd43dd8448eb211c80319c-aaaaaaaaaaaaaaaa-01';
+            $tracer->receive('ws.connected', $sibling, [], static fn () => null);
+        }, SpanKind::Server);
+        $buffer->flush();
+
+        [$event, $server] = $this->spans;
+        self::assertSame('b7ad6b7169203331', $server->parentSpanId);
+        self::assertSame($server->context->spanId, $event->parentSpanId);
+        self::assertSame([true, false], [$server->isBelowRemote, $event->isBelowRemote]);
+        self::assertSame(['500', ['http.response.status_code' => 500]], [$server->error, $server->attributes]);
+    }
+
+    public function testUsersAreNamedAsTheGatewayNamesThem(): void
+    {
+        $hash = ['user.hash' => substr(hash_hmac('sha256', '42', hash('sha256', "wsgw user hash\nkey", true)), 0, 32)];
+        self::assertSame($hash, (new UserNames(true, 'key', 'api'))->attributes('42'));
+        self::assertSame($hash, (new UserNames(true, '', 'key'))->attributes('42'));
+        self::assertSame([], (new UserNames(true))->attributes('42'), 'a hash without a key could be guessed');
+        self::assertSame(['user.id' => '42'], (new UserNames(false, 'key'))->attributes('42'));
+    }
+
+    public function testTheSampleRateIsThatOfTheRecordedTraces(): void
+    {
+        $sampled = 0;
+        for ($i = 0; $i < 2000; ++$i) {
+            $context = TraceContext::root(0.25);
+            // The decision can be made again from the id, as OpenTelemetry's own sampler makes it.
+            self::assertSame(hexdec(substr($context->traceId, 16, 8)) < 0.25 * 2 ** 32, $context->sampled);
+            $sampled += (int) $context->sampled;
+        }
+        // Far beyond five standard deviations.
+        self::assertEqualsWithDelta(500, $sampled, 120);
+        self::assertFalse(TraceContext::root(0.0)->sampled);
+        self::assertTrue(TraceContext::root(1.0)->sampled);
     }
 
     public function testOtlp(): void
     {
-        $request = null;
-        $client = new MockHttpClient(function (string $method, string $url, array $options) use (&$request): MockResponse {
+        $request = $headers = null;
+        $client = new MockHttpClient(function (string $method, string $url, array $options) use (&$request, &$headers): MockResponse {
             $request = [$method, $url, json_decode($options['body'], true), $options['normalized_headers']['content-type'][0]];
+            $headers = [$options['normalized_headers']['authorization'][0], $options['normalized_headers']['x'][0]];
 
             return new MockResponse('{}');
         });
-        $buffer = new SpanBuffer(new OtlpSpanExporter($client, 'http://collector:4318/', 'app'));
+        $buffer = new SpanBuffer(new OtlpSpanExporter($client, 'http://collector:4318/', 'app', 'Authorization=Basic%20YTpi, x=1,'));
         $tracer = new RecordingTracer($buffer);
         try {
             $tracer->receive('x', self::PARENT, ['s' => 'text', 'i' => 7, 'f' => 0.5, 'b' => true], static fn () => throw new \LogicException());
@@ -191,11 +314,14 @@ final class TracingTest extends TestCase implements SpanExporterInterface
         [$method, $url, $body, $type] = $request;
         self::assertSame(['POST', 'http://collector:4318/v1/traces', 'Content-Type: application/json'], [$method, $url, $type]);
         $resource = $body['resourceSpans'][0];
-        self::assertSame([['key' => 'service.name', 'value' => ['stringValue' => 'app']]], $resource['resource']['attributes']);
+        self::assertSame(['key' => 'service.name', 'value' => ['stringValue' => 'app']], $resource['resource']['attributes'][0]);
+        self::assertContains(['key' => 'process.pid', 'value' => ['intValue' => (string) getmypid()]], $resource['resource']['attributes']);
         $span = $resource['scopeSpans'][0]['spans'][0];
         self::assertSame('0af7651916cd43dd8448eb211c80319c', $span['traceId']);
         self::assertSame('b7ad6b7169203331', $span['parentSpanId']);
         self::assertSame(5, $span['kind']);
+        self::assertSame(0x301, $span['flags']);
+        self::assertSame(['Authorization: Basic YTpi', 'x: 1'], $headers);
         self::assertSame(['code' => 2, 'message' => 'LogicException'], $span['status']);
         self::assertMatchesRegularExpression('/^1\d{18}$/', $span['startTimeUnixNano']);
         self::assertSame([
@@ -211,13 +337,20 @@ final class TracingTest extends TestCase implements SpanExporterInterface
     {
         $exporter = new OtlpSpanExporter(new MockHttpClient(new MockResponse('', ['http_code' => 500])), 'http://collector:4318');
         $this->expectExceptionMessage('The collector answers 500.');
-        $exporter->export([new Span('x', SpanKind::Server, TraceContext::root(true), null, [], 1, 2)]);
+        $exporter->export([new Span('x', SpanKind::Server, TraceContext::root(1.0), null, [], 1, 2)]);
+    }
+
+    public function testHeadersThatCannotBeReadAreNotShown(): void
+    {
+        $exporter = new OtlpSpanExporter(new MockHttpClient(), 'http://collector:4318', headers: 's3cret');
+        $this->expectExceptionMessage('"snoke_ws.tracing.headers" must be like "name=value,name=value".');
+        $exporter->export([new Span('x', SpanKind::Server, TraceContext::root(1.0), null, [], 1, 2)]);
     }
 
     public function testStdout(): void
     {
         $file = (string) tempnam(sys_get_temp_dir(), 'spans');
-        $span = new Span('x', SpanKind::Server, TraceContext::root(true), null, ['a' => "\xff"], 1, 2);
+        $span = new Span('x', SpanKind::Server, TraceContext::root(1.0), null, ['a' => "\xff"], 1, 2);
         (new StdoutSpanExporter('app', $file))->export([$span, $span]);
         $lines = file($file, \FILE_IGNORE_NEW_LINES) ?: [];
         unlink($file);
