@@ -52,9 +52,9 @@ final class OtlpSpanExporter implements SpanExporterInterface
     {
         $headers = [];
         foreach (explode(',', (string) $this->headers) as $pair) {
-            [$name, $value] = explode('=', $pair, 2) + [1 => null];
-            if (null !== $value && '' !== trim($name)) {
-                $headers[trim($name)] = rawurldecode(trim($value));
+            $parts = explode('=', $pair, 2);
+            if (isset($parts[1]) && '' !== trim($parts[0])) {
+                $headers[trim($parts[0])] = rawurldecode(trim($parts[1]));
             } elseif ('' !== trim($pair)) {
                 throw Setting::invalid('tracing.headers', 'must be like "name=value,name=value"');
             }
