@@ -17,8 +17,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio_util::task::AbortOnDropHandle;
 
-use super::dead_letter::Cause;
 use self::spans::Spans;
+use super::dead_letter::Cause;
 use super::delivery::{DeliverySettings, RetryPolicy, WhenFull};
 use super::redis_stream::BrokerFormat;
 use super::{Batch, DeliveryError, Failure, Retry, traced};
