@@ -388,13 +388,11 @@ impl Settings {
 
     /// The trace, begun where there is none, and whether it is recorded.
     fn sample(&self, parent: Option<&Traceparent>) -> (TraceId, bool) {
-        match parent {
-            Some(parent) => (parent.trace_id, self.sampler.client(parent)),
-            None => {
-                let trace_id = TraceId::random();
-                (trace_id, self.sampler.root(trace_id))
-            }
+        if let Some(parent) = parent {
+            return (parent.trace_id, self.sampler.client(parent));
         }
+        let trace_id = TraceId::random();
+        (trace_id, self.sampler.root(trace_id))
     }
 }
 

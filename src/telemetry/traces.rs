@@ -90,7 +90,7 @@ struct InForce {
 /// How spans name users.
 enum Users {
     Ids,
-    Hashes(hmac::Key),
+    Hashes(Box<hmac::Key>),
 }
 
 struct Counters {
@@ -362,7 +362,7 @@ impl Traces {
             context.update(secret.reveal().as_bytes());
             hmac::Key::new(hmac::HMAC_SHA256, context.finish().as_ref())
         };
-        Users::Hashes(key)
+        Users::Hashes(Box::new(key))
     }
 }
 

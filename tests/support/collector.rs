@@ -1,6 +1,7 @@
 //! The collector: decodes real OTLP over HTTP (protocol buffers and JSON) and gRPC, and answers as it is told.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -238,7 +239,11 @@ fn seen(resource: &[KeyValue], span: Span) -> Seen {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut text = String::new();
+    for byte in bytes {
+        write!(text, "{byte:02x}").unwrap();
+    }
+    text
 }
 
 fn texts(attributes: &[KeyValue]) -> BTreeMap<String, String> {
