@@ -151,6 +151,62 @@ const VARIABLES: &[(&str, &str, &str, &str)] = &[
         "tid",
     ),
     ("TRACING_HEADER_NAME", "X-T", "/tracing/header_name", "X-T"),
+    ("TRACING_EXPORTER", "otlp", "/tracing/exporter", "otlp"),
+    (
+        "TRACING_SAMPLE_RATE",
+        "0.25",
+        "/tracing/sample_rate",
+        "0.25",
+    ),
+    ("OTEL_SERVICE_NAME", "chat", "/tracing/service_name", "chat"),
+    (
+        "OTEL_RESOURCE_ATTRIBUTES",
+        "zone=a",
+        "/tracing/resource_attributes",
+        "zone=a",
+    ),
+    (
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "http://collector:4318",
+        "/tracing/otlp/endpoint",
+        "http://collector:4318",
+    ),
+    (
+        "OTEL_EXPORTER_OTLP_PROTOCOL",
+        "grpc",
+        "/tracing/otlp/protocol",
+        "grpc",
+    ),
+    (
+        "OTEL_EXPORTER_OTLP_HEADERS",
+        "a=b",
+        "/tracing/otlp/headers",
+        "***",
+    ),
+    (
+        "OTEL_EXPORTER_OTLP_CERTIFICATE",
+        "ca.pem",
+        "/tracing/otlp/ca_file",
+        "ca.pem",
+    ),
+    (
+        "WSGW_INTERNAL_LISTEN",
+        "127.0.0.1:1",
+        "/server/internal_listen",
+        "127.0.0.1:1",
+    ),
+    (
+        "ADMIN_API_KEY",
+        "0123456789abcdefghij",
+        "/admin/api_key",
+        "***",
+    ),
+    (
+        "ADMIN_API_KEY_FILE",
+        "admin.key",
+        "/admin/api_key_file",
+        "admin.key",
+    ),
     (
         "WS_RATE_LIMIT_PER_SEC",
         "0",
@@ -485,6 +541,13 @@ fn every_variable_arrives() {
     }
     let core = terminator(&[KEY, ("WS_MODE", "core"), ("EVENTS_MODE", "none")]).expect("valid");
     assert_eq!(core.config.mode, config::Mode::Core);
+    let admin = terminator(&[
+        KEY,
+        ("ADMIN_ENABLED", "1"),
+        ("ADMIN_API_KEY", "0123456789abcdefghij"),
+        ("WSGW_INTERNAL_LISTEN", "127.0.0.1:1"),
+    ]);
+    assert!(admin.expect("valid").config.admin.enabled);
 }
 
 /// The pointer to a stage's setting in a file that has stages of its own, too.
@@ -514,7 +577,7 @@ fn variables_of(file: &str) -> BTreeSet<String> {
 }
 
 /// Variables that have tests of their own.
-const APART: [&str; 3] = ["WS_MODE", "JWT_PUBLIC_KEY", "JWT_JWKS_URL"];
+const APART: [&str; 4] = ["WS_MODE", "JWT_PUBLIC_KEY", "JWT_JWKS_URL", "ADMIN_ENABLED"];
 
 #[test]
 fn every_variable_of_the_terminator_file_is_tested() {
