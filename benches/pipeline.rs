@@ -18,7 +18,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{BatchSize, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 use tower_service::Service;
@@ -248,7 +248,12 @@ fn tracing(c: &mut Criterion) {
         .build()
         .expect("a runtime");
     let mut group = c.benchmark_group("trace");
-    group.throughput(Throughput::Elements(1));
+    // The system counts processor time in steps of milliseconds: few and long samples.
+    group
+        .throughput(Throughput::Elements(1))
+        .sampling_mode(SamplingMode::Flat)
+        .sample_size(10)
+        .measurement_time(Duration::from_secs(10));
     let (taking, nobody) = (collector(), "http://127.0.0.1:9".to_owned());
     for (name, strategy, sample_rate, endpoint) in [
         ("none", TracingStrategy::None, 1.0, None),

@@ -16,6 +16,7 @@ Runs the macro benchmarks of benches/README.md against target/release/wsgw, with
   presence           10,000 connections that wait, listed in Redis
   reload             SIGHUP with another file, again and again, under 5,000 connections that wait
   archive            messages to a Redis stream, with and without the archive in SQLite by turns
+  tracing            messages to a Redis stream, by turns without tracing, with it, and with a collector that is away
 
 Options:
   --quick      a tenth of the load: shows that all works, the figures mean little
@@ -52,7 +53,7 @@ while (($#)); do
         --no-build) build=false ;;
         --only)
             only+=("${2:?--only needs a name}")
-            [[ $2 =~ ^(idle|rtt|churn|fanout|inbound|redis|rabbitmq|presence|reload|archive)$ ]] ||
+            [[ $2 =~ ^(idle|rtt|churn|fanout|inbound|redis|rabbitmq|presence|reload|archive|tracing)$ ]] ||
                 fail "no benchmark is called $2, see --help" 2
             shift
             ;;
@@ -92,7 +93,7 @@ rabbitmq_server=''
 for rabbitmq_server in /usr/lib/rabbitmq/bin/rabbitmq-server "$(command -v rabbitmq-server || true)"; do
     [[ ! -x $rabbitmq_server ]] || break
 done
-if wanted redis || wanted presence || wanted archive; then
+if wanted redis || wanted presence || wanted archive || wanted tracing; then
     command -v redis-server >/dev/null ||
         fail 'redis-server is missing (Debian: apt-get install redis-server); or name others with --only'
 fi
@@ -103,6 +104,7 @@ if wanted rabbitmq; then
 fi
 
 gateway_pid=''
+collector_pid=''
 redis_pid=''
 rabbitmq_pid=''
 epmd_pid=''
@@ -145,6 +147,7 @@ stop_rabbitmq() {
 
 clean_up() {
     stop_gateway
+    stop "$collector_pid"
     stop_redis
     stop_rabbitmq
     rm -rf -- "$temporary"
@@ -385,6 +388,24 @@ if wanted archive; then
     done
 fi
 
+if wanted tracing; then
+    python3 benches/collector.py $((port + 4)) &
+    collector_pid=$!
+    await_port $((port + 4)) "$collector_pid" 10 || fail 'the collector does not start; is python3 there?'
+    for _ in 1 2 3; do
+        measure_redis tracing-none -- \
+            inbound --messages $((500000 / scale)) --rate burst --redis "$redis_dsn"
+        # Port 9 is where nobody listens.
+        for to in "full $((port + 4))" 'away 9'; do
+            measure_redis "tracing-${to% *}" TRACING_STRATEGY=full TRACING_EXPORTER=otlp \
+                OTEL_EXPORTER_OTLP_ENDPOINT="http://$host:${to#* }" -- \
+                inbound --messages $((500000 / scale)) --rate burst --redis "$redis_dsn"
+        done
+    done
+    stop "$collector_pid"
+    collector_pid=''
+fi
+
 echo
 "$load" summary "$results" || failed=true
 if [[ -n $reload_times ]]; then
@@ -394,6 +415,10 @@ if [[ -n $reload_times ]]; then
 fi
 if wanted archive; then
     "$load" compare archive-none archive-durable "$results" || failed=true
+fi
+if wanted tracing; then
+    "$load" compare tracing-none tracing-full "$results" || failed=true
+    "$load" compare tracing-none tracing-away "$results" || failed=true
 fi
 if $failed; then
     $kept || note 'Run again with --out DIR to keep the logs.'

@@ -35,9 +35,11 @@ impl EventSpan {
         trace: &mut TraceContext,
         sinks: impl Iterator<Item = &'a str>,
     ) -> Option<Self> {
-        let context = trace.span.clone()?;
+        trace.span.as_ref()?;
         let place = |name| SINKS.iter().position(|sink| *sink == name);
         let owner = SINKS[sinks.filter_map(place).min()?];
+        // The message goes no further, so that its context is needed nowhere else.
+        let context = trace.span.take()?;
         let own = SpanId::random();
         let named = Traceparent {
             span_id: own,

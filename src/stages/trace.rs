@@ -367,12 +367,17 @@ impl Settings {
         let (trace_id, sampled) = self.sample(parent.as_ref());
         // That of a connection was decided when it was admitted.
         let sampled = sampled && !(lasting && self.tracer.is_on());
-        if sampled && !lasting && self.tracer.takes() {
+        let recorded = sampled && !lasting && self.tracer.takes();
+        if recorded {
             let parent = parent.map(|parent| parent.span_id);
             let span = self.tracer.begin(trace_id, parent, unix_nanos());
             context.traceparent = Some(span.context.traceparent().to_text());
             context.span = Some(span.context.clone());
             return Some(span);
+        }
+        if sampled && self.tracer.is_on() {
+            // Nobody takes the span now: what came in goes on, and where nothing did, the backend begins the trace.
+            return None;
         }
         // Whoever changes the flag must change the parent's id (W3C Trace Context, section 3.4).
         if parent.is_none_or(|parent| parent.sampled && !sampled) {

@@ -22,7 +22,7 @@ use crate::telemetry::throttle::Throttle;
 const PAUSE_AFTER: u32 = 3;
 
 /// Wait after a first failure; doubled for each further one.
-const BASE: Duration = Duration::from_millis(500);
+const BASE: Duration = Duration::from_millis(200);
 
 /// Longest wait between two tries, whatever the collector asks for.
 const LONGEST: Duration = Duration::from_secs(30);
@@ -242,8 +242,8 @@ mod tests {
     #[test]
     fn waits_double_up_to_a_bound() {
         let ms = |failures, chance| back_off(failures, None, chance).as_millis();
-        assert_eq!((ms(1, 0.0), ms(1, 1.0)), (250, 500));
-        assert_eq!((ms(2, 0.0), ms(3, 1.0)), (500, 2000));
+        assert_eq!((ms(1, 0.0), ms(1, 1.0)), (100, 200));
+        assert_eq!((ms(2, 0.0), ms(3, 1.0)), (200, 800));
         assert_eq!((ms(20, 1.0), ms(u32::MAX, 1.0)), (30_000, 30_000));
         let asked = |seconds| Some(Duration::from_secs(seconds));
         assert_eq!(back_off(1, asked(3), 0.5), Duration::from_secs(3));
