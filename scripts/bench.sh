@@ -305,6 +305,20 @@ measure_redis() {
     stop_redis
 }
 
+# measure_tracing NAME [VARIABLE=VALUE...]
+# After a warm-up, in which a collector that is away is found out.
+measure_tracing() {
+    local name=$1
+    shift
+    note "== $name"
+    start_redis
+    start_gateway "$name" core WS_MODE=core REDIS_DSN="$redis_dsn" "$@"
+    "$load" inbound --messages 5000 --rate 2000 --redis "$redis_dsn" --url "ws://$host:$port/ws" \
+        --private-key "$out/keys/private.pem" >/dev/null
+    load "$name" inbound --messages $((500000 / scale)) --rate burst --redis "$redis_dsn" --broker-pid "$redis_pid"
+    stop_redis
+}
+
 # measure_rabbitmq NAME LOAD-TOOL-ARGUMENTS...
 measure_rabbitmq() {
     local name=$1
@@ -393,13 +407,11 @@ if wanted tracing; then
     collector_pid=$!
     await_port $((port + 4)) "$collector_pid" 10 || fail 'the collector does not start; is python3 there?'
     for _ in 1 2 3; do
-        measure_redis tracing-none -- \
-            inbound --messages $((500000 / scale)) --rate burst --redis "$redis_dsn"
+        measure_tracing tracing-none
         # Port 9 is where nobody listens.
         for to in "full $((port + 4))" 'away 9'; do
-            measure_redis "tracing-${to% *}" TRACING_STRATEGY=full TRACING_EXPORTER=otlp \
-                OTEL_EXPORTER_OTLP_ENDPOINT="http://$host:${to#* }" -- \
-                inbound --messages $((500000 / scale)) --rate burst --redis "$redis_dsn"
+            measure_tracing "tracing-${to% *}" TRACING_STRATEGY=full TRACING_EXPORTER=otlp \
+                OTEL_EXPORTER_OTLP_ENDPOINT="http://$host:${to#* }"
         done
     done
     stop "$collector_pid"

@@ -156,6 +156,8 @@ pub struct Ended {
     pub code: u16,
     /// The peer's reason, or empty.
     pub reason: String,
+    /// The peer closed first, so that the code is what it chose to say.
+    pub by_peer: bool,
 }
 
 impl Ended {
@@ -165,6 +167,7 @@ impl Ended {
         Self {
             code: code::LOST,
             reason: String::new(),
+            by_peer: false,
         }
     }
 
@@ -175,8 +178,10 @@ impl Ended {
             Self {
                 code: code::NONE,
                 reason: String::new(),
+                by_peer: true,
             },
             |frame| Self {
+                by_peer: true,
                 code: frame.code.into(),
                 reason: match frame.reason.as_str() {
                     // The library's own words for a code that no peer may send.
@@ -187,10 +192,12 @@ impl Ended {
         )
     }
 
-    /// The code as a metric's label; a client's own inventions share one.
+    /// The code as a metric's label; a client's own inventions share one, and so do those that are the gateway's to give,
+    /// so that no client looks like a fault of the gateway.
     #[must_use]
     pub fn label(&self) -> Cow<'static, str> {
         match self.code {
+            code::INTERNAL.. if self.by_peer => Cow::Borrowed("other"),
             code::NORMAL..=code::TRY_AGAIN
             | code::UNAUTHORISED
             | code::DISCONNECTED
@@ -207,7 +214,13 @@ pub fn labels() -> impl Iterator<Item = Cow<'static, str>> {
     let reason = String::new();
     codes.map(move |code| {
         let reason = reason.clone();
-        Ended { code, reason }.label()
+        let by_peer = false;
+        Ended {
+            code,
+            reason,
+            by_peer,
+        }
+        .label()
     })
 }
 

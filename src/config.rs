@@ -42,6 +42,7 @@ mod validate;
 mod yaml;
 
 pub use diagnostic::{Diagnostic, Severity};
+pub(crate) use load::read_bounded;
 pub use load::{LoadError, Loaded, load, load_str};
 pub use model::*;
 pub use origins::{Origin, Origins, Setting};

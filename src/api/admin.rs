@@ -3,6 +3,7 @@
 //! Stands on the internal listener alone. The page itself is no secret: what it shows comes from `/admin/api/*`, which
 //! needs the key, and the page keeps that for as long as its tab is open.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -14,7 +15,7 @@ use warp::{Filter as _, Rejection};
 
 use super::problem::{Problem, answer};
 use super::{InForce, Pages};
-use crate::config::{Config, Secret};
+use crate::config::{Config, Secret, read_bounded};
 
 /// Why the operator's key cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +23,9 @@ pub enum AdminKeyError {
     /// The file cannot be read.
     #[error("`admin.api_key_file`: cannot be read: {0}")]
     Unreadable(std::io::Error),
+    /// Nobody could send it.
+    #[error("`admin.api_key_file`: it holds what no HTTP header can have, such as several lines")]
+    Unsendable,
     /// There is nothing in the file.
     #[error("`admin.api_key_file`: the file is empty")]
     Empty,
@@ -42,10 +46,15 @@ pub fn admin_key(config: &Config) -> Result<Option<Secret>, AdminKeyError> {
     if admin.api_key_file.is_empty() {
         return Ok(Some(admin.api_key.clone()).filter(|key| !key.is_empty()));
     }
-    let text = std::fs::read_to_string(&admin.api_key_file).map_err(AdminKeyError::Unreadable)?;
+    let path = Path::new(&admin.api_key_file);
+    let bytes = read_bounded(path).map_err(AdminKeyError::Unreadable)?;
+    let text = String::from_utf8(bytes).map_err(|_| AdminKeyError::Unsendable)?;
     let key = Secret::from(text.trim().to_owned());
     if key.is_empty() {
         return Err(AdminKeyError::Empty);
+    }
+    if HeaderValue::from_str(key.reveal()).is_err() {
+        return Err(AdminKeyError::Unsendable);
     }
     if key == config.server.api_key {
         return Err(AdminKeyError::Shared);

@@ -5,6 +5,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures_util::stream;
@@ -25,6 +26,9 @@ use crate::config::{Secret, TailMode};
 use crate::event::EventKind;
 use crate::replay::Caller;
 use crate::tail::{Next, Seen, Tail, What};
+
+/// How often a quiet tail looks whether its key is still in force.
+const KEY_CHECK: Duration = Duration::from_secs(1);
 
 /// One viewer's stream.
 struct Feed {
@@ -115,7 +119,13 @@ impl Feed {
             let mode = serde_json::json!({"mode": self.mode()?});
             return Some(SseEvent::default().event("open").data(mode.to_string()));
         }
-        let next = self.tail.next().await;
+        let next = loop {
+            match tokio::time::timeout(KEY_CHECK, self.tail.next()).await {
+                Ok(next) => break next,
+                // Nothing happens, and nobody who may no longer look keeps the place of one who may.
+                Err(_) => self.mode()?,
+            };
+        };
         let full = self.mode()? == TailMode::Full;
         Some(match next {
             Next::Seen(seen) => told(&seen, full),

@@ -8,8 +8,13 @@ use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{Method, RequestBuilder, Response, Url};
 use serde_json::Value;
 
+use super::clean;
+
 /// Time that connecting may take.
 const CONNECT: Duration = Duration::from_secs(5);
+
+/// Bytes of an answer that are read; a status has a few thousand, a list of dead letters may have many.
+const MAX_ANSWER: usize = 64 * 1024 * 1024;
 
 /// What the user of a command can do about a key that is not accepted.
 #[derive(Debug, Clone, Copy)]
@@ -91,8 +96,8 @@ impl Gateway {
     /// Reads an answer that is no success.
     pub(super) async fn refused(&self, answer: Response) -> Refused {
         let status = answer.status();
-        let problem: Value = answer.json().await.unwrap_or_default();
-        let detail = problem["detail"].as_str().unwrap_or("it does not say why");
+        let problem = read_json(answer).await.unwrap_or_default();
+        let detail = clean(problem["detail"].as_str().unwrap_or("it does not say why"));
         let hint = match status.as_u16() {
             401 => format!("; give the right one by {}", self.hints.wrong),
             403 => format!("; set {} there", self.hints.none),
@@ -122,4 +127,16 @@ impl Gateway {
             format!("{url} gave no answer: {cause}")
         }
     }
+}
+
+/// Reads an answer's JSON, however much somebody sends who is no gateway; the error is in words.
+pub(super) async fn read_json(mut answer: Response) -> Result<Value, String> {
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(|error| error.to_string())? {
+        if body.len() + chunk.len() > MAX_ANSWER {
+            return Err(format!("the answer is longer than {MAX_ANSWER} bytes"));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    serde_json::from_slice(&body).map_err(|error| format!("the answer is no JSON: {error}"))
 }

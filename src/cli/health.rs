@@ -15,7 +15,7 @@ use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 
-use super::{complain, fail, load};
+use super::{clean, complain, fail, load};
 use crate::config::{Config, Overrides};
 
 /// What the help ends with.
@@ -85,7 +85,7 @@ pub(super) fn run(args: &HealthArgs, overrides: &Overrides) -> ExitCode {
             let _ = std::io::Write::write_all(&mut std::io::stdout(), b"ok\n");
             ExitCode::SUCCESS
         }
-        Ok((status, body)) => fail(&format!("{uri} answered {status}: {body}")),
+        Ok((status, body)) => fail(&format!("{uri} answered {status}: {}", clean(&body))),
         Err(problem) => fail(&format!("{uri}: {problem}")),
     }
 }

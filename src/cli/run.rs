@@ -36,7 +36,7 @@ pub(super) fn run(file: Option<PathBuf>, overrides: Overrides) -> ExitCode {
             log_level,
             ..Extras::default()
         };
-        let pipeline = Pipeline::new(file, overrides, &loaded.config);
+        let pipeline = Pipeline::new(file, overrides, &loaded.config, loaded.env_files);
         match Gateway::start(loaded.config, extras).await {
             Ok(gateway) => {
                 tracing::info!(
@@ -90,6 +90,8 @@ pub(super) fn file_or_default(file: Option<PathBuf>, overrides: &Overrides) -> P
 pub(super) struct Pipeline {
     file: PathBuf,
     overrides: Overrides,
+    /// What gave variables their values.
+    env_files: Vec<PathBuf>,
     watch: Option<Watch>,
     loading: Option<JoinHandle<Result<Loaded, LoadError>>>,
     /// When the reload under way was asked for.
@@ -99,10 +101,11 @@ pub(super) struct Pipeline {
 }
 
 impl Pipeline {
-    fn new(file: PathBuf, overrides: Overrides, config: &Config) -> Self {
+    fn new(file: PathBuf, overrides: Overrides, config: &Config, env_files: Vec<PathBuf>) -> Self {
         let mut pipeline = Self {
             file,
             overrides,
+            env_files,
             watch: None,
             loading: None,
             asked: Instant::now(),
@@ -148,14 +151,20 @@ impl Pipeline {
     /// Puts the file that was read in force, and asks for it again if that is wanted.
     fn reload(&mut self, gateway: &Gateway, loaded: Result<Loaded, LoadError>) {
         let config = loaded.as_ref().ok().map(|loaded| loaded.config.clone());
+        if let Ok(loaded) = &loaded {
+            self.env_files.clone_from(&loaded.env_files);
+        }
         // It is logged and counted there.
         let reloaded = gateway.reload(loaded, self.asked);
         if let Some(config) = config {
             if reloaded.is_ok() {
                 self.watch_as(&config);
-            } else if let Some(watch) = &mut self.watch {
+            } else {
                 // What could not be used for want of a file can be once that is there.
-                watch.set_files(files(&self.file, &config));
+                let files = self.files(&config);
+                if let Some(watch) = &mut self.watch {
+                    watch.set_files(files);
+                }
             }
         }
         if std::mem::take(&mut self.again) {
@@ -163,9 +172,17 @@ impl Pipeline {
         }
     }
 
+    /// The pipeline file, and the key, certificate and variables' files that it names.
+    fn files(&self, config: &Config) -> Vec<PathBuf> {
+        let mut files = vec![self.file.clone()];
+        files.extend(config.files().map(PathBuf::from));
+        files.extend_from_slice(&self.env_files);
+        files
+    }
+
     /// Watches what a configuration names, if it wants that.
     fn watch_as(&mut self, config: &Config) {
-        let files = files(&self.file, config);
+        let files = self.files(config);
         match &mut self.watch {
             _ if !config.server.watch => self.watch = None,
             Some(watch) => watch.set_files(files),
@@ -179,13 +196,6 @@ impl Pipeline {
             },
         }
     }
-}
-
-/// The pipeline file, and the key and certificate files that it names.
-fn files(file: &Path, config: &Config) -> Vec<PathBuf> {
-    let mut files = vec![file.to_owned()];
-    files.extend(config.files().map(PathBuf::from));
-    files
 }
 
 /// Loads the file of a running gateway, if it can be read without waiting for someone to write it: whoever opens a named

@@ -18,6 +18,7 @@ use self::paint::Theme;
 use self::screen::{Ends, Input, Keys, Screen};
 use super::{USAGE, fail};
 use crate::clock::unix_now;
+use crate::config;
 
 mod app;
 mod client;
@@ -125,8 +126,10 @@ impl TopArgs {
 }
 
 fn read_key(path: &Path) -> Result<String, String> {
-    let key = std::fs::read_to_string(path)
+    let bytes = config::read_bounded(path)
         .map_err(|error| format!("--api-key-file {}: {error}", path.display()))?;
+    let key = String::from_utf8(bytes)
+        .map_err(|_| format!("--api-key-file {}: it is no text", path.display()))?;
     let key = key.trim_end_matches(['\r', '\n']);
     if key.is_empty() {
         return Err(format!("--api-key-file {}: it is empty", path.display()));

@@ -4,7 +4,7 @@
 //! that the file itself names, such as `${JWT_PUBLIC_KEY_FILE}`, is a setting of its own and is left alone.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::EnvVars;
 use super::document::{Mark, Node, Value};
@@ -16,8 +16,14 @@ const SUFFIX: &str = "_FILE";
 
 /// The environment, completed by the files that `NAME_FILE` names for the variables of the document.
 ///
-/// One line break at a file's end is not part of the value, since editors and `echo` write it.
-pub(super) fn complete(root: &Node, env: &EnvVars, problems: &mut Vec<Problem>) -> EnvVars {
+/// One line break at a file's end is not part of the value, since editors and `echo` write it. The files are given, too.
+/// A pipe or a device is refused: a reload would wait for somebody to write it.
+pub(super) fn complete(
+    root: &Node,
+    env: &EnvVars,
+    problems: &mut Vec<Problem>,
+) -> (EnvVars, Vec<PathBuf>) {
+    let mut files = Vec::new();
     let mut named = BTreeMap::new();
     collect(root, &mut named);
     let mut complete = env.clone();
@@ -40,7 +46,17 @@ pub(super) fn complete(root: &Node, env: &EnvVars, problems: &mut Vec<Problem>) 
             );
             continue;
         }
-        match load::read(Path::new(path)) {
+        let file = Path::new(path);
+        files.push(file.to_owned());
+        let special = file
+            .metadata()
+            .is_ok_and(|is| !is.is_file() && !is.is_dir());
+        let read = if special {
+            Err(format!("{path}: it is no regular file"))
+        } else {
+            load::read(file).map_err(|error| error.to_string())
+        };
+        match read {
             Ok(text) => {
                 let value = text.strip_suffix('\n').unwrap_or(&text);
                 let value = value.strip_suffix('\r').unwrap_or(value);
@@ -58,7 +74,7 @@ pub(super) fn complete(root: &Node, env: &EnvVars, problems: &mut Vec<Problem>) 
             ),
         }
     }
-    complete
+    (complete, files)
 }
 
 /// Collects the variables that a document names, each with the first place that does.
@@ -101,7 +117,7 @@ mod tests {
             .collect();
         let mut problems = Vec::new();
         let root = yaml::parse(text).root.unwrap();
-        let env = complete(&root, &env, &mut problems);
+        let (env, _) = complete(&root, &env, &mut problems);
         (
             env,
             problems
@@ -161,6 +177,11 @@ mod tests {
             [
                 "the environment variable KEY_FILE names /nowhere/key: cannot be read: there is no such file"
             ]
+        );
+        let (_, problems) = completed("a: ${KEY}", &[("KEY_FILE", "/dev/zero")]);
+        assert_eq!(
+            problems,
+            ["the environment variable KEY_FILE names /dev/zero: it is no regular file"]
         );
         std::fs::write(folder.path().join("binary"), b"\xff\xfe").unwrap();
         let binary = folder.path().join("binary").display().to_string();

@@ -2,7 +2,8 @@
 //!
 //! The one entry from a path to [`Loaded`] settings, for `run`, `check`, `explain` and a reload alike.
 
-use std::path::Path;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value as Json;
 
@@ -32,6 +33,8 @@ pub struct Loaded {
     pub warnings: Vec<Diagnostic>,
     /// Where each setting came from.
     pub origins: Origins,
+    /// The files that gave variables their values, by `NAME_FILE`.
+    pub env_files: Vec<PathBuf>,
     /// Digest of the effective settings, secrets included: equal if and only if nothing changed.
     pub hash: String,
     /// The effective settings, to be compared with others.
@@ -82,11 +85,7 @@ pub(super) fn read(path: &Path) -> Result<String, LoadError> {
     if path.is_dir() {
         return Err(unreadable("it is a directory".into()));
     }
-    // Of a pipe the length is not known, and 0.
-    if path.metadata().is_ok_and(|file| file.len() > MAX_FILE) {
-        return Err(unreadable("it is larger than 16 MiB".into()));
-    }
-    let bytes = std::fs::read(path).map_err(|error| {
+    let bytes = read_bounded(path).map_err(|error| {
         unreadable(match error.kind() {
             std::io::ErrorKind::NotFound => "there is no such file".into(),
             std::io::ErrorKind::PermissionDenied => "permission denied".into(),
@@ -111,9 +110,11 @@ pub fn load_str(name: &str, text: &str, overrides: &Overrides) -> Result<Loaded,
     let mut problems = parsed.problems;
     let mut root = parsed.root;
     let mut outcome = None;
+    let mut env_files = Vec::new();
     if let Some(root) = &mut root {
         cases::take(name, root, &mut problems);
-        let env = env_files::complete(root, &overrides.env, &mut problems);
+        let (env, files) = env_files::complete(root, &overrides.env, &mut problems);
+        env_files = files;
         expand::expand(root, &env, &mut problems);
         if is_usable(root, &mut problems) {
             outcome = evaluate(&shape, root, overrides, &mut problems);
@@ -131,6 +132,7 @@ pub fn load_str(name: &str, text: &str, overrides: &Overrides) -> Result<Loaded,
             Ok(Loaded {
                 config,
                 warnings: diagnostics,
+                env_files,
                 origins,
                 hash: effective.hash(),
                 effective,
@@ -138,6 +140,17 @@ pub fn load_str(name: &str, text: &str, overrides: &Overrides) -> Result<Loaded,
         }
         _ => Err(LoadError::Invalid(diagnostics)),
     }
+}
+
+/// Reads a file that an operator named, be it a pipe or a device: of these the length is not known before, nor that they end.
+pub(crate) fn read_bounded(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path)?;
+    file.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(std::io::Error::other("it is larger than 16 MiB"));
+    }
+    Ok(bytes)
 }
 
 fn empty() -> Problem {

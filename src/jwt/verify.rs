@@ -11,6 +11,7 @@ use super::jwk::KeySet;
 use super::jwks::{Jwks, KeySets, Lookup, Patience};
 use super::keys::VerifyKey;
 use super::token::UnverifiedToken;
+use crate::config::read_bounded;
 use crate::stages::auth::{AuthConfig, JwtAlgorithm, JwtConfig};
 
 /// Verifies tokens by one configuration. Clones share the keys; the last one to go stops their refresh.
@@ -155,7 +156,7 @@ fn read_inline(config: &JwtConfig) -> Result<VerifyKey, VerifierError> {
 
 fn read_file(config: &JwtConfig) -> Result<VerifyKey, VerifierError> {
     let path = Path::new(&config.public_key_file);
-    let bytes = std::fs::read(path).map_err(|source| VerifierError::Unreadable {
+    let bytes = read_bounded(path).map_err(|source| VerifierError::Unreadable {
         path: path.to_owned(),
         source,
     })?;

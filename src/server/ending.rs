@@ -69,6 +69,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Ending<'_, S> {
                 Ended {
                     code: close.code,
                     reason: reason.unwrap_or_default(),
+                    by_peer: false,
                 }
             }
         };

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::status::Status;
-use crate::cli::gateway::{Gateway, KeyHints};
+use crate::cli::gateway::{Gateway, KeyHints, read_json};
 
 /// Time that an answer may take.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -50,16 +50,17 @@ impl Client {
         if answer.status() != StatusCode::OK {
             return Err(self.0.refused(answer).await.text);
         }
-        answer
-            .json()
+        read_json(answer)
             .await
-            .map_err(|error| self.0.unreachable(&error))
+            .map_err(|problem| format!("{}: {problem}", self.url()))
     }
 }
 
 /// Reads a status.
 pub(super) fn read(status: &Value) -> Result<Status, String> {
-    if !status.is_object() {
+    // What every gateway has, whatever its version.
+    let told = |member: &str| status.get(member).is_some_and(Value::is_string);
+    if !told("node_id") || !told("state") {
         return Err("the answer is no status of a gateway".to_owned());
     }
     Status::deserialize(status)

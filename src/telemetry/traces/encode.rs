@@ -6,19 +6,26 @@
 //!
 //! Field numbers are those of `opentelemetry/proto/trace/v1/trace.proto`.
 
+use std::cell::Cell;
+
 use super::context::{SpanId, TraceId, write_hex};
 
 /// Longest text of an attribute, in bytes; what is longer is cut.
 const MAX_TEXT: usize = 256;
 
-/// Room for most spans.
-const MOST: usize = 640;
+/// Room for most spans, which is kept.
+const MOST: usize = 1024;
 
 /// Flags of a span that is recorded, and for which it is known whether its parent is in another process.
 const FLAGS: u32 = 0x101;
 
 /// Set beside [`FLAGS`] where the parent is in another process.
 const REMOTE_PARENT: u32 = 0x200;
+
+thread_local! {
+    /// Where a thread writes its spans, one at a time, instead of asking for memory for each.
+    static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// What kind of thing a span is, with OTLP's number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +76,7 @@ pub(crate) struct SpanWriter {
 impl SpanWriter {
     pub(super) fn begin(format: Format, head: &Head) -> Self {
         let mut writer = Self {
-            out: Vec::with_capacity(MOST),
+            out: SCRATCH.take(),
             format,
             some: false,
             failed: None,
@@ -160,8 +167,8 @@ impl SpanWriter {
         self.failed = Some(message);
     }
 
-    /// The finished span.
-    pub(super) fn finish(mut self) -> Vec<u8> {
+    /// Finishes the span, and hands it over.
+    pub(super) fn finish<T>(mut self, take: impl FnOnce(&[u8]) -> T) -> T {
         match self.format {
             Format::Protobuf => {
                 if let Some(message) = self.failed {
@@ -183,7 +190,11 @@ impl SpanWriter {
                 self.out.push(b'}');
             }
         }
-        self.out
+        let taken = take(&self.out);
+        self.out.clear();
+        self.out.shrink_to(MOST);
+        SCRATCH.set(self.out);
+        taken
     }
 
     /// Begins an attribute whose value takes so many bytes.
@@ -286,7 +297,7 @@ mod tests {
             writer.number("n", number);
         }
         writer.failed("503", "the backend answered by an error");
-        writer.finish()
+        writer.finish(<[u8]>::to_vec)
     }
 
     #[test]

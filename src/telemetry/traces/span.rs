@@ -112,7 +112,7 @@ impl OpenSpan {
         let mut writer = SpanWriter::begin(format, &head);
         attributes(&mut writer);
         let shared = &tracer.0;
-        if !shared.queue.push(format, &writer.finish()) {
+        if !writer.finish(|span| shared.queue.push(format, span)) {
             shared.counters.queue_full.inc();
         }
     }
