@@ -441,3 +441,25 @@ pub fn stream(error: &tokio_tungstenite::tungstenite::Error) -> Option<Close> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clients_own_inventions_share_a_label() {
+        let label = |code: u16| {
+            let frame = CloseFrame {
+                code: code.into(),
+                reason: "".into(),
+            };
+            Ended::by_peer(Some(frame)).label()
+        };
+        assert_eq!(label(1000), "1000");
+        assert_eq!(label(1001), "1001");
+        for code in [code::INTERNAL, code::TRY_AGAIN, code::TOO_SLOW, 3000, 4999] {
+            assert_eq!(label(code), "other");
+        }
+        assert_eq!(Ended::by_peer(None).label(), "1005");
+    }
+}

@@ -173,12 +173,16 @@ async fn a_key_file_is_read_again_with_a_reload() {
     );
     let gateway = from_file(&more).await;
     assert_eq!(get(&gateway, "/admin/api/status", KEY).await.status, 200);
+    let mut quiet = Stream::open(&gateway, "/admin/api/tail?user_id=nobody", KEY).await;
+    quiet.next_of("open").await;
     std::fs::write(&path, "another-key-for-operators").unwrap();
     gateway.hang_up("reloaded").await;
+    // Nothing happens to its user, and yet it ends.
+    assert_eq!(quiet.next().await, None);
     assert_eq!(get(&gateway, "/admin/api/status", KEY).await.status, 401);
     let status = get(&gateway, "/admin/api/status", "another-key-for-operators").await;
     assert_eq!(status.status, 200);
-    for wrong in ["", " \n", "itest-api-key\n"] {
+    for wrong in ["", " \n", "itest-api-key\n", "two\nlines"] {
         std::fs::write(&path, wrong).unwrap();
         let line = gateway.hang_up("reload_failed").await;
         assert!(

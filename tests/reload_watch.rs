@@ -115,3 +115,37 @@ async fn a_key_file_is_watched_too_and_one_that_is_missing_is_waited_for() {
     gateway.line_after("reloaded", 1).await;
     Client::connect(&gateway, "1").await.round_trip().await;
 }
+
+#[tokio::test]
+async fn a_secret_in_a_file_of_its_own_is_watched_and_a_pipe_there_keeps_nobody_waiting() {
+    let webhook = Webhook::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let secret = folder.path().join("api.key");
+    fs::write(&secret, "the first key, long enough\n").unwrap();
+    let yaml = watching(&webhook, "/ws");
+    let gateway = Setup::default()
+        .yaml(yaml.replacen("itest-api-key", "\"${CHAT_KEY}\"", 1))
+        .env("CHAT_KEY_FILE", secret.display())
+        .start()
+        .await;
+    let status = async |key: &str| {
+        let url = gateway.api_url() + "/internal/connections";
+        let call = reqwest::Client::new().get(url).header("x-api-key", key);
+        call.send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(status("the first key, long enough").await, 200);
+    fs::write(&secret, "the second key, long enough\n").unwrap();
+    gateway.line_after("reloaded", 0).await;
+    assert_eq!(status("the first key, long enough").await, 401);
+    assert_eq!(status("the second key, long enough").await, 200);
+    // Whoever opened it would wait for someone to write.
+    fs::remove_file(&secret).unwrap();
+    let made = std::process::Command::new("mkfifo").arg(&secret).status();
+    assert!(made.unwrap().success());
+    gateway.hang_up("reload_failed").await;
+    assert_eq!(status("the second key, long enough").await, 200);
+    fs::remove_file(&secret).unwrap();
+    fs::write(&secret, "the third key, long enough").unwrap();
+    gateway.line_after("reloaded", 1).await;
+    assert_eq!(status("the third key, long enough").await, 200);
+}
