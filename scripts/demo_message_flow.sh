@@ -2,6 +2,8 @@
 # Follows one message from a client to PHP, and one push from PHP to the client, through everything in between.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# shellcheck source=scripts/curl_header.sh
+. scripts/curl_header.sh
 
 usage() {
     cat <<'USAGE'
@@ -42,6 +44,7 @@ export JWT_PRIVATE_KEY_FILE=${JWT_PRIVATE_KEY_FILE:-keys/private.pem}
 export JWT_USER_ID=$user
 seconds=${FLOW_SECONDS:-15}
 [ -n "${DEMO_API_KEY:-}" ] || fail 'set DEMO_API_KEY to the key that the demo was started with'
+key=$(curl_header X-Demo-Key "$DEMO_API_KEY") || fail 'DEMO_API_KEY has a line break' 2
 python=target/venv/bin/python
 [ -x "$python" ] || python=python3
 "$python" -c 'import jwt, websockets' 2>/dev/null ||
@@ -61,7 +64,7 @@ trap 'exit 130' INT TERM
 
 # A call of the demo's API. The key goes by standard input: arguments can be seen by everybody on the machine.
 api() {
-    printf 'header = "X-Demo-Key: %s"\n' "$DEMO_API_KEY" |
+    printf '%s\n' "$key" |
         curl --silent --show-error --max-time 10 --config - --write-out '\n%{http_code}' "$@"
 }
 

@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Pushes to a user as a backend does, without any code: by HTTP, by a Redis stream or by RabbitMQ.
 set -euo pipefail
+# shellcheck source=scripts/curl_header.sh
+. "$(dirname "$0")/curl_header.sh"
 
 usage() {
     cat <<'USAGE'
@@ -86,9 +88,10 @@ case $transport in
         url=${WS_GATEWAY_BASE_URL:-http://localhost:8000}
         url=${url%/}/internal/publish
         [ -n "${GATEWAY_API_KEY:-}" ] || fail 'set GATEWAY_API_KEY to the key that the gateway was started with'
+        header=$(curl_header X-API-Key "$GATEWAY_API_KEY") || fail 'GATEWAY_API_KEY has a line break' 2
         show "curl $url -H \"X-API-Key: \$GATEWAY_API_KEY\" -d '$push'"
         # The key goes by standard input: arguments can be seen by everybody on the machine.
-        answer=$(printf 'header = "X-API-Key: %s"\n' "$GATEWAY_API_KEY" |
+        answer=$(printf '%s\n' "$header" |
             curl --silent --show-error --max-time 10 --config - --write-out '\n%{http_code}' \
                 --header 'Content-Type: application/json' --data-binary "$push" "$url") ||
             fail "the gateway does not answer at $url: is it running?"

@@ -2,6 +2,8 @@
 # Sends a message and a push through a running gateway and Symfony demo, and checks that each is one trace.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# shellcheck source=scripts/curl_header.sh
+. scripts/curl_header.sh
 
 usage() {
     cat <<'USAGE'
@@ -53,6 +55,7 @@ trace_seconds=${TRACE_SECONDS:-45}
 traces=${TRACES_URL:-http://localhost:4318}
 traces=${traces%/}
 [ -n "${DEMO_API_KEY:-}" ] || fail 'set DEMO_API_KEY to the key that the demo was started with'
+key=$(curl_header X-Demo-Key "$DEMO_API_KEY") || fail 'DEMO_API_KEY has a line break' 2
 python=target/venv/bin/python
 [ -x "$python" ] || python=python3
 "$python" -c 'import jwt, websockets' 2>/dev/null ||
@@ -74,7 +77,7 @@ trap 'exit 130' INT TERM
 
 # A call of the demo's API. The key goes by standard input: arguments can be seen by everybody on the machine.
 api() {
-    printf 'header = "X-Demo-Key: %s"\n' "$DEMO_API_KEY" |
+    printf '%s\n' "$key" |
         curl --silent --show-error --max-time 10 --config - --write-out '\n%{http_code}' "$@"
 }
 

@@ -2,6 +2,8 @@
 # Says whether a running gateway traces, whether its collector takes the spans, and whether it goes by sampled flags.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# shellcheck source=scripts/curl_header.sh
+. scripts/curl_header.sh
 
 usage() {
     cat <<'USAGE'
@@ -39,6 +41,7 @@ url=${url%/}
 metrics=${METRICS_URL:-$url/metrics}
 seconds=${TRACE_SECONDS:-10}
 [ -n "${GATEWAY_API_KEY:-}" ] || fail 'set GATEWAY_API_KEY to the key that the gateway was started with'
+key=$(curl_header X-API-Key "$GATEWAY_API_KEY") || fail 'GATEWAY_API_KEY has a line break' 2
 
 code=0
 ok() { printf 'ok      %s\n' "$1"; }
@@ -58,7 +61,7 @@ exported() { count wsgw_spans_exported_total; }
 
 push() { # traceparent
     # The key goes by standard input: arguments can be seen by everybody on the machine.
-    printf 'header = "X-API-Key: %s"\n' "$GATEWAY_API_KEY" |
+    printf '%s\n' "$key" |
         curl --silent --show-error --max-time 10 --config - --output /dev/null --write-out '%{http_code}' \
             --header 'Content-Type: application/json' \
             --data-binary "{\"subjects\":[\"tracing-check:$(random 8)\"],\"payload\":{},\"traceparent\":\"$1\"}" \

@@ -199,6 +199,10 @@ class Stack:
             ["redis-cli", "-p", str(self.redis_port), *command], capture_output=True, text=True, timeout=WAIT_SECONDS
         ).stdout
 
+    def leases(self) -> list[str]:
+        """The gateways that Redis knows of, as `node/process`."""
+        return self.redis("ZRANGE", "wsgw:nodes", "0", "-1").split()
+
     def start_gateway(self, name: str = "gateway", pipeline: str | None = None, **env: str) -> None:
         """A gateway with a file of its own, events to webhook and Redis."""
         port = self.gateways.setdefault(name, free_port())

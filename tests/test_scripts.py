@@ -488,6 +488,74 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
+class SecretHeaders(ScriptTest):
+    """A key goes to curl as a line of its configuration, where quotes, backslashes and line breaks mean something."""
+
+    # Script, what holds its key, and the header that bears it.
+    SCRIPTS_WITH_KEYS = [
+        ("push_demo.sh", "GATEWAY_API_KEY", "X-API-Key"),
+        ("tracing_runtime_check.sh", "GATEWAY_API_KEY", "X-API-Key"),
+        ("demo_message_flow.sh", "DEMO_API_KEY", "X-Demo-Key"),
+        ("tracing_e2e_check.sh", "DEMO_API_KEY", "X-Demo-Key"),
+    ]
+
+    def call(self, *command: str, **env: str) -> tuple[subprocess.CompletedProcess, list[str | None]]:
+        """Runs a command against a server that knows no key; gives what was in the header of each POST."""
+        keys = []
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.end_headers()
+
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["Content-Length"]))
+                keys.append(self.headers["X-API-Key"])
+                self.send_response(401)
+                self.end_headers()
+
+            def log_message(self, *_arguments) -> None:
+                """Says nothing."""
+
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        try:
+            return run(*command, WS_GATEWAY_BASE_URL=f"http://127.0.0.1:{server.server_address[1]}", **env), keys
+        finally:
+            server.shutdown()
+            server.server_close()
+
+    def test_quotes_and_backslashes_arrive_as_they_are(self) -> None:
+        for key in ('quo"te', "back\\slash", '\\"both\\n\\\\', "\\", "a & b $HOME `id` 'c' #d"):
+            for command in ((PUSH_DEMO, "42"), (str(SCRIPTS / "tracing_runtime_check.sh"),)):
+                with self.subTest(command=command[0], key=key):
+                    result, keys = self.call(*command, GATEWAY_API_KEY=key)
+                    self.assertEqual(keys, [key], result.stderr)
+                    self.assertIn("refuses the key", result.stderr)
+
+    def test_line_breaks_are_refused(self) -> None:
+        for name, variable, _ in self.SCRIPTS_WITH_KEYS:
+            written = self.dir / name
+            for line_break in "\n", "\r", "\r\n":
+                with self.subTest(script=name, line_break=line_break):
+                    key = f'hunter2"{line_break}dump-header = "{written}'
+                    arguments = ["42"] if name == "push_demo.sh" else []
+                    result, keys = self.call(
+                        str(SCRIPTS / name), *arguments, JWT_PRIVATE_KEY_FILE="none", **{variable: key}
+                    )
+                    self.assertEqual((result.returncode, keys), (2, []), result.stderr)
+                    self.assertIn(f"{variable} has a line break", result.stderr)
+                    self.assertNotIn("hunter2", result.stdout + result.stderr)
+                    self.assertFalse(written.exists())
+
+    def test_every_script_writes_its_header_that_way(self) -> None:
+        for script in sorted(SCRIPTS.glob("*.sh")):
+            if script.name != "curl_header.sh":
+                self.assertNotIn("'header =", script.read_text(), script.name)
+        for name, variable, header in self.SCRIPTS_WITH_KEYS:
+            self.assertIn(f'$(curl_header {header} "${variable}")', (SCRIPTS / name).read_text())
+
+
 class TraceTree(ScriptTest):
     """What it reads of other stores than tests/otlp/collector.py, by their documented answers; tests/test_tracing.py has the rest."""
 
