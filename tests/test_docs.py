@@ -528,7 +528,7 @@ def test_the_log_table_is_complete() -> None:
         names |= set(re.findall(r'\bevent = "(\w+)"', code))
         if re.search(r"\bevent = name\b", code):
             names |= set(re.findall(r'"(\w+_failed)"', code))
-    assert {row[0] for row in table("docs/operations.md", "Events")} == names
+    assert {row[0] for row in table("docs/operations.md", "Log events")} == names
 
 
 def test_the_close_code_table_is_complete() -> None:
