@@ -641,6 +641,9 @@ def test_settings_named_in_the_pages_exist() -> None:
         # The bundle has settings of its own; its page's table of them is checked by the PHP tests.
         known = gateway | keys(page) if page == "docs/symfony.md" else gateway
         for name in re.findall(r"`([a-z_]+(?:\.[a-z_]+)+)`", prose(page)):
+            # Attributes of spans, by the semantic conventions.
+            if name in ("server.address", "server.port"):
+                continue
             if name.split(".")[0] in sections - {"mode"} and not name.endswith((".rs", ".md", ".yaml")):
                 assert any(
                     key == full or key.startswith(full + ".") for full in (name, f"stages.{name}") for key in known

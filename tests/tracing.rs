@@ -15,6 +15,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use serde_json::{Value, json};
 use support::client::Upgrade;
 use support::collector::{Answer, Collector, Seen};
+use support::reload::{pipeline, webhook_at};
 use support::tokens::claims;
 use support::{
     API_KEY, Broker, Client, Gateway, Redis, Reply, Setup, Webhook, eventually, free_port, signed,
@@ -680,5 +681,40 @@ async fn no_secret_and_no_payload_is_in_a_span() {
             let line = text.lines().find(|line| line.contains(canary));
             assert_eq!(line, None, "{canary}");
         }
+    }
+}
+
+#[tokio::test]
+async fn a_reload_switches_traces_on_moves_them_and_switches_them_off() {
+    let webhook = Webhook::start().await;
+    let collectors = [Collector::http().await, Collector::grpc().await];
+    let with = |tracing: &str| {
+        let more = format!("{}{tracing}", webhook_at(&webhook.url(), ""));
+        pipeline("", "- trace: {}\n    - fan_out: {}", &more)
+    };
+    let to = |collector: &Collector, protocol: &str| {
+        with(&format!(
+            "  tracing: {{ strategy: full, exporter: otlp, batch_seconds: 0.05, otlp: {{ endpoint: \"{}\", protocol: {protocol} }} }}\n",
+            collector.url()
+        ))
+    };
+    let gateway = Setup::default().yaml(with("")).start().await;
+    let mut client = Client::connect(&gateway, "42").await;
+    let mut sent = 1;
+    for (collector, protocol) in collectors.iter().zip(["http/protobuf", "grpc"]) {
+        gateway.reload(&to(collector, protocol)).await;
+        client.send_json(&json!({"traceparent": PARENT})).await;
+        sent += 1;
+        let span = collector.wait_for("ws.message", 1).await.remove(0);
+        assert_eq!(span.parent, PARENT_SPAN);
+        assert!(!span.attribute("user.hash").is_empty());
+        collector.wait_for("webhook.publish", 1).await;
+    }
+    gateway.reload(&with("")).await;
+    client.send_json(&json!({"type": "chat"})).await;
+    let events = webhook.wait_for(sent + 1).await;
+    assert!(events[sent].get("traceparent").is_none());
+    for collector in &collectors {
+        assert_eq!(collector.spans().len(), 2);
     }
 }
