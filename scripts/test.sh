@@ -102,7 +102,7 @@ browser() {
   say "the pages of wsgw dev and of the operator, in headless Chromium"
   need chromium chromium node nodejs npm npm redis-server redis-server
   cargo build --locked --quiet
-  (cd tests/browser && npm ci --silent --no-audit --no-fund && node --test dev_page.test.mjs admin.test.mjs)
+  (cd tests/browser && npm ci --silent --no-audit --no-fund && node --test passes.test.mjs dev_page.test.mjs admin.test.mjs)
 }
 
 # PHP, the libraries that Composer finds on Debian, and the brokers.

@@ -556,7 +556,7 @@ def test_the_variables_table_is_complete() -> None:
 
 
 def test_the_call_table_is_complete() -> None:
-    actual = set(re.findall(r'Route::(?:read|act)\("([^"]+)"\)', source("src/api/route.rs")))
+    actual = set(re.findall(r'Route::(?:read|act|value)\("([^"]+)"\)', source("src/api/route.rs")))
     assert {row[0].split()[1] for row in table("docs/guide.md", "Calls")} == actual
 
 

@@ -68,6 +68,14 @@ impl Route {
         }
     }
 
+    const fn value(template: &'static str) -> Self {
+        Self {
+            template,
+            operator: None,
+            verb: Verb::Value,
+        }
+    }
+
     const fn operator(self, template: &'static str) -> Self {
         Self {
             operator: Some(template),
@@ -113,11 +121,7 @@ const STATUS: Route = Route::read("/internal/status").operator("/admin/api/statu
 const PIPELINE_SVG: Route =
     Route::read("/internal/pipeline.svg").operator("/admin/api/pipeline.svg");
 const TAIL: Route = Route::read("/internal/tail").operator("/admin/api/tail");
-const LOG_LEVEL: Route = Route {
-    template: "/internal/log-level",
-    operator: Some("/admin/api/log-level"),
-    verb: Verb::Value,
-};
+const LOG_LEVEL: Route = Route::value("/internal/log-level").operator("/admin/api/log-level");
 
 /// Every route of the API, as `schemas/openapi.yaml` describes them.
 pub const ROUTES: &[Route] = &[

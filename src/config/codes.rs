@@ -399,7 +399,7 @@ const FILE: &[Code] = &[
     code(
         "bad_otlp_headers",
         Error,
-        "The headers for the collector are not a list of names and values.",
+        "The headers for the collector are not a list of names and values, or name one of HTTP's own.",
         "Write them like `api-key=secret,x-tenant=one`, with values percent-encoded.",
     ),
     code(

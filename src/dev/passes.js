@@ -70,8 +70,8 @@ export class Passes {
     const before = this.#finished.get(pass.connection) ?? 0;
     pass.lifecycle = before === 0 && !this.#users.has(pass.connection);
     this.#finished.set(pass.connection, before + 1);
-    const sent = this.#sent.get(pass.connection)?.shift();
-    pass.what = sent ?? "";
+    // Nobody sent anything for that one, though what follows may be known before its last step is told.
+    pass.what = (before > 0 && this.#sent.get(pass.connection)?.shift()) || "";
     if (!pass.lifecycle && !this.#users.has(pass.connection)) {
       this.#unnamed.set(pass.connection, [...(this.#unnamed.get(pass.connection) ?? []), pass]);
     }

@@ -114,7 +114,7 @@ impl Exporting {
         }
     }
 
-    /// Sends a batch until it is taken, or given up.
+    /// Sends a batch until it is taken, or given up; once more where the gateway stops while it waits.
     async fn deliver(&mut self, target: &Target, batch: Batch) -> Next {
         let spans = batch.spans;
         if target.format() != Some(batch.format) {
@@ -123,6 +123,7 @@ impl Exporting {
         }
         let body = target.body(&batch);
         self.shared.in_hand.store(spans, Ordering::Relaxed);
+        let mut stops = self.stop.is_cancelled();
         loop {
             let then = match target.send(body.clone()).await {
                 Ok(rejected) => {
@@ -147,7 +148,11 @@ impl Exporting {
             tokio::select! {
                 biased;
                 // What is in hand is counted by whoever stops the task.
-                () = self.stop.cancelled() => return Next::Leave,
+                () = self.stop.cancelled() => {
+                    if std::mem::replace(&mut stops, true) {
+                        return Next::Leave;
+                    }
+                }
                 changed = self.targets.changed() => {
                     self.gone(changed.is_err());
                     // `to` takes the value that it finds, whether it is marked as seen or not.

@@ -69,7 +69,9 @@ pub enum OtlpError {
     #[error("`tracing.otlp.endpoint` is not an absolute http or https URL")]
     Endpoint,
     /// A header is none.
-    #[error("`tracing.otlp.headers` is not a list like `name=value,name=value`")]
+    #[error(
+        "`tracing.otlp.headers` is not a list like `name=value,name=value`, or names one of HTTP's own"
+    )]
     Headers,
     /// The file of authorities cannot be used.
     #[error("`tracing.otlp.ca_file`: {0}")]
@@ -90,10 +92,16 @@ pub(super) struct Otlp {
     resource: Resource,
 }
 
+/// Headers that say how a request is sent: with another value, nobody could read it.
+#[rustfmt::skip]
+const OF_HTTP: [&str; 8] = [
+    "connection", "content-length", "content-type", "expect", "host", "te", "transfer-encoding", "upgrade",
+];
+
 /// The headers of a setting, as `OTEL_EXPORTER_OTLP_HEADERS` has them.
 ///
 /// # Errors
-/// When it is no such list.
+/// When it is no such list, or names a header that is HTTP's own.
 pub(crate) fn headers(text: &str) -> Result<HeaderMap, OtlpError> {
     let mut headers = HeaderMap::new();
     for pair in text
@@ -105,6 +113,9 @@ pub(crate) fn headers(text: &str) -> Result<HeaderMap, OtlpError> {
         let value: Vec<u8> = percent_decode_str(value.trim()).collect();
         let name = HeaderName::try_from(name.trim()).map_err(|_| OtlpError::Headers)?;
         let mut value = HeaderValue::try_from(value).map_err(|_| OtlpError::Headers)?;
+        if OF_HTTP.contains(&name.as_str()) {
+            return Err(OtlpError::Headers);
+        }
         value.set_sensitive(true);
         headers.append(name, value);
     }
@@ -441,7 +452,14 @@ mod tests {
         assert_eq!(found["x-tenant"], "one");
         assert_eq!(found["a"], "b=c");
         assert!(headers("").unwrap().is_empty());
-        for bad in ["api-key", "a b=c", "=x", "a=%0A"] {
+        for bad in [
+            "api-key",
+            "a b=c",
+            "=x",
+            "a=%0A",
+            "Content-Length=0",
+            "host=x",
+        ] {
             assert_eq!(headers(bad).unwrap_err(), OtlpError::Headers, "{bad}");
         }
         assert!(!format!("{found:?}").contains("a b"), "they are secrets");
