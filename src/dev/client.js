@@ -102,10 +102,11 @@ export class Client {
     socket.binaryType = "arraybuffer";
     this.#socket = socket;
     const user = this.user;
+    // The feed may tell of the connection before the socket does.
+    this.#hooks.opened(this, user);
     socket.addEventListener("open", () => {
       this.#show("open", "connected");
       this.#log("opened", `as ${user}`);
-      this.#hooks.opened(this, user);
     });
     socket.addEventListener("message", ({ data }) => this.#received(data));
     socket.addEventListener("close", ({ code, reason }) => {

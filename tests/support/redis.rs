@@ -9,7 +9,7 @@ use std::time::Duration;
 use redis::{AsyncCommands, FromRedisValue, RedisResult};
 use tempfile::TempDir;
 
-use super::{POLL, Setup, within};
+use super::{PATIENCE, POLL, Setup, within};
 
 impl Setup {
     /// Sends the events to a Redis, and to nothing else.
@@ -185,7 +185,11 @@ impl Redis {
 
     async fn try_connection(&self) -> RedisResult<redis::aio::MultiplexedConnection> {
         let client = redis::Client::open(self.dsn())?;
-        client.get_multiplexed_async_connection().await
+        // The library would give up after half a second, which a machine that is busy with tests may need.
+        let patient = redis::AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));
+        client
+            .get_multiplexed_async_connection_with_config(&patient)
+            .await
     }
 
     /// Sends a command.
