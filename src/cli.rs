@@ -249,6 +249,17 @@ fn run_command(command: Command) -> ExitCode {
     }
 }
 
+/// The innermost cause, which says what happened; those around it say that a request failed.
+fn innermost<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> &'a (dyn std::error::Error + 'static) {
+    let mut innermost = error;
+    while let Some(cause) = innermost.source() {
+        innermost = cause;
+    }
+    innermost
+}
+
 /// The text without what would move a terminal's cursor: it may be a stranger's.
 fn clean(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());

@@ -45,6 +45,7 @@
 //! | [`telemetry`] | logs, metrics and traces |
 //! | [`trial`] | `wsgw test`: the compiled pipeline against the tests in its file, without a socket and without waiting |
 //! | [`graph`] | `wsgw graph`: the compiled pipeline as a picture |
+//! | `outgoing` | what the webhook and the exporter of spans share as HTTP clients |
 //! | `xml` | texts as XML takes them, for pictures and reports |
 //! | [`dev`] | `wsgw dev`: the gateway that needs nothing, and its page |
 //!
@@ -65,6 +66,7 @@ pub mod kept;
 pub mod leases;
 pub mod message;
 pub mod outbox;
+pub(crate) mod outgoing;
 pub mod pipeline;
 pub mod presence;
 pub mod push;

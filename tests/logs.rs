@@ -11,7 +11,7 @@ mod support;
 use reqwest::Method;
 use serde_json::{Value, json};
 use support::gateway::Answer;
-use support::{API_KEY, Client, Gateway, Reply, Setup, Webhook, eventually};
+use support::{API_KEY, Client, Gateway, Setup, Webhook, eventually};
 
 async fn put(gateway: &Gateway, body: &Value) -> Answer {
     let body = body.to_string().into_bytes();
@@ -23,14 +23,7 @@ async fn put(gateway: &Gateway, body: &Value) -> Answer {
 
 #[tokio::test]
 async fn every_line_of_a_connection_bears_its_id() {
-    let webhook =
-        Webhook::scripted(
-            |request| match request.event()["message"]["answer"].as_u64() {
-                Some(status) => Reply::Status(status.try_into().unwrap()),
-                None => Reply::Status(204),
-            },
-        )
-        .await;
+    let webhook = Webhook::obedient().await;
     let gateway = Setup::default()
         .webhook(&webhook)
         .env("LOG_LEVEL", "debug")

@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use serde_json::json;
 use support::client::Upgrade;
 use support::reload::{pipeline, webhook_at};
-use support::{Broker, Client, Gateway, Raw, Redis, Reply, Setup, Webhook, within};
+use support::{Broker, Client, Gateway, Raw, Redis, Setup, Webhook, within};
 
 /// The series of a text, without their values.
 fn series(text: &str) -> BTreeSet<String> {
@@ -104,14 +104,7 @@ async fn what_can_be_known_is_there_before_anything_happens() {
 
 #[tokio::test]
 async fn refusals_count_by_cause_and_the_sink_goes_down_and_up() {
-    let webhook =
-        Webhook::scripted(
-            |request| match request.event()["message"]["answer"].as_u64() {
-                Some(status) => Reply::Status(status.try_into().unwrap()),
-                None => Reply::Status(204),
-            },
-        )
-        .await;
+    let webhook = Webhook::obedient().await;
     let gateway = Setup::default()
         .webhook(&webhook)
         .env("WEBHOOK_RETRY_ATTEMPTS", 2)

@@ -8,7 +8,7 @@ use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::{Method, RequestBuilder, Response, Url};
 use serde_json::Value;
 
-use super::clean;
+use super::{clean, innermost};
 
 /// Time that connecting may take.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -114,10 +114,7 @@ impl Gateway {
 
     /// Why there was no answer.
     pub(super) fn unreachable(&self, error: &reqwest::Error) -> String {
-        let mut cause: &dyn std::error::Error = error;
-        while let Some(source) = cause.source() {
-            cause = source;
-        }
+        let cause = innermost(error);
         let url = &self.url;
         if error.is_connect() {
             format!(

@@ -15,7 +15,7 @@ use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 
-use super::{clean, complain, fail, load};
+use super::{clean, complain, fail, innermost, load};
 use crate::config::{Config, Overrides};
 
 /// What the help ends with.
@@ -113,7 +113,10 @@ fn address(config: &Config) -> String {
 async fn ask(uri: Uri, timeout_seconds: f64) -> Result<(StatusCode, String), String> {
     let client = Client::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
     let answered = async {
-        let answer = client.get(uri).await.map_err(|error| reason(&error))?;
+        let answer = client
+            .get(uri)
+            .await
+            .map_err(|error| innermost(&error).to_string())?;
         let status = answer.status();
         let body = Limited::new(answer.into_body(), MAX_ANSWER)
             .collect()
@@ -125,15 +128,6 @@ async fn ask(uri: Uri, timeout_seconds: f64) -> Result<(StatusCode, String), Str
     tokio::time::timeout(Duration::from_secs_f64(timeout_seconds), answered)
         .await
         .unwrap_or_else(|_| Err(format!("no answer within {timeout_seconds} s")))
-}
-
-/// The innermost cause, which says what happened; those around it say that a request failed.
-fn reason(error: &dyn std::error::Error) -> String {
-    let mut innermost = error;
-    while let Some(cause) = innermost.source() {
-        innermost = cause;
-    }
-    innermost.to_string()
 }
 
 #[cfg(test)]

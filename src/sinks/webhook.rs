@@ -7,13 +7,9 @@
 //! The client is hyper-util's own, one layer below reqwest's: a POST is most of what an event costs here, and
 //! reqwest parses the URL again for each and wraps it in layers that a webhook has no use for.
 
-use std::error::Error as _;
-use std::io::ErrorKind;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{
     AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT,
@@ -22,10 +18,9 @@ use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::client::legacy::{Client, Error as ClientError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use percent_encoding::percent_decode_str;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -38,6 +33,7 @@ use super::{Batch, DeliveryError, Failure, Retry, traced};
 use crate::clock::{seconds, unix_now};
 use crate::config::{BufferConfig, Config, Secret};
 use crate::event::Event;
+use crate::outgoing::{self, connection_failure, take_credentials, timed_out};
 use crate::svc::BoxSink;
 use crate::telemetry::traces::{Kind, OpenSpan, Peer};
 
@@ -212,17 +208,11 @@ impl Webhook {
         }
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(
-            USER_AGENT,
-            HeaderValue::from_static(concat!("wsgw/", env!("CARGO_PKG_VERSION"))),
-        );
+        headers.insert(USER_AGENT, outgoing::AGENT);
         if let Some(authorization) = take_credentials(&mut url) {
             headers.insert(AUTHORIZATION, authorization);
         }
-        let mut connector = HttpConnector::new();
-        connector.enforce_http(false);
-        connector.set_nodelay(true);
-        connector.set_connect_timeout(Some(timeout));
+        let connector = outgoing::connector(timeout);
         let tls = HttpsConnectorBuilder::new();
         let tls = if url.scheme() == "https" {
             tls.try_with_platform_verifier()?
@@ -373,21 +363,6 @@ impl Webhook {
     }
 }
 
-/// Moves user name and password from the URL to a header.
-pub(crate) fn take_credentials(url: &mut Url) -> Option<HeaderValue> {
-    let mut pair: Vec<u8> = percent_decode_str(url.username()).collect();
-    pair.push(b':');
-    pair.extend(percent_decode_str(url.password().unwrap_or_default()));
-    if pair == b":" {
-        return None;
-    }
-    url.set_username("").ok()?;
-    url.set_password(None).ok()?;
-    let mut value = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(pair))).ok()?;
-    value.set_sensitive(true);
-    Some(value)
-}
-
 /// What the backend's answer means for the event.
 fn judge(response: &Response<Incoming>) -> Result<(), Failure> {
     let status = response.status();
@@ -435,50 +410,4 @@ async fn read_to_the_end(response: Response<Incoming>, deadline: Instant) {
     };
     // Dropping an unread answer closes its connection, which is all that is left to do.
     let _ = tokio::time::timeout_at(deadline, read).await;
-}
-
-/// The causes of a failure, from the outermost in.
-fn causes(error: &ClientError) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
-    let mut next = error.source();
-    std::iter::from_fn(move || {
-        let cause = next?;
-        next = cause.source();
-        Some(cause)
-    })
-}
-
-/// Whether connecting took too long.
-pub(crate) fn timed_out(error: &ClientError) -> bool {
-    causes(error)
-        .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
-        .any(|io| io.kind() == ErrorKind::TimedOut)
-}
-
-/// Why there is no answer, in words that never hold the URL.
-pub(crate) fn connection_failure(error: &ClientError) -> &'static str {
-    for cause in causes(error) {
-        if let Some(io) = cause.downcast_ref::<std::io::Error>() {
-            return match io.kind() {
-                ErrorKind::ConnectionRefused => "connection refused",
-                ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => "connection reset",
-                ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => "host unreachable",
-                ErrorKind::InvalidData => "TLS failed",
-                _ if error.is_connect() => "cannot connect",
-                _ => "connection lost",
-            };
-        }
-        if let Some(hyper) = cause.downcast_ref::<hyper::Error>() {
-            if hyper.is_incomplete_message() {
-                return "connection closed before the answer";
-            }
-            if hyper.is_parse() {
-                return "the answer is no HTTP";
-            }
-        }
-    }
-    if error.is_connect() {
-        "cannot connect"
-    } else {
-        "connection lost"
-    }
 }

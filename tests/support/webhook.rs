@@ -111,6 +111,17 @@ impl Webhook {
         Self::at(SocketAddr::from(([127, 0, 0, 1], 0)), script).await
     }
 
+    /// A receiver that answers with the status that the message's `answer` names, else with 204.
+    pub async fn obedient() -> Self {
+        Self::scripted(
+            |request| match request.event()["message"]["answer"].as_u64() {
+                Some(status) => Reply::Status(status.try_into().unwrap()),
+                None => Reply::Status(204),
+            },
+        )
+        .await
+    }
+
     /// The same at a given address.
     pub async fn at(
         address: SocketAddr,

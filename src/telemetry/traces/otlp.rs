@@ -26,7 +26,7 @@ use super::queue::Batch;
 use super::resource::Resource;
 use crate::clock::seconds;
 use crate::config::{OtlpConfig, OtlpProtocol};
-use crate::sinks::webhook::{connection_failure, take_credentials, timed_out};
+use crate::outgoing::{self, connection_failure, take_credentials, timed_out};
 
 /// Path of the gRPC call.
 const GRPC_PATH: &str = "/opentelemetry.proto.collector.trace.v1.TraceService/Export";
@@ -141,10 +141,7 @@ impl Otlp {
             ("application/x-protobuf", "/v1/traces")
         };
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-        headers.insert(
-            USER_AGENT,
-            HeaderValue::from_static(concat!("wsgw/", env!("CARGO_PKG_VERSION"))),
-        );
+        headers.insert(USER_AGENT, outgoing::AGENT);
         let path = format!("{}{path}", url.path().trim_end_matches('/'));
         url.set_path(&path);
         let timeout = seconds(config.timeout_seconds);
@@ -244,10 +241,7 @@ fn client(
     grpc: bool,
     timeout: Duration,
 ) -> Result<Client<HttpsConnector<HttpConnector>, Full<Bytes>>, OtlpError> {
-    let mut connector = HttpConnector::new();
-    connector.enforce_http(false);
-    connector.set_nodelay(true);
-    connector.set_connect_timeout(Some(timeout));
+    let connector = outgoing::connector(timeout);
     let builder = HttpsConnectorBuilder::new();
     let builder = if tls && config.ca_file.is_empty() {
         builder

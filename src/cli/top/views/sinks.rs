@@ -40,8 +40,8 @@ pub(super) fn lines(
     let rows: Vec<_> = seen
         .sinks
         .iter()
-        .zip(rates.sinks.iter().map(Some).chain(std::iter::repeat(None)))
-        .map(|(sink, now)| row(sink, now, theme))
+        .enumerate()
+        .map(|(index, sink)| row(sink, rates.sinks.get(index), theme))
         .collect();
     let mut lines = table(COLUMNS, &rows, width, theme);
     for sink in &seen.sinks {

@@ -29,30 +29,21 @@ pub(super) fn lines(
     let mut lines = if seen.sources.is_empty() {
         vec![Line::from("no sources but HTTP")]
     } else {
-        let rows = seen
-            .sources
-            .iter()
-            .zip(
-                rates
-                    .sources
-                    .iter()
-                    .map(Some)
-                    .chain(std::iter::repeat(None)),
-            )
-            .map(|(source, now)| {
-                let behind = source.lag.is_some_and(|lag| lag >= BEHIND);
-                vec![
-                    plain(&source.name),
-                    standing(source.up, theme),
-                    plain(or_unknown(now.and_then(|now| now.pushes_per_second), rate)),
-                    text(or_unknown(source.lag, count), theme.warning_if(behind)),
-                    plain(count(source.pushes_total)),
-                    text(
-                        count(source.malformed_total),
-                        theme.warning_if(source.malformed_total > 0),
-                    ),
-                ]
-            });
+        let rows = seen.sources.iter().enumerate().map(|(index, source)| {
+            let now = rates.sources.get(index);
+            let behind = source.lag.is_some_and(|lag| lag >= BEHIND);
+            vec![
+                plain(&source.name),
+                standing(source.up, theme),
+                plain(or_unknown(now.and_then(|now| now.pushes_per_second), rate)),
+                text(or_unknown(source.lag, count), theme.warning_if(behind)),
+                plain(count(source.pushes_total)),
+                text(
+                    count(source.malformed_total),
+                    theme.warning_if(source.malformed_total > 0),
+                ),
+            ]
+        });
         table(COLUMNS, &rows.collect::<Vec<_>>(), width, theme)
     };
     lines.push(Line::default());
