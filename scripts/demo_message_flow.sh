@@ -2,8 +2,6 @@
 # Follows one message from a client to PHP, and one push from PHP to the client, through everything in between.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-# shellcheck source=scripts/curl_header.sh
-. scripts/curl_header.sh
 
 usage() {
     cat <<'USAGE'
@@ -25,75 +23,16 @@ Exit status: 0 if both arrived, 1 if not, 2 if the arguments are wrong.
 USAGE
 }
 
-fail() {
-    printf 'demo_message_flow.sh: %s\n' "$1" >&2
-    exit "${2:-1}"
-}
-
-case ${1:-} in
-    --help | -h) usage; exit 0 ;;
-    -*) fail "unknown option $1; try --help" 2 ;;
-esac
-[ $# -le 1 ] || { usage >&2; exit 2; }
-user=${1:-42}
-[[ $user =~ ^[A-Za-z0-9._-]+$ ]] || fail 'a user has letters, digits, dots, hyphens and underscores here' 2
-app=${APP_URL:-http://localhost:8080}
-app=${app%/}
-export WS_URL=${WS_URL:-ws://localhost:8000/ws}
-export JWT_PRIVATE_KEY_FILE=${JWT_PRIVATE_KEY_FILE:-keys/private.pem}
-export JWT_USER_ID=$user
-seconds=${FLOW_SECONDS:-15}
-[ -n "${DEMO_API_KEY:-}" ] || fail 'set DEMO_API_KEY to the key that the demo was started with'
-key=$(curl_header X-Demo-Key "$DEMO_API_KEY") || fail 'DEMO_API_KEY has a line break' 2
-python=target/venv/bin/python
-[ -x "$python" ] || python=python3
-"$python" -c 'import jwt, websockets' 2>/dev/null ||
-    fail "the client needs some libraries: $python -m pip install -r scripts/requirements.txt"
-
-work=$(mktemp -d)
-client=''
-# Called by the trap.
-# shellcheck disable=SC2317
-clean_up() {
-    [ -z "$client" ] || kill "$client" 2>/dev/null || true
-    wait 2>/dev/null || true
-    rm -rf "$work"
-}
-trap clean_up EXIT
-trap 'exit 130' INT TERM
-
-# A call of the demo's API. The key goes by standard input: arguments can be seen by everybody on the machine.
-api() {
-    printf '%s\n' "$key" |
-        curl --silent --show-error --max-time 10 --config - --write-out '\n%{http_code}' "$@"
-}
-
-# Repeats a test until it holds.
-eventually() {
-    local end=$((SECONDS + seconds))
-    until "$@"; do
-        [ $SECONDS -lt $end ] || return 1
-        sleep 0.1
-    done
-}
-
-step() { printf '\n%s. %s\n' "$1" "$2"; }
+# shellcheck source=scripts/demo_flow.sh
+. scripts/demo_flow.sh
 
 step 1 'Ask the demo how it talks with the gateway.'
-printf '$ curl %s/api/ping\n' "$app"
-ping=$(curl --silent --show-error --fail --max-time 10 "$app/api/ping") || fail "the demo does not answer at $app: is it running?"
-printf '%s\n' "$ping"
+ask_demo
 
 flow=flow-$$-$RANDOM$RANDOM
 message="{\"type\":\"note\",\"text\":\"hello from a client\",\"flow\":\"$flow\"}"
 step 2 "Connect as user $user, and send a message."
-printf "\$ JWT_PRIVATE_KEY_FILE=%s JWT_USER_ID=%s WS_URL=%s WS_MESSAGE_JSON='%s' python3 scripts/ws_client.py\n" \
-    "$JWT_PRIVATE_KEY_FILE" "$user" "$WS_URL" "$message"
-WS_MESSAGE_JSON=$message PYTHONUNBUFFERED=1 "$python" scripts/ws_client.py >"$work/out" 2>"$work/err" &
-client=$!
-is_connected() { grep -q 'connected to' "$work/err" || ! kill -0 "$client" 2>/dev/null; }
-eventually is_connected || fail "the client does not connect to $WS_URL"
-kill -0 "$client" 2>/dev/null || fail "the client ended: $(cat "$work/err")"
+start_client "$message"
 cat "$work/err"
 
 step 3 'Wait until PHP has it: what the gateway made of it is an event.'
@@ -112,12 +51,9 @@ push="{\"type\":\"demo\",\"text\":\"hello from PHP\",\"flow\":\"$flow\"}"
 step 4 'Have PHP push to that user.'
 printf "\$ curl %s/api/push-demo/%s -H \"X-Demo-Key: \$DEMO_API_KEY\" -d '%s'\n" "$app" "$user" "$push"
 api --data-binary "$push" "$app/api/push-demo/$user" >"$work/answer" || fail 'the demo does not answer'
-head -n 1 "$work/answer"
-[ "$(tail -n 1 "$work/answer")" = 200 ] || fail 'the push was not taken'
+push_was_taken
 
 step 5 'See what the client got.'
-has_push() { grep -q "\"payload\":.*$flow" "$work/out"; }
-eventually has_push || fail "the push did not reach the client within $seconds s"
-grep "$flow" "$work/out"
+see_push "$flow" "the push did not reach the client within $seconds s"
 
 printf '\nBoth ways work.\n'

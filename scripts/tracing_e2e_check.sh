@@ -2,8 +2,6 @@
 # Sends a message and a push through a running gateway and Symfony demo, and checks that each is one trace.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-# shellcheck source=scripts/curl_header.sh
-. scripts/curl_header.sh
 
 usage() {
     cat <<'USAGE'
@@ -33,66 +31,13 @@ Exit status: 0 if both are one trace, 1 if not, 2 if the arguments are wrong.
 USAGE
 }
 
-fail() {
-    printf 'tracing_e2e_check.sh: %s\n' "$1" >&2
-    exit "${2:-1}"
-}
-
-case ${1:-} in
-    --help | -h) usage; exit 0 ;;
-    -*) fail "unknown option $1; try --help" 2 ;;
-esac
-[ $# -le 1 ] || { usage >&2; exit 2; }
-user=${1:-42}
-[[ $user =~ ^[A-Za-z0-9._-]+$ ]] || fail 'a user has letters, digits, dots, hyphens and underscores here' 2
-app=${APP_URL:-http://localhost:8080}
-app=${app%/}
-export WS_URL=${WS_URL:-ws://localhost:8000/ws}
-export JWT_PRIVATE_KEY_FILE=${JWT_PRIVATE_KEY_FILE:-keys/private.pem}
-export JWT_USER_ID=$user
-seconds=${FLOW_SECONDS:-15}
+# shellcheck source=scripts/demo_flow.sh
+. scripts/demo_flow.sh
 trace_seconds=${TRACE_SECONDS:-45}
 traces=${TRACES_URL:-http://localhost:4318}
 traces=${traces%/}
-[ -n "${DEMO_API_KEY:-}" ] || fail 'set DEMO_API_KEY to the key that the demo was started with'
-key=$(curl_header X-Demo-Key "$DEMO_API_KEY") || fail 'DEMO_API_KEY has a line break' 2
-python=target/venv/bin/python
-[ -x "$python" ] || python=python3
-"$python" -c 'import jwt, websockets' 2>/dev/null ||
-    fail "the client needs some libraries: $python -m pip install -r scripts/requirements.txt"
-
-work=$(mktemp -d)
-client=''
-collector=''
-# Called by the trap.
-# shellcheck disable=SC2317
-clean_up() {
-    [ -z "$client" ] || kill "$client" 2>/dev/null || true
-    [ -z "$collector" ] || kill "$collector" 2>/dev/null || true
-    wait 2>/dev/null || true
-    rm -rf "$work"
-}
-trap clean_up EXIT
-trap 'exit 130' INT TERM
-
-# A call of the demo's API. The key goes by standard input: arguments can be seen by everybody on the machine.
-api() {
-    printf '%s\n' "$key" |
-        curl --silent --show-error --max-time 10 --config - --write-out '\n%{http_code}' "$@"
-}
-
-# Repeats a test until it holds.
-eventually() {
-    local end=$((SECONDS + seconds))
-    until "$@"; do
-        [ $SECONDS -lt $end ] || return 1
-        sleep 0.1
-    done
-}
 
 answers() { curl --silent --output /dev/null --max-time 5 "$traces/"; }
-
-step() { printf '\n%s. %s\n' "$1" "$2"; }
 
 random() { od -An -N"$1" -tx1 /dev/urandom | tr -d ' \n'; }
 
@@ -106,15 +51,13 @@ else
         fail "the collector needs some libraries: $python -m pip install -r tests/otlp/requirements.txt"
     printf '$ python3 tests/otlp/collector.py\n'
     "$python" tests/otlp/collector.py 2>"$work/collector" &
-    collector=$!
+    children+=($!)
     eventually answers || fail "the collector does not start: $(cat "$work/collector")"
     cat "$work/collector"
 fi
 
 step 2 'Ask the demo how it talks with the gateway.'
-printf '$ curl %s/api/ping\n' "$app"
-ping=$(curl --silent --show-error --fail --max-time 10 "$app/api/ping") || fail "the demo does not answer at $app: is it running?"
-printf '%s\n' "$ping"
+ask_demo
 case $ping in
     *'"events":"webhook"'*) there='webhook.publish,POST *,ws.message_received' ;;
     *'"events":"none"'*) fail 'the demo takes no events' ;;
@@ -132,16 +75,8 @@ trace=$(random 16)
 span=$(random 8)
 message="{\"type\":\"echo\",\"flow\":\"$flow\",\"traceparent\":\"00-$trace-$span-01\"}"
 step 3 "Connect as user $user, send a message that the demo echoes, and wait for the echo."
-printf "\$ JWT_PRIVATE_KEY_FILE=%s JWT_USER_ID=%s WS_URL=%s WS_MESSAGE_JSON='%s' python3 scripts/ws_client.py\n" \
-    "$JWT_PRIVATE_KEY_FILE" "$user" "$WS_URL" "$message"
-WS_MESSAGE_JSON=$message PYTHONUNBUFFERED=1 "$python" scripts/ws_client.py >"$work/out" 2>"$work/err" &
-client=$!
-is_connected() { grep -q 'connected to' "$work/err" || ! kill -0 "$client" 2>/dev/null; }
-eventually is_connected || fail "the client does not connect to $WS_URL"
-kill -0 "$client" 2>/dev/null || fail "the client ended: $(cat "$work/err")"
-has_echo() { grep -q "\"payload\":.*$flow" "$work/out"; }
-eventually has_echo || fail "no echo came within $seconds s; ./scripts/demo_message_flow.sh finds where the way ends"
-grep "$flow" "$work/out"
+start_client "$message"
+see_push "$flow" "no echo came within $seconds s; ./scripts/demo_message_flow.sh finds where the way ends"
 
 push_trace=$(random 16)
 push_span=$(random 8)
@@ -150,8 +85,7 @@ printf "\$ curl %s/api/push-demo/%s -H \"X-Demo-Key: \$DEMO_API_KEY\" -H 'tracep
     "$app" "$user" "$push_trace" "$push_span"
 api --header "traceparent: 00-$push_trace-$push_span-01" --data-binary '{}' "$app/api/push-demo/$user" >"$work/answer" ||
     fail 'the demo does not answer'
-head -n 1 "$work/answer"
-[ "$(tail -n 1 "$work/answer")" = 200 ] || fail 'the push was not taken'
+push_was_taken
 
 code=0
 check() { # number, what, trace, client's span, expected names

@@ -553,7 +553,10 @@ class SecretHeaders(ScriptTest):
             if script.name != "curl_header.sh":
                 self.assertNotIn("'header =", script.read_text(), script.name)
         for name, variable, header in self.SCRIPTS_WITH_KEYS:
-            self.assertIn(f'$(curl_header {header} "${variable}")', (SCRIPTS / name).read_text())
+            text = (SCRIPTS / name).read_text()
+            if ". scripts/demo_flow.sh" in text:
+                text = (SCRIPTS / "demo_flow.sh").read_text()
+            self.assertIn(f'$(curl_header {header} "${variable}")', text, name)
 
 
 class TraceTree(ScriptTest):
