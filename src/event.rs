@@ -260,22 +260,22 @@ fn write_body(out: &mut Vec<u8>, body: &Body) {
             out.extend_from_slice(b",\"close_code\":");
             write_json(out, code);
             out.extend_from_slice(b",\"reason\":");
-            write_json(out, reason);
+            write_string(out, reason);
         }
         Body::Text { text, object: true } => {
             out.extend_from_slice(b",\"message\":");
             write_on_one_line(out, text.as_bytes());
             out.extend_from_slice(b",\"raw\":");
-            write_json(out, text.as_str());
+            write_string(out, text);
         }
         Body::Text {
             text,
             object: false,
         } => {
             out.extend_from_slice(b",\"message\":{\"type\":\"raw\",\"payload\":");
-            write_json(out, text.as_str());
+            write_string(out, text);
             out.extend_from_slice(b"},\"raw\":");
-            write_json(out, text.as_str());
+            write_string(out, text);
         }
         Body::Binary(bytes) => {
             out.extend_from_slice(
@@ -291,17 +291,17 @@ fn write_body(out: &mut Vec<u8>, body: &Body) {
 fn write_annotations(out: &mut Vec<u8>, message: &Message, trace_id_field: &str) {
     if let Some(traceparent) = &message.trace.traceparent {
         out.extend_from_slice(b",\"traceparent\":");
-        write_json(out, traceparent);
+        write_string(out, traceparent);
     }
     if let Some(trace_id) = &message.trace.trace_id {
         out.push(b',');
-        write_json(out, trace_id_field);
+        write_string(out, trace_id_field);
         out.push(b':');
-        write_json(out, trace_id);
+        write_string(out, trace_id);
     }
     if let Some(ordering) = &message.ordering {
         out.extend_from_slice(b",\"ordering_key\":");
-        write_json(out, &ordering.key);
+        write_string(out, &ordering.key);
         out.extend_from_slice(b",\"ordering_strategy\":\"");
         out.extend_from_slice(ordering.strategy.as_bytes());
         out.push(b'"');
@@ -314,6 +314,11 @@ fn write_annotations(out: &mut Vec<u8>, message: &Message, trace_id_field: &str)
 pub(crate) fn write_json<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) {
     let written = serde_json::to_writer(out, value);
     debug_assert!(written.is_ok(), "strings and integers always serialise");
+}
+
+/// Appends a string as JSON (RFC 8259 section 7), escaping what must be escaped and no more.
+pub(crate) fn write_string(out: &mut Vec<u8>, text: &str) {
+    json_escape_simd::escape_into(text, out);
 }
 
 /// Appends valid JSON text with line ends replaced by spaces: inside JSON they can only be white space, and
@@ -343,6 +348,7 @@ fn write_base64(out: &mut Vec<u8>, bytes: &[u8]) {
 mod tests {
     use super::*;
     use crate::message::{FieldSet, Ordering};
+    use proptest::prelude::*;
     use serde_json::{Value, json};
 
     fn event(message: &Message) -> Value {
@@ -465,5 +471,14 @@ mod tests {
         assert_eq!(full["ordering_key"], "room:1");
         assert_eq!(full["ordering_strategy"], "topic");
         assert_eq!(full["trace_id"], "abc");
+    }
+
+    proptest! {
+        #[test]
+        fn strings_are_escaped_as_elsewhere(text in r#"(\PC|[\x00-\x1f"\\\x7f\u{2028}]){0,200}"#) {
+            let mut written = Vec::new();
+            write_string(&mut written, &text);
+            prop_assert_eq!(String::from_utf8(written).unwrap(), serde_json::to_string(&text).unwrap());
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! that the compiled stages ask for. No DOM is built; the payload stays opaque.
 
 use std::borrow::Cow;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -22,9 +23,29 @@ pub use fields::{FieldId, FieldSet, MAX_DEPTH, TYPE, TooManyFields};
 use fields::{Fields, Span, classify};
 pub use id::{ID_FIELD, MAX_ID_BYTES, MessageId};
 
-/// One message on its way through the stages, with what they found out about it.
+/// One message on its way through the stages.
+///
+/// One pointer, since each stage hands it to the next by value: copying what it has took a tenth of the whole way.
 #[derive(Debug, Clone)]
-pub struct Message {
+pub struct Message(Box<Parts>);
+
+impl Deref for Message {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.0
+    }
+}
+
+impl DerefMut for Message {
+    fn deref_mut(&mut self) -> &mut Parts {
+        &mut self.0
+    }
+}
+
+/// What a message has: what was sent, and what the stages found out about it.
+#[derive(Debug, Clone)]
+pub struct Parts {
     /// What was sent, or what happened.
     pub body: Body,
     /// Set by `ordering_key`.
@@ -117,17 +138,11 @@ impl Message {
     pub fn text(text: impl Into<Utf8Bytes>, wanted: &FieldSet) -> Self {
         let text = text.into();
         let found = classify(&text, wanted);
-        Self {
-            body: Body::Text {
-                object: found.is_some(),
-                text,
-            },
-            fields: found.unwrap_or_default(),
-            ordering: None,
-            trace: TraceContext::default(),
-            follower: None,
-            extra: None,
-        }
+        let body = Body::Text {
+            object: found.is_some(),
+            text,
+        };
+        Self::new(body, found.unwrap_or_default())
     }
 
     /// Makes a message of a binary frame.
@@ -152,14 +167,18 @@ impl Message {
     }
 
     fn bare(body: Body) -> Self {
-        Self {
+        Self::new(body, Fields::default())
+    }
+
+    fn new(body: Body, fields: Fields) -> Self {
+        Self(Box::new(Parts {
             body,
-            fields: Fields::default(),
+            fields,
             ordering: None,
             trace: TraceContext::default(),
             follower: None,
             extra: None,
-        }
+        }))
     }
 
     /// The kind of event that the message becomes.

@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use uuid::Uuid;
 
 use crate::clock::unix_now;
-use crate::event::write_json;
+use crate::event::{write_json, write_string};
 use crate::kept::Kept;
 use crate::message::TraceContext;
 use crate::outbox::Outbox;
@@ -269,7 +269,7 @@ fn identity_json(id: Uuid, identity: &Identity, connected_at: u64) -> Box<str> {
             .as_bytes(),
     );
     out.extend_from_slice(b"\",\"user_id\":");
-    write_json(&mut out, &identity.user_id);
+    write_string(&mut out, &identity.user_id);
     out.extend_from_slice(b",\"subjects\":");
     write_json(&mut out, &identity.subjects);
     out.extend_from_slice(b",\"connected_at\":");

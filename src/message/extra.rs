@@ -2,7 +2,7 @@
 //!
 //! Stands between the stage `set`, which makes them once a connection, and the event, which copies them.
 
-use crate::event::write_json;
+use crate::event::write_string;
 
 /// Members of an event's JSON, each with a name of its own.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,7 +25,7 @@ impl Extra {
         let mut members = Vec::new();
         for (name, value) in &extra.fields {
             members.push(b',');
-            write_json(&mut members, &**name);
+            write_string(&mut members, name);
             members.push(b':');
             members.extend_from_slice(value.as_bytes());
         }

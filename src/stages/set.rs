@@ -14,7 +14,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::condition::{Condition, Fault, Free, Pointer, absent, is_secret_header, present};
-use crate::event::{MEMBERS, write_json};
+use crate::event::{MEMBERS, write_string};
 use crate::message::{Extra, Message};
 use crate::pipeline::{ALL_EVENTS, CompileError, Ingredients, Stage, StageLayers};
 use crate::session::Session;
@@ -200,7 +200,7 @@ impl Origin {
             Self::Claim(pointer) => pointer.find(claims?).map(Into::into),
             Self::Header(name) => {
                 let mut text = Vec::new();
-                write_json(&mut text, session.header(name)?);
+                write_string(&mut text, session.header(name)?);
                 String::from_utf8(text).ok().map(Into::into)
             }
             Self::Value(json) => Some(json.clone()),

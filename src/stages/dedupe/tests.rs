@@ -57,8 +57,8 @@ impl Bench {
 
     /// Settles the oldest message that passed.
     fn settle(&self, confirmed: bool) {
-        let message = self.below.first();
-        message.follower.unwrap().settled(confirmed);
+        let mut message = self.below.first();
+        message.follower.take().unwrap().settled(confirmed);
     }
 
     fn passed(&self) -> usize {

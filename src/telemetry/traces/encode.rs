@@ -257,7 +257,7 @@ fn hex(out: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 pub(super) fn string(out: &mut Vec<u8>, text: &str) {
-    crate::event::write_json(out, text);
+    crate::event::write_string(out, text);
 }
 
 #[cfg(test)]
