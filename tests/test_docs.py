@@ -679,3 +679,22 @@ def test_the_fields_of_events_and_pushes_are_complete() -> None:
     documented = [row[0] for row in table("docs/events.md", "Event") if row[0] != "your own"]
     assert sorted(documented) == sorted(fields("event"))
     assert [row[0] for row in table("docs/events.md", "Push")] == fields("push")
+
+
+def test_code_that_is_only_shown_parses(tmp_path: pathlib.Path) -> None:
+    checked = 0
+    for page in RUN:
+        for block in blocks(page):
+            if block.language == "js":
+                file, command = tmp_path / f"{checked}.mjs", ["node", "--check"]
+                text = block.text
+            elif block.language == "php":
+                file, command = tmp_path / f"{checked}.php", ["php", "-l"]
+                text = block.text if block.text.startswith("<?php") else f"<?php\n{block.text}"
+            else:
+                continue
+            file.write_text(text)
+            done = subprocess.run([*command, str(file)], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            assert done.returncode == 0, f"{block}:\n{done.stdout}"
+            checked += 1
+    assert checked >= 15
