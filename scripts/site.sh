@@ -5,7 +5,7 @@
 #   WSGW_REPOSITORY=https://git.example/wsgw ./scripts/site.sh     … with links and edit buttons that lead there
 #   WSGW_SITE_URL=/wsgw/ ./scripts/site.sh                         … to be served below that path
 #
-# mdBook comes from a package of target/venv, unless MDBOOK names another.
+# mdBook comes from a package of target/venv, unless MDBOOK names another. Flowcharts are drawn by Graphviz.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -195,6 +195,7 @@ docs() {
 # The site of the documentation, in target/site; its links and pictures are checked. It needs no gateway.
 site() {
   say "the site of the documentation"
+  need python3 python3 dot graphviz
   python
   scripts/site.sh
   target/venv/bin/python -m pytest -q tests/test_site.py

@@ -1,6 +1,6 @@
 """Builds the documentation's site and follows every link, image and anchor of it.
 
-Needs what scripts/site.sh needs.
+Needs what scripts/site.sh needs: mdBook's package, and Graphviz.
 """
 
 from __future__ import annotations
@@ -122,3 +122,10 @@ def test_no_mark_up_is_left_in_the_text(site: pathlib.Path) -> None:
         text = page(path).text
         for left in ("](", "[^", "<!--", "{{", "| --", "|---"):
             assert left not in text, f"{path.relative_to(site)}: {left} in …{text[max(0, text.find(left) - 80):][:160]}"
+
+
+def test_flowcharts_are_drawn(site: pathlib.Path) -> None:
+    charts = sum(path.read_text().count("```mermaid\n") for path in DOCS.rglob("*.md"))
+    built = "".join(path.read_text() for path in pages(site))
+    assert "language-mermaid" not in built
+    assert built.count('<div class="flowchart">') == charts > 0
