@@ -6,7 +6,8 @@
 #   ./scripts/test.sh scripts    only the scripts a newcomer uses
 #   ./scripts/test.sh browser    only the pages of `wsgw dev` and of the operator, in headless Chromium
 #   ./scripts/test.sh php        only the Symfony bundle and the demo, with real brokers and the gateway
-#   ./scripts/test.sh docs       only the commands and YAML blocks of the documentation
+#   ./scripts/test.sh docs       only the commands and YAML blocks of the documentation, and its site
+#   ./scripts/test.sh site       only that site
 #   ./scripts/test.sh operations only the alerts, the dashboard and the runbook, with a real Prometheus
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -181,13 +182,23 @@ symfony() {
 
 docs() {
   say "the commands and YAML blocks of the documentation"
-  need python3 python3 curl curl openssl openssl php php-cli redis-server redis-server redis-cli redis-tools
+  need python3 python3 curl curl openssl openssl php php-cli node nodejs redis-server redis-server redis-cli redis-tools
   PATH=$PATH:/usr/sbin need nginx nginx-light
   symfony_packages
   python
   target/venv/bin/python -m pip install --quiet --disable-pip-version-check jsonschema -r tests/otlp/requirements.txt
+  site
   cargo build --locked --release --quiet
   target/venv/bin/python -m pytest -q tests/test_docs.py
+}
+
+# The site of the documentation, in target/site; its links and pictures are checked. It needs no gateway.
+site() {
+  say "the site of the documentation"
+  need python3 python3 dot graphviz
+  python
+  scripts/site.sh
+  target/venv/bin/python -m pytest -q tests/test_site.py
 }
 
 operations() {
@@ -202,6 +213,6 @@ operations() {
 case "${1:-all}" in
   all) rust; scripts; browser; symfony; docs; operations; say "every test passed" ;;
   php) symfony ;;
-  rust|scripts|browser|docs|operations) "$1" ;;
-  *) sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+  rust|scripts|browser|docs|site|operations) "$1" ;;
+  *) sed -n '2,12s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac

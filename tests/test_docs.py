@@ -20,8 +20,8 @@ A comment right above a block says what else it is:
 In a console block, lines after `$ ` are commands and the others their output, where a line `…` is any lines and
 an `…` within a line any text.
 
-Needs scripts/requirements.txt, tests/otlp/requirements.txt and jsonschema installed, and curl, openssl, nginx, PHP, Composer, Symfony and Redis. `WSGW_BIN` names another
-binary.
+Needs scripts/requirements.txt, tests/otlp/requirements.txt and jsonschema installed, and curl, openssl, nginx, Node, PHP,
+Composer, Symfony and Redis. `WSGW_BIN` names another binary.
 """
 
 from __future__ import annotations
@@ -648,3 +648,53 @@ def test_settings_named_in_the_pages_exist() -> None:
                 assert any(
                     key == full or key.startswith(full + ".") for full in (name, f"stages.{name}") for key in known
                 ), f"{page}: {name}"
+
+
+def test_what_is_guaranteed_names_tests_that_exist() -> None:
+    """Every row of a table about a fault has a note, and every note names tests that are there."""
+    text = (ROOT / "docs/guarantees.md").read_text()
+    body, notes = text.split("\n## The tests\n")
+    defined = dict(re.findall(r"^\[\^(\w+)\]: (.+)$", notes, re.M))
+    used = re.findall(r"\[\^(\w+)\]", body)
+    assert len(used) >= 50 and sorted(used) == sorted(set(used)) and set(used) == set(defined)
+    for section in re.split(r"^## ", body, flags=re.M)[1:]:
+        for row in re.findall(r"(?<=\n)\|(?!-).*(?=\n)", section):
+            head = f"{row}\n|-" in section
+            assert head or "[^" in row, f"no test for {row}"
+    for note, line in defined.items():
+        parts = re.findall(r"`([\w/]+\.rs)`: ((?:`\w+`(?:, )?)+)", line)
+        assert parts, note
+        for path, names in parts:
+            code = source(path)
+            for name in re.findall(r"`(\w+)`", names):
+                attribute, others = r"#\[(?:tokio::)?test(?:\([^)]*\))?\]\s+", r"(?:#\[[^\]]*\]\s+|//.*\s+)*"
+                found = re.search(rf"{attribute}{others}(?:async )?fn {name}\(", code)
+                assert found is not None, f"[^{note}]: there is no test {name} in {path}"
+
+
+def test_the_fields_of_events_and_pushes_are_complete() -> None:
+    def fields(name: str) -> list[str]:
+        return list(json.loads((ROOT / f"schemas/{name}.schema.json").read_text())["properties"])
+
+    documented = [row[0] for row in table("docs/events.md", "Event") if row[0] != "your own"]
+    assert sorted(documented) == sorted(fields("event"))
+    assert [row[0] for row in table("docs/events.md", "Push")] == fields("push")
+
+
+def test_code_that_is_only_shown_parses(tmp_path: pathlib.Path) -> None:
+    checked = 0
+    for page in RUN:
+        for block in blocks(page):
+            if block.language == "js":
+                file, command = tmp_path / f"{checked}.mjs", ["node", "--check"]
+                text = block.text
+            elif block.language == "php":
+                file, command = tmp_path / f"{checked}.php", ["php", "-l"]
+                text = block.text if block.text.startswith("<?php") else f"<?php\n{block.text}"
+            else:
+                continue
+            file.write_text(text)
+            done = subprocess.run([*command, str(file)], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            assert done.returncode == 0, f"{block}:\n{done.stdout}"
+            checked += 1
+    assert checked >= 15
