@@ -103,6 +103,14 @@ impl Database {
         }
     }
 
+    /// Where it is, without credentials.
+    pub(super) fn place(&self) -> String {
+        match &self.driver {
+            Driver::Sqlite(sqlite) => sqlite.place(),
+            Driver::Postgres(postgres) => postgres.place(),
+        }
+    }
+
     /// Rows of the key that are read in one go where each must be looked at; none where an index finds them.
     pub(super) fn scan_rows(&self) -> Option<i64> {
         match self.driver {
@@ -123,6 +131,24 @@ impl Database {
             };
             self.migrated.store(true, Ordering::Release);
             Ok(connection)
+        };
+        tokio::time::timeout(CONNECT_TIMEOUT, connect)
+            .await
+            .unwrap_or_else(|_| Err(DatabaseError::passing("no connection was made within 10 s")))
+    }
+}
+
+impl Database {
+    /// Makes a connection that leaves no traces of what it deletes, as far as the database knows how; none where there
+    /// is no archive, which is not made.
+    pub(super) async fn connect_to_erase(&self) -> Result<Option<Connection>, DatabaseError> {
+        let connect = async {
+            Ok(match &self.driver {
+                Driver::Sqlite(sqlite) => sqlite.connect_to_erase().await?.map(Connection::Sqlite),
+                Driver::Postgres(postgres) => {
+                    postgres.connect_to_erase().await?.map(Connection::Postgres)
+                }
+            })
         };
         tokio::time::timeout(CONNECT_TIMEOUT, connect)
             .await
@@ -206,6 +232,30 @@ impl Connection {
         }
     }
 
+    /// Deletes events by their ids.
+    pub(super) async fn delete(&mut self, ids: &[Uuid]) -> Result<(), DatabaseError> {
+        match self {
+            Self::Sqlite(connection) => {
+                let mut query = delete(ids);
+                in_time(query.build().execute(connection)).await?;
+            }
+            Self::Postgres(connection) => {
+                let mut query = delete(ids);
+                in_time(query.build().execute(connection)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the traces that deleted events left outside of the tables.
+    pub(super) async fn wipe(&mut self) -> Result<(), DatabaseError> {
+        match self {
+            Self::Sqlite(connection) => in_time(super::sqlite::wipe(connection)).await,
+            // The write-ahead log is the server's.
+            Self::Postgres(_) => Ok(()),
+        }
+    }
+
     /// Gives a little of the room that deleted events left back to the file system, if there is much of it; says
     /// whether there is more to give.
     pub(super) async fn shrink(&mut self) -> Result<bool, DatabaseError> {
@@ -250,6 +300,21 @@ where
             .push_bind(kind.as_str().to_owned());
     }
     query.push(" ORDER BY event_id LIMIT ").push_bind(limit);
+    query
+}
+
+/// The statement that deletes events by their ids.
+fn delete<'q, DB>(ids: &'q [Uuid]) -> QueryBuilder<DB>
+where
+    DB: sqlx::Database,
+    Uuid: Encode<'q, DB> + Type<DB>,
+{
+    let mut query = QueryBuilder::new("DELETE FROM wsgw_events WHERE event_id IN (");
+    let mut list = query.separated(", ");
+    for id in ids {
+        list.push_bind(*id);
+    }
+    query.push(")");
     query
 }
 

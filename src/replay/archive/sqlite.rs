@@ -66,11 +66,16 @@ impl Sqlite {
         })
     }
 
-    pub(super) async fn connect(&self, migrate: bool) -> Result<SqliteConnection, DatabaseError> {
-        if migrate {
-            create(&self.path)?;
-        }
-        let mut connection = SqliteConnectOptions::new()
+    /// The file, wherever the process runs.
+    pub(super) fn place(&self) -> String {
+        let path = std::path::absolute(&self.path);
+        path.unwrap_or_else(|_| self.path.clone())
+            .display()
+            .to_string()
+    }
+
+    fn options(&self) -> SqliteConnectOptions {
+        SqliteConnectOptions::new()
             .filename(&self.path)
             .page_size(PAGE_BYTES)
             .auto_vacuum(SqliteAutoVacuum::Incremental)
@@ -79,8 +84,33 @@ impl Sqlite {
             .busy_timeout(BUSY_TIMEOUT)
             .pragma("journal_size_limit", "67108864")
             .disable_statement_logging()
-            .connect()
-            .await?;
+    }
+
+    /// A connection by which deleted events are written over with zeros; none where there is no archive.
+    pub(super) async fn connect_to_erase(&self) -> Result<Option<SqliteConnection>, DatabaseError> {
+        match self.path.try_exists() {
+            Ok(true) => {}
+            Ok(false) => return Ok(None),
+            Err(error) => {
+                let reason = format!("`{}`: {error}", self.path.display());
+                return Err(DatabaseError::unusable(reason));
+            }
+        }
+        let options = self.options().pragma("secure_delete", "ON");
+        let mut connection = options.connect().await?;
+        let tables: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'wsgw_events'",
+        )
+        .fetch_one(&mut connection)
+        .await?;
+        Ok((tables > 0).then_some(connection))
+    }
+
+    pub(super) async fn connect(&self, migrate: bool) -> Result<SqliteConnection, DatabaseError> {
+        if migrate {
+            create(&self.path)?;
+        }
+        let mut connection = self.options().connect().await?;
         if migrate {
             // `run` asks for more of the connection's type than a boxed future can promise.
             migrator(MIGRATIONS)
@@ -193,6 +223,14 @@ pub(super) async fn delete_before(
     .execute(connection)
     .await?;
     Ok(deleted.rows_affected())
+}
+
+/// Writes the write-ahead log, which still has what was deleted, to the file and empties it.
+pub(super) async fn wipe(connection: &mut SqliteConnection) -> sqlx::Result<()> {
+    sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
+        .fetch_all(connection)
+        .await?;
+    Ok(())
 }
 
 pub(super) async fn shrink(connection: &mut SqliteConnection) -> sqlx::Result<bool> {
