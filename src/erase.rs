@@ -167,11 +167,7 @@ struct Task<'a> {
 ///
 /// # Errors
 /// When a DSN is malformed, before anything is erased.
-pub async fn erase(
-    config: &Config,
-    request: &Request,
-    tell: Tell<'_>,
-) -> Result<Report, BoxError> {
+pub async fn erase(config: &Config, request: &Request, tell: Tell<'_>) -> Result<Report, BoxError> {
     let readiness = Arc::new(Readiness::default());
     let brokers = Brokers::new(
         config.brokers.clone(),

@@ -51,10 +51,7 @@ impl Person {
         let subject = format!("{user_prefix}{user_id}");
         let quoted = |text: &str| serde_json::Value::from(text).to_string();
         Self {
-            traces: [
-                quoted(&subject),
-                format!("\"user_id\":{}", quoted(user_id)),
-            ],
+            traces: [quoted(&subject), format!("\"user_id\":{}", quoted(user_id))],
             id: user_id.to_owned(),
             subject,
         }
@@ -92,7 +89,10 @@ impl Person {
         }
         let subjects = named.subjects.map(RawValue::get).unwrap_or_default();
         let subjects: Vec<serde_json::Value> = serde_json::from_str(subjects).unwrap_or_default();
-        if subjects.iter().any(|one| one.as_str() == Some(&self.subject)) {
+        if subjects
+            .iter()
+            .any(|one| one.as_str() == Some(&self.subject))
+        {
             return Verdict::Theirs {
                 shared: subjects.len() > 1,
             };
@@ -167,7 +167,9 @@ mod tests {
         assert_eq!(event(r#""42""#), THEIRS);
         assert_eq!(event(r#""\u0034\u0032""#), THEIRS);
         assert_eq!(event("42"), THEIRS);
-        for other in [r#""4""#, r#""420""#, r#""142""#, r#"" 42""#, "420", "42.0", "null"] {
+        for other in [
+            r#""4""#, r#""420""#, r#""142""#, r#"" 42""#, "420", "42.0", "null",
+        ] {
             assert_eq!(event(other), Verdict::Others, "{other}");
         }
     }
@@ -229,7 +231,10 @@ mod tests {
         let theirs = r#"{"connection_id":"c","user_id":"42"}"#;
         let others = r#"{"connection_id":"c","user_id":"7"}"#;
         assert_eq!(judge(&[("replayed", "1"), ("data", theirs)]), THEIRS);
-        assert_eq!(judge(&[("note", theirs), ("data", others)]), Verdict::Others);
+        assert_eq!(
+            judge(&[("note", theirs), ("data", others)]),
+            Verdict::Others
+        );
         assert_eq!(judge(&[("reason", "HTTP 400"), ("raw", theirs)]), THEIRS);
         assert_eq!(judge(&[("note", theirs)]), THEIRS);
         assert_eq!(judge(&[("note", "x")]), Verdict::Unreadable);

@@ -50,7 +50,9 @@ impl QueueSearch {
             let (tag, body) = (got.delivery.delivery_tag, &got.delivery.data);
             if finding.judge(task.person.judge(body), task.late) && !task.dry_run {
                 let options = BasicAckOptions { multiple: false };
-                channel.answer(channel.raw().basic_ack(tag, options)).await?;
+                channel
+                    .answer(channel.raw().basic_ack(tag, options))
+                    .await?;
                 finding.erased += 1;
             } else {
                 held = Some(tag);

@@ -28,7 +28,10 @@ pub(super) async fn ask(link: &Arc<RedisLink>, commands: &[Cmd]) -> Result<Vec<V
         }
         // Its loss may not be known yet to whoever keeps the connection.
         tokio::time::sleep(Duration::from_millis(100)).await;
-        if tokio::time::timeout(BACK_IN, link.connected()).await.is_err() {
+        if tokio::time::timeout(BACK_IN, link.connected())
+            .await
+            .is_err()
+        {
             break;
         }
     }

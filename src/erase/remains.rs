@@ -19,7 +19,11 @@ pub(super) async fn of(config: &Config, stores: &mut Stores) -> Vec<Remains> {
     };
     let findings = stores.findings();
     let found = |finding: &Finding| finding.found > 0;
-    let of = |store: &'static str| findings.iter().filter(move |finding| finding.store == store);
+    let of = |store: &'static str| {
+        findings
+            .iter()
+            .filter(move |finding| finding.store == store)
+    };
     for (link, queues) in &stores.queues {
         for queue in queues {
             let depth = match short(queue) {
@@ -28,7 +32,10 @@ pub(super) async fn of(config: &Config, stores: &mut Stores) -> Vec<Remains> {
             };
             if let Some(depth @ 1..) = depth {
                 add(
-                    format!("RabbitMQ queue {queue} at {}: {depth} messages", link.address()),
+                    format!(
+                        "RabbitMQ queue {queue} at {}: {depth} messages",
+                        link.address()
+                    ),
                     "a queue cannot be searched without taking messages from whoever reads it",
                     "let its readers empty it, give it a TTL, or purge it",
                 );

@@ -109,7 +109,12 @@ impl Stores {
             let others = known.iter().filter(|(dsn, _)| *dsn == &sink.dsn);
             let others = others.map(|(_, stream)| (*stream).to_owned()).collect();
             let link = brokers.redis(&sink.dsn, own.1)?;
-            self.add(PartitionSearch::new(link, &sink.inbox_stream, others, person));
+            self.add(PartitionSearch::new(
+                link,
+                &sink.inbox_stream,
+                others,
+                person,
+            ));
         }
         Ok(())
     }

@@ -101,7 +101,8 @@ impl PartitionSearch {
         person: &Person,
     ) -> Self {
         let begin = format!("{inbox}.");
-        let named = [person.id(), person.subject()].map(|key| format!("{begin}{}", partition(key, 64)));
+        let named =
+            [person.id(), person.subject()].map(|key| format!("{begin}{}", partition(key, 64)));
         Self {
             finding: Finding::of("redis_stream", format!("{begin}*"), link.address()),
             begin,

@@ -68,7 +68,9 @@ impl RedisLink {
             scan.servers.pop();
         }
         scan.cursor = cursor;
-        let texts = keys.into_iter().filter_map(|key| String::from_utf8(key).ok());
+        let texts = keys
+            .into_iter()
+            .filter_map(|key| String::from_utf8(key).ok());
         Ok(Some(texts.collect()))
     }
 
@@ -87,7 +89,8 @@ impl RedisLink {
             };
             // First slot, last slot, primary, replicas.
             let mut range = range.into_iter();
-            let (Some(Value::Int(first)), Some(Value::Array(primary))) = (range.next(), range.nth(1))
+            let (Some(Value::Int(first)), Some(Value::Array(primary))) =
+                (range.next(), range.nth(1))
             else {
                 return Err(unknown());
             };

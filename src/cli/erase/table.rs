@@ -26,7 +26,9 @@ pub(super) fn render(report: &Report) -> String {
     }
     for row in &rows {
         let cells = row.iter().zip(widths);
-        let line: Vec<String> = cells.map(|(cell, width)| format!("{cell:width$}")).collect();
+        let line: Vec<String> = cells
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{}", line.join("  ").trim_end());
     }

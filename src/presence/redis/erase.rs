@@ -55,7 +55,10 @@ impl User<'_> {
         let mut scan = self.store.link.scan(&begin, "hash").await?;
         while let Some(found) = self.store.link.scan_on(&mut scan).await? {
             let started = tokio::time::Instant::now();
-            let ids: Vec<&str> = found.iter().filter_map(|key| key.strip_prefix(&begin)).collect();
+            let ids: Vec<&str> = found
+                .iter()
+                .filter_map(|key| key.strip_prefix(&begin))
+                .collect();
             for ids in ids.chunks(CHUNK) {
                 self.erase_entries(ids, &nodes, counted).await?;
             }
@@ -80,7 +83,10 @@ impl User<'_> {
         let keys = &self.store.keys;
         let read: Vec<Cmd> = ids.iter().map(|id| keys.read(id)).collect();
         let read: Vec<Fields> = self.store.ask(&read).await?;
-        let entries = ids.iter().zip(read).filter_map(|(id, fields)| entry(id, fields));
+        let entries = ids
+            .iter()
+            .zip(read)
+            .filter_map(|(id, fields)| entry(id, fields));
         let theirs: Vec<_> = entries.filter(|entry| entry.user_id == self.id).collect();
         let mut commands = Vec::new();
         for entry in &theirs {
@@ -102,7 +108,10 @@ impl User<'_> {
 
     /// Removes members of a set whose entry is gone; the others are connections of other users.
     async fn drop_strays(&self, set: &str) -> Result<(), StoreError> {
-        let ids: Vec<String> = self.store.ask_one(add("SMEMBERS", set, None::<&str>)).await?;
+        let ids: Vec<String> = self
+            .store
+            .ask_one(add("SMEMBERS", set, None::<&str>))
+            .await?;
         for ids in ids.chunks(CHUNK) {
             let read: Vec<Cmd> = ids.iter().map(|id| self.store.keys.read(id)).collect();
             let read: Vec<Fields> = self.store.ask(&read).await?;

@@ -111,6 +111,11 @@ impl Database {
         }
     }
 
+    /// Whether events must be written over before any of them is deleted, lest copies stay in the file.
+    pub(super) fn blanks(&self) -> bool {
+        matches!(self.driver, Driver::Sqlite(_))
+    }
+
     /// Rows of the key that are read in one go where each must be looked at; none where an index finds them.
     pub(super) fn scan_rows(&self) -> Option<i64> {
         match self.driver {
@@ -232,15 +237,24 @@ impl Connection {
         }
     }
 
+    /// Writes events over with spaces by their ids, where [`Database::blanks`].
+    pub(super) async fn blank(&mut self, ids: &[Uuid]) -> Result<(), DatabaseError> {
+        match self {
+            Self::Sqlite(connection) => in_time(super::sqlite::blank(connection, ids)).await,
+            // A row that is changed is another row there.
+            Self::Postgres(_) => Ok(()),
+        }
+    }
+
     /// Deletes events by their ids.
     pub(super) async fn delete(&mut self, ids: &[Uuid]) -> Result<(), DatabaseError> {
         match self {
             Self::Sqlite(connection) => {
-                let mut query = delete(ids);
+                let mut query = of_ids("DELETE FROM wsgw_events", ids);
                 in_time(query.build().execute(connection)).await?;
             }
             Self::Postgres(connection) => {
-                let mut query = delete(ids);
+                let mut query = of_ids("DELETE FROM wsgw_events", ids);
                 in_time(query.build().execute(connection)).await?;
             }
         }
@@ -303,13 +317,14 @@ where
     query
 }
 
-/// The statement that deletes events by their ids.
-fn delete<'q, DB>(ids: &'q [Uuid]) -> QueryBuilder<DB>
+/// A statement on events with these ids.
+pub(super) fn of_ids<'q, DB>(statement: &str, ids: &'q [Uuid]) -> QueryBuilder<DB>
 where
     DB: sqlx::Database,
     Uuid: Encode<'q, DB> + Type<DB>,
 {
-    let mut query = QueryBuilder::new("DELETE FROM wsgw_events WHERE event_id IN (");
+    let mut query = QueryBuilder::new(statement);
+    query.push(" WHERE event_id IN (");
     let mut list = query.separated(", ");
     for id in ids {
         list.push_bind(*id);

@@ -29,6 +29,14 @@ pub struct Eraser {
     connection: Option<Connection>,
 }
 
+/// What is done with the events that are to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Act {
+    Count,
+    Blank,
+    Delete,
+}
+
 fn refused(error: DatabaseError) -> ArchiveError {
     ArchiveError(error.to_string())
 }
@@ -72,27 +80,23 @@ impl Eraser {
         user_id: &str,
         since_ms: u64,
         dry_run: bool,
-        mut judge: impl FnMut(&str) -> bool + Send,
+        judge: impl FnMut(&str) -> bool + Send,
     ) -> Result<(), ArchiveError> {
-        let mut wanted = Wanted {
+        let wanted = Wanted {
             from: first_id_at(since_ms),
             until: Uuid::max(),
             user_id: Some(user_id.to_owned()),
             ..Wanted::default()
         };
-        let mut erased = false;
-        loop {
-            let started = Instant::now();
-            let (rows, next) = self.read(&mut wanted).await?;
-            let theirs = rows.iter().filter(|(_, event)| judge(event));
-            let theirs: Vec<Uuid> = theirs.map(|(id, _)| *id).collect();
-            if !theirs.is_empty() && !dry_run {
-                erased = true;
-                self.delete(&theirs).await?;
-            }
-            let Some(next) = next else { break };
-            wanted.from = next;
-            crate::erase::pause(started.elapsed()).await;
+        let act = match (dry_run, self.database.blanks()) {
+            (true, _) => Act::Count,
+            (false, true) => Act::Blank,
+            (false, false) => Act::Delete,
+        };
+        let mut erased = self.pass(wanted.clone(), act, judge).await?;
+        if act == Act::Blank {
+            let is_blank = |event: &str| event.trim_ascii().is_empty();
+            erased = self.pass(wanted, Act::Delete, is_blank).await?;
         }
         if erased && let Some(connection) = &mut self.connection {
             // It is gone from the tables; that its traces go as well may have to wait for others.
@@ -101,8 +105,34 @@ impl Eraser {
         Ok(())
     }
 
+    /// Goes through a user's events, and does something with those that are to go; says whether there were any.
+    async fn pass(
+        &mut self,
+        mut wanted: Wanted,
+        act: Act,
+        mut judge: impl FnMut(&str) -> bool + Send,
+    ) -> Result<bool, ArchiveError> {
+        let mut any = false;
+        loop {
+            let started = Instant::now();
+            let (rows, next) = self.read(&mut wanted).await?;
+            let theirs = rows.iter().filter(|(_, event)| judge(event));
+            let theirs: Vec<Uuid> = theirs.map(|(id, _)| *id).collect();
+            if !theirs.is_empty() {
+                any = true;
+                self.act(act, &theirs).await?;
+            }
+            let Some(next) = next else { return Ok(any) };
+            wanted.from = next;
+            crate::erase::pause(started.elapsed()).await;
+        }
+    }
+
     /// Reads the next events, and gives where to go on; nothing at the end.
-    async fn read(&mut self, wanted: &mut Wanted) -> Result<(Vec<Row>, Option<Uuid>), ArchiveError> {
+    async fn read(
+        &mut self,
+        wanted: &mut Wanted,
+    ) -> Result<(Vec<Row>, Option<Uuid>), ArchiveError> {
         let mut tries = 0;
         loop {
             match self.try_read(wanted).await {
@@ -132,14 +162,16 @@ impl Eraser {
         Ok((rows, next))
     }
 
-    async fn delete(&mut self, ids: &[Uuid]) -> Result<(), ArchiveError> {
+    async fn act(&mut self, act: Act, ids: &[Uuid]) -> Result<(), ArchiveError> {
         let mut tries = 0;
         loop {
-            let deleted = match self.connected().await {
-                Ok(connection) => connection.delete(ids).await,
-                Err(error) => Err(error),
+            let done = match (act, self.connected().await) {
+                (_, Err(error)) => Err(error),
+                (Act::Count, Ok(_)) => Ok(()),
+                (Act::Blank, Ok(connection)) => connection.blank(ids).await,
+                (Act::Delete, Ok(connection)) => connection.delete(ids).await,
             };
-            match deleted {
+            match done {
                 Ok(()) => return Ok(()),
                 Err(error) => self.again(&mut tries, error).await?,
             }

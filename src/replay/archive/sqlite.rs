@@ -19,7 +19,7 @@ use sqlx::sqlite::{
 use sqlx::{AssertSqlSafe, ConnectOptions as _, SqlSafeStr as _};
 use uuid::Uuid;
 
-use super::database::shared_column;
+use super::database::{of_ids, shared_column};
 use super::error::DatabaseError;
 use crate::event::Event;
 
@@ -223,6 +223,19 @@ pub(super) async fn delete_before(
     .execute(connection)
     .await?;
     Ok(deleted.rows_affected())
+}
+
+/// Writes events over in their places, which texts of the same length are.
+///
+/// Deleted rows are written over with zeros, as `secure_delete` has it, but not the copies that are left where `SQLite`
+/// moves rows within and between pages as others go. What is moved after this holds nothing but ids.
+pub(super) async fn blank(connection: &mut SqliteConnection, ids: &[Uuid]) -> sqlx::Result<()> {
+    let statement = "UPDATE wsgw_events SET \
+        event = printf('%*s', length(CAST(event AS BLOB)), ''), \
+        ordering_key = iif(ordering_key IS NULL, NULL, \
+            printf('%*s', length(CAST(ordering_key AS BLOB)), ''))";
+    of_ids(statement, ids).build().execute(connection).await?;
+    Ok(())
 }
 
 /// Writes the write-ahead log, which still has what was deleted, to the file and empties it.
