@@ -111,7 +111,7 @@ impl Work {
         for (id, file) in files(path, !self.dry_run)? {
             if seen.insert(id) {
                 self.finding.exists = true;
-                self.search(id, file, tell)?;
+                self.search(id, &file, tell)?;
             }
         }
         Ok(())
@@ -120,12 +120,12 @@ impl Work {
     fn search(
         &mut self,
         id: (u64, u64),
-        file: File,
+        file: &File,
         tell: &tokio::sync::mpsc::Sender<Finding>,
     ) -> std::io::Result<()> {
         let mut place = self.read.get(&id).copied().unwrap_or_default();
         let length = file.metadata()?.len();
-        let mut reader = BufReader::new(&file);
+        let mut reader = BufReader::new(file);
         reader.seek(SeekFrom::Start(place.next))?;
         let mut line = Vec::new();
         loop {
@@ -141,7 +141,7 @@ impl Work {
                 place.torn_at = Some(end);
                 break;
             }
-            self.judge(&file, place.next, line.trim_ascii_end())?;
+            self.judge(file, place.next, line.trim_ascii_end())?;
             place = Place {
                 next: end,
                 torn_at: None,

@@ -229,8 +229,8 @@ impl Stores {
 
     /// Open connections of the user: as the leases say, else as presence does.
     pub(super) fn open_connections(&self) -> u64 {
-        let open = self.searches.iter().rev();
-        let open = open.filter_map(|search| search.open_connections()).next();
+        let mut searches = self.searches.iter().rev();
+        let open = searches.find_map(|search| search.open_connections());
         open.unwrap_or(0)
     }
 

@@ -104,7 +104,7 @@ impl Writer {
         let mut client = Client::connect(gateway, "7").await;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
-        let (begin, begun) = tokio::sync::oneshot::channel();
+        let (begin, first_sent) = tokio::sync::oneshot::channel();
         let writing = tokio::spawn(async move {
             let (mut n, mut begin) = (0, Some(begin));
             while !stopped.load(Ordering::Relaxed) {
@@ -117,11 +117,11 @@ impl Writer {
                 if let Some(begin) = begin.take() {
                     begin.send(()).unwrap();
                 }
-                tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+                tokio::time::sleep(std::time::Duration::from_millis(10)).await;
             }
             n
         });
-        within("the first messages", begun).await.unwrap();
+        within("the first messages", first_sent).await.unwrap();
         Self { stop, writing }
     }
 

@@ -261,12 +261,12 @@ impl Connection {
         Ok(())
     }
 
-    /// Removes the traces that deleted events left outside of the tables.
-    pub(super) async fn wipe(&mut self) -> Result<(), DatabaseError> {
+    /// Removes the traces that deleted events left outside of the tables; says whether that could be done.
+    pub(super) async fn wipe(&mut self) -> Result<bool, DatabaseError> {
         match self {
             Self::Sqlite(connection) => in_time(super::sqlite::wipe(connection)).await,
             // The write-ahead log is the server's.
-            Self::Postgres(_) => Ok(()),
+            Self::Postgres(_) => Ok(true),
         }
     }
 

@@ -19,7 +19,10 @@ const CHUNK: i64 = 200;
 /// Tries of a statement while the database is locked or away.
 const TRIES: u32 = 5;
 
-/// Wait between two of them.
+/// Tries to find a moment in which nobody else uses the database.
+const WIPES: u32 = 20;
+
+/// Wait between two tries of a statement.
 const WAIT: Duration = Duration::from_secs(1);
 
 /// Whoever erases from the archive of a configuration.
@@ -37,7 +40,7 @@ enum Act {
     Delete,
 }
 
-fn refused(error: DatabaseError) -> ArchiveError {
+fn refused(error: &DatabaseError) -> ArchiveError {
     ArchiveError(error.to_string())
 }
 
@@ -48,7 +51,7 @@ impl Eraser {
     /// When the DSN is malformed.
     pub fn of(config: &ArchiveConfig) -> Result<Self, ArchiveError> {
         Ok(Self {
-            database: Database::of(&config.dsn).map_err(refused)?,
+            database: Database::of(&config.dsn).map_err(|error| refused(&error))?,
             connection: None,
         })
     }
@@ -65,7 +68,7 @@ impl Eraser {
     /// When the database does not answer.
     pub async fn open(&mut self) -> Result<bool, ArchiveError> {
         let connecting = self.database.connect_to_erase();
-        self.connection = connecting.await.map_err(refused)?;
+        self.connection = connecting.await.map_err(|error| refused(&error))?;
         Ok(self.connection.is_some())
     }
 
@@ -98,11 +101,24 @@ impl Eraser {
             let is_blank = |event: &str| event.trim_ascii().is_empty();
             erased = self.pass(wanted, Act::Delete, is_blank).await?;
         }
-        if erased && let Some(connection) = &mut self.connection {
-            // It is gone from the tables; that its traces go as well may have to wait for others.
-            let _ = connection.wipe().await;
+        if erased {
+            self.wipe().await;
         }
         Ok(())
+    }
+
+    /// Removes traces outside of the tables. Events are gone all the same where others are busy for too long; then the
+    /// traces go when the gateway's own checkpoints come by, or when it stops.
+    async fn wipe(&mut self) {
+        let Some(connection) = &mut self.connection else {
+            return;
+        };
+        for _ in 0..WIPES {
+            if connection.wipe().await.unwrap_or(false) {
+                return;
+            }
+            tokio::time::sleep(WAIT / 10).await;
+        }
     }
 
     /// Goes through a user's events, and does something with those that are to go; says whether there were any.
@@ -190,7 +206,7 @@ impl Eraser {
     async fn again(&mut self, tries: &mut u32, error: DatabaseError) -> Result<(), ArchiveError> {
         *tries += 1;
         if *tries >= TRIES || error.trouble != Trouble::Passing {
-            return Err(refused(error));
+            return Err(refused(&error));
         }
         self.close().await;
         tokio::time::sleep(WAIT).await;

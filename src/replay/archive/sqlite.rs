@@ -238,12 +238,13 @@ pub(super) async fn blank(connection: &mut SqliteConnection, ids: &[Uuid]) -> sq
     Ok(())
 }
 
-/// Writes the write-ahead log, which still has what was deleted, to the file and empties it.
-pub(super) async fn wipe(connection: &mut SqliteConnection) -> sqlx::Result<()> {
-    sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
-        .fetch_all(connection)
+/// Writes the write-ahead log, which still has what was deleted, to the file and empties it; says whether that could be
+/// done, as nobody may be reading or writing then.
+pub(super) async fn wipe(connection: &mut SqliteConnection) -> sqlx::Result<bool> {
+    let (busy, _, _): (i64, i64, i64) = sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)")
+        .fetch_one(connection)
         .await?;
-    Ok(())
+    Ok(busy == 0)
 }
 
 pub(super) async fn shrink(connection: &mut SqliteConnection) -> sqlx::Result<bool> {
