@@ -83,6 +83,9 @@ impl Sqlite {
             .synchronous(SqliteSynchronous::Normal)
             .busy_timeout(BUSY_TIMEOUT)
             .pragma("journal_size_limit", "67108864")
+            // What is moved or deleted in a page that is written anyway leaves no copy in it: the first rows of all would
+            // else stay in the table's root page for ever.
+            .pragma("secure_delete", "FAST")
             .disable_statement_logging()
     }
 
