@@ -14,6 +14,7 @@ use crate::telemetry::logs;
 pub mod check;
 pub mod dev;
 pub mod diff;
+pub mod erase;
 pub mod explain;
 mod gateway;
 pub mod graph;
@@ -139,6 +140,18 @@ enum Command {
     /// was asked, 1 when it could not, 2 on wrong usage.
     #[command(after_help = replay::EXAMPLES)]
     Replay(replay::ReplayArgs),
+    /// Erases what the stores keep of one user, while gateways go on (GDPR, article 17).
+    ///
+    /// Searches streams, dead letters, archive and presence. Exits 0 when every store was searched to its end, 1 when
+    /// one failed or it was not confirmed, 2 on wrong usage, 3 when the user is still there and more may come. Each
+    /// time it may be run again.
+    #[command(after_help = erase::EXAMPLES)]
+    Erase {
+        #[command(flatten)]
+        args: erase::EraseArgs,
+        #[command(flatten)]
+        overriding: Overriding,
+    },
     /// Asks a running gateway how it is, by its exit code.
     ///
     /// Exits 0 when it serves and reaches what it depends on, 1 when not or when nobody answers, 2 on wrong usage.
@@ -240,6 +253,7 @@ fn run_command(command: Command) -> ExitCode {
         }
         Command::Dev(args) => dev::run(&args),
         Command::Replay(args) => replay::run(&args),
+        Command::Erase { args, overriding } => erase::run(&args, &overriding.overrides()),
         Command::Health { args, overriding } => health::run(&args, &overriding.overrides()),
         Command::Top(args) => top::run(&args),
         Command::Token(args) => match token::make_token(&args, crate::clock::unix_now()) {

@@ -80,12 +80,15 @@ use crate::svc::BoxSink;
 use crate::telemetry::metrics::Metrics;
 
 mod book;
+mod erase;
 mod keeper;
 mod keys;
 mod layer;
 mod ledger;
 mod record;
 mod speaker;
+
+pub use self::erase::{UserRecords, records_of_user};
 
 /// How long the end of the lease may take when the gateway stops.
 const LEAVE: Duration = Duration::from_secs(2);

@@ -38,6 +38,7 @@
 //! | [`registry`], [`outbox`], [`presence`] | the way back: who listens to what, what waits for whom, who is there |
 //! | [`leases`] | each gateway says that it lives; the others speak for one that no longer does |
 //! | [`replay`] | dead letters given back, the archive of every event, and the guard in front of both |
+//! | [`erase`] | `wsgw erase`: what the stores keep of one user is found and erased |
 //! | [`api`] | the internal HTTP API, health and metrics |
 //! | [`jwt`] | verifying tokens, key sets, signing for development |
 //! | [`close`] | the one table from errors to close codes and HTTP statuses |
@@ -59,6 +60,7 @@ pub mod close;
 pub mod condition;
 pub mod config;
 pub mod dev;
+pub mod erase;
 pub mod event;
 pub mod graph;
 pub mod jwt;

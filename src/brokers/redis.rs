@@ -9,6 +9,7 @@
 //! - `connect` makes connections, and names what went wrong.
 //! - `answers` sends commands and sorts what comes back.
 //! - `keep` is the task.
+//! - `scan` goes through keys.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,8 +32,10 @@ mod answers;
 mod connect;
 mod dsn;
 mod keep;
+mod scan;
 
 pub use self::dsn::RedisDsn;
+pub use self::scan::Scan;
 
 /// The name of Redis in `/ready`, metrics and dead letters.
 pub const NAME: &str = "redis";

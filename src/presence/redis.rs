@@ -52,6 +52,7 @@ use crate::registry::Registry;
 use crate::session::Session;
 use crate::svc::BoxError;
 
+mod erase;
 mod keeper;
 mod keys;
 mod list;

@@ -6,7 +6,8 @@
 //! all the same, and whoever delivers dead letters again would deliver it twice.
 //!
 //! # Layout
-//! `writer` is the sink, `retention` deletes what is too old, `republish` sends again. All three know the `database`,
+//! `writer` is the sink, `retention` deletes what is too old, `republish` sends again, `erase` deletes what is a user's.
+//! All four know the `database`,
 //! and only that knows `sqlite` and `postgres`, whose tables are in `migrations/`.
 
 use std::sync::Arc;
@@ -30,12 +31,15 @@ use crate::sinks::delivery::{DeliverySettings, Outlet, RetryPolicy, Target, When
 use crate::telemetry::metrics::Metrics;
 
 mod database;
+mod erase;
 mod error;
 mod postgres;
 mod republish;
 mod retention;
 mod sqlite;
 mod writer;
+
+pub use self::erase::Eraser;
 
 /// The archive's name in `/ready`, metrics and logs.
 pub const NAME: &str = "archive";

@@ -6,6 +6,7 @@
 //! - [`reload`] gives it another pipeline file while it runs.
 //! - [`webhook`] is the backend: an HTTP server that records every request and answers by a script.
 //! - [`collector`] takes the gateway's spans, as OpenTelemetry's collectors do.
+//! - [`erase`] runs `wsgw erase` beside gateways that write.
 //! - [`client`] speaks WebSocket properly, [`raw`] writes whatever bytes it is told.
 //! - [`redis`] is a real Redis server of a test's own, [`redis_groups`] several that belong together.
 //! - [`rabbitmq`] is a real `RabbitMQ` of a test program's own.
@@ -37,6 +38,7 @@ use std::time::{Duration, Instant};
 pub mod archive;
 pub mod client;
 pub mod collector;
+pub mod erase;
 pub mod gateway;
 pub mod postgres;
 pub mod rabbitmq;

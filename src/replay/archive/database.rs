@@ -103,6 +103,19 @@ impl Database {
         }
     }
 
+    /// Where it is, without credentials.
+    pub(super) fn place(&self) -> String {
+        match &self.driver {
+            Driver::Sqlite(sqlite) => sqlite.place(),
+            Driver::Postgres(postgres) => postgres.place(),
+        }
+    }
+
+    /// Whether events must be written over before any of them is deleted, lest copies stay in the file.
+    pub(super) fn blanks(&self) -> bool {
+        matches!(self.driver, Driver::Sqlite(_))
+    }
+
     /// Rows of the key that are read in one go where each must be looked at; none where an index finds them.
     pub(super) fn scan_rows(&self) -> Option<i64> {
         match self.driver {
@@ -123,6 +136,24 @@ impl Database {
             };
             self.migrated.store(true, Ordering::Release);
             Ok(connection)
+        };
+        tokio::time::timeout(CONNECT_TIMEOUT, connect)
+            .await
+            .unwrap_or_else(|_| Err(DatabaseError::passing("no connection was made within 10 s")))
+    }
+}
+
+impl Database {
+    /// Makes a connection that leaves no traces of what it deletes, as far as the database knows how; none where there
+    /// is no archive, which is not made.
+    pub(super) async fn connect_to_erase(&self) -> Result<Option<Connection>, DatabaseError> {
+        let connect = async {
+            Ok(match &self.driver {
+                Driver::Sqlite(sqlite) => sqlite.connect_to_erase().await?.map(Connection::Sqlite),
+                Driver::Postgres(postgres) => {
+                    postgres.connect_to_erase().await?.map(Connection::Postgres)
+                }
+            })
         };
         tokio::time::timeout(CONNECT_TIMEOUT, connect)
             .await
@@ -206,6 +237,39 @@ impl Connection {
         }
     }
 
+    /// Writes events over with spaces by their ids, where [`Database::blanks`].
+    pub(super) async fn blank(&mut self, ids: &[Uuid]) -> Result<(), DatabaseError> {
+        match self {
+            Self::Sqlite(connection) => in_time(super::sqlite::blank(connection, ids)).await,
+            // A row that is changed is another row there.
+            Self::Postgres(_) => Ok(()),
+        }
+    }
+
+    /// Deletes events by their ids.
+    pub(super) async fn delete(&mut self, ids: &[Uuid]) -> Result<(), DatabaseError> {
+        match self {
+            Self::Sqlite(connection) => {
+                let mut query = of_ids("DELETE FROM wsgw_events", ids);
+                in_time(query.build().execute(connection)).await?;
+            }
+            Self::Postgres(connection) => {
+                let mut query = of_ids("DELETE FROM wsgw_events", ids);
+                in_time(query.build().execute(connection)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the traces that deleted events left outside of the tables; says whether that could be done.
+    pub(super) async fn wipe(&mut self) -> Result<bool, DatabaseError> {
+        match self {
+            Self::Sqlite(connection) => in_time(super::sqlite::wipe(connection)).await,
+            // The write-ahead log is the server's.
+            Self::Postgres(_) => Ok(true),
+        }
+    }
+
     /// Gives a little of the room that deleted events left back to the file system, if there is much of it; says
     /// whether there is more to give.
     pub(super) async fn shrink(&mut self) -> Result<bool, DatabaseError> {
@@ -250,6 +314,22 @@ where
             .push_bind(kind.as_str().to_owned());
     }
     query.push(" ORDER BY event_id LIMIT ").push_bind(limit);
+    query
+}
+
+/// A statement on events with these ids.
+pub(super) fn of_ids<'q, DB>(statement: &str, ids: &'q [Uuid]) -> QueryBuilder<DB>
+where
+    DB: sqlx::Database,
+    Uuid: Encode<'q, DB> + Type<DB>,
+{
+    let mut query = QueryBuilder::new(statement);
+    query.push(" WHERE event_id IN (");
+    let mut list = query.separated(", ");
+    for id in ids {
+        list.push_bind(*id);
+    }
+    query.push(")");
     query
 }
 

@@ -73,6 +73,24 @@ impl Postgres {
         })
     }
 
+    /// Host, port and database.
+    pub(super) fn place(&self) -> String {
+        let (host, port) = (self.options.get_host(), self.options.get_port());
+        match self.options.get_database() {
+            Some(database) => format!("{host}:{port}/{database}"),
+            None => format!("{host}:{port}"),
+        }
+    }
+
+    /// A connection, if there is an archive.
+    pub(super) async fn connect_to_erase(&self) -> Result<Option<PgConnection>, DatabaseError> {
+        let mut connection = self.options.connect().await?;
+        let exists: bool = sqlx::query_scalar("SELECT to_regclass('wsgw_events') IS NOT NULL")
+            .fetch_one(&mut connection)
+            .await?;
+        Ok(exists.then_some(connection))
+    }
+
     pub(super) async fn connect(&self, migrate: bool) -> Result<PgConnection, DatabaseError> {
         let mut connection = self.options.connect().await?;
         if migrate {

@@ -19,7 +19,7 @@ use sqlx::sqlite::{
 use sqlx::{AssertSqlSafe, ConnectOptions as _, SqlSafeStr as _};
 use uuid::Uuid;
 
-use super::database::shared_column;
+use super::database::{of_ids, shared_column};
 use super::error::DatabaseError;
 use crate::event::Event;
 
@@ -66,11 +66,16 @@ impl Sqlite {
         })
     }
 
-    pub(super) async fn connect(&self, migrate: bool) -> Result<SqliteConnection, DatabaseError> {
-        if migrate {
-            create(&self.path)?;
-        }
-        let mut connection = SqliteConnectOptions::new()
+    /// The file, wherever the process runs.
+    pub(super) fn place(&self) -> String {
+        let path = std::path::absolute(&self.path);
+        path.unwrap_or_else(|_| self.path.clone())
+            .display()
+            .to_string()
+    }
+
+    fn options(&self) -> SqliteConnectOptions {
+        SqliteConnectOptions::new()
             .filename(&self.path)
             .page_size(PAGE_BYTES)
             .auto_vacuum(SqliteAutoVacuum::Incremental)
@@ -78,9 +83,37 @@ impl Sqlite {
             .synchronous(SqliteSynchronous::Normal)
             .busy_timeout(BUSY_TIMEOUT)
             .pragma("journal_size_limit", "67108864")
+            // What is moved or deleted in a page that is written anyway leaves no copy in it: the first rows of all would
+            // else stay in the table's root page for ever.
+            .pragma("secure_delete", "FAST")
             .disable_statement_logging()
-            .connect()
-            .await?;
+    }
+
+    /// A connection by which deleted events are written over with zeros; none where there is no archive.
+    pub(super) async fn connect_to_erase(&self) -> Result<Option<SqliteConnection>, DatabaseError> {
+        match self.path.try_exists() {
+            Ok(true) => {}
+            Ok(false) => return Ok(None),
+            Err(error) => {
+                let reason = format!("`{}`: {error}", self.path.display());
+                return Err(DatabaseError::unusable(reason));
+            }
+        }
+        let options = self.options().pragma("secure_delete", "ON");
+        let mut connection = options.connect().await?;
+        let tables: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'wsgw_events'",
+        )
+        .fetch_one(&mut connection)
+        .await?;
+        Ok((tables > 0).then_some(connection))
+    }
+
+    pub(super) async fn connect(&self, migrate: bool) -> Result<SqliteConnection, DatabaseError> {
+        if migrate {
+            create(&self.path)?;
+        }
+        let mut connection = self.options().connect().await?;
         if migrate {
             // `run` asks for more of the connection's type than a boxed future can promise.
             migrator(MIGRATIONS)
@@ -193,6 +226,28 @@ pub(super) async fn delete_before(
     .execute(connection)
     .await?;
     Ok(deleted.rows_affected())
+}
+
+/// Writes events over in their places, which texts of the same length are.
+///
+/// Deleted rows are written over with zeros, as `secure_delete` has it, but not the copies that are left where `SQLite`
+/// moves rows within and between pages as others go. What is moved after this holds nothing but ids.
+pub(super) async fn blank(connection: &mut SqliteConnection, ids: &[Uuid]) -> sqlx::Result<()> {
+    let statement = "UPDATE wsgw_events SET \
+        event = printf('%*s', length(CAST(event AS BLOB)), ''), \
+        ordering_key = iif(ordering_key IS NULL, NULL, \
+            printf('%*s', length(CAST(ordering_key AS BLOB)), ''))";
+    of_ids(statement, ids).build().execute(connection).await?;
+    Ok(())
+}
+
+/// Writes the write-ahead log, which still has what was deleted, to the file and empties it; says whether that could be
+/// done, as nobody may be reading or writing then.
+pub(super) async fn wipe(connection: &mut SqliteConnection) -> sqlx::Result<bool> {
+    let (busy, _, _): (i64, i64, i64) = sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)")
+        .fetch_one(connection)
+        .await?;
+    Ok(busy == 0)
 }
 
 pub(super) async fn shrink(connection: &mut SqliteConnection) -> sqlx::Result<bool> {
