@@ -60,9 +60,11 @@ build() {
   cp -r pipelines schemas LICENSE CHANGELOG.md SECURITY.md target/dist/wsgw.1 "$tree/$name/"
   install -D -m 644 deploy/systemd/wsgw.service "$tree/$name/systemd/wsgw.service"
   tar --directory "$tree" --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner \
-    --mode=go=rX,u+rw -cf - "$name" | gzip -n -9 >"$out/$name.tar.gz"
+    --mode=go=rX,u+rw -cf - "$name" | gzip -n >"$out/$name.tar.gz"
 
-  cargo deb --quiet --no-build --locked --profile "$profile" --output "$out/"
+  local fast=()
+  if [ "$profile" != release ]; then fast=(--fast); fi
+  cargo deb --quiet --no-build --locked --profile "$profile" "${fast[@]}" --output "$out/"
 
   # One bill of materials for what cargo linked; it names this directory, which nobody wants to know.
   cargo cyclonedx --quiet --format json --spec-version 1.5 --override-filename wsgw-sbom.tmp

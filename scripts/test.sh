@@ -239,7 +239,7 @@ release_tools() {
 
 deploy() {
   say "the Helm chart, the systemd unit, the Debian package, the release, the workflows"
-  need openssl openssl systemd-analyze systemd
+  need systemd-analyze systemd busybox busybox-static man man-db
   release_tools
   go_tool github.com/rhysd/actionlint/cmd/actionlint v1.7.9
   target/venv/bin/python -m pip install --quiet --disable-pip-version-check pyyaml kubernetes-validate==1.37.0
