@@ -85,7 +85,7 @@ scripts() {
   need openssl openssl python3 python3 shellcheck shellcheck curl curl redis-server redis-server redis-cli redis-tools \
     amqp-publish amqp-tools
   PATH=$PATH:/usr/sbin need rabbitmq-server rabbitmq-server
-  shellcheck scripts/*.sh symfony/tests/*.sh .ci/run
+  shellcheck scripts/*.sh symfony/tests/*.sh tests/deploy/*.sh .ci/run
   python
   cargo build --locked --quiet
   target/venv/bin/python -m pytest -q tests/test_scripts.py
@@ -239,7 +239,7 @@ release_tools() {
 
 deploy() {
   say "the Helm chart, the systemd unit, the Debian package, the release, the workflows"
-  need systemd-analyze systemd busybox busybox-static man man-db
+  need curl curl systemd-analyze systemd busybox busybox-static man man-db
   release_tools
   go_tool github.com/rhysd/actionlint/cmd/actionlint v1.7.9
   target/venv/bin/python -m pip install --quiet --disable-pip-version-check pyyaml kubernetes-validate==1.37.0

@@ -356,6 +356,28 @@ def test_the_unit_exposes_little():
     assert "Overall exposure level for wsgw.service" in said
 
 
+def may_boot() -> bool:
+    """Whether namespaces can be made here: as root, and not in a container without privileges."""
+    command = ["unshare", "--mount", "--pid", "--net", "--fork", "mount", "-t", "tmpfs", "try", "/mnt"]
+    return subprocess.run(command, capture_output=True, timeout=30).returncode == 0
+
+
+@pytest.mark.skipif(not may_boot(), reason="needs root and namespaces")
+def test_systemd_runs_the_package(release, tmp_path):
+    """A real systemd starts, reloads and stops what the package installs, as confined as the unit says."""
+    [package] = release.glob("*.deb")
+    run(ROOT / "tests/deploy/boot.sh", package, ROOT / "tests/keys/rsa.pub.pem", tmp_path)
+    lines = (tmp_path / "log").read_text().splitlines()
+    steps = [line for line in lines if not line.startswith("| ")]
+    assert steps == [
+        "health: ok", "api: 200", "process_start_time_seconds: there",
+        "CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2", "root: 0", "state: 700 wsgw",
+        "reload: 1", "reload: 0", "still: ok", "same process: yes", "Result=success", "ExecMainStatus=0",
+    ], "\n".join(lines)  # fmt: skip
+    logged = "\n".join(lines)
+    assert '"event":"reloaded"' in logged and '"event":"reload_failed"' in logged and '"event":"stopped"' in logged
+
+
 def test_the_unit_waits_for_the_drain_and_allows_many_connections():
     settings = unit_settings()
     reference = (ROOT / "docs/configuration.md").read_text()
