@@ -9,7 +9,7 @@
 # WSGW_RELEASE_PROFILE  another Cargo profile than release
 # WSGW_RELEASE_BUILD=0  packs the program that is already built
 #
-# The same commit, toolchain and operating system give the same bytes: times are the commit's, paths are left out.
+# Times are the commit's, so that the same program gives the same archive and package, byte by byte.
 # Needs what `scripts/test.sh release-tools` installs.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)

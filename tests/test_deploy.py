@@ -39,7 +39,7 @@ VALUES: dict[str, dict] = {
     "nothing": {},
     "existing-secret": EXISTING,
     "terminator": {"mode": "terminator", "replicas": 1, **EXISTING, "persistence": {"enabled": True, "storageClass": "ssd"}},
-    "own-pipeline": {"pipeline": "snoke_ws:\n  stages: [{ fan_out: {} }]\n", "secrets": {"values": {"REDIS_DSN": "redis://redis:6379/0"}}},
+    "own-pipeline": {"pipeline": (ROOT / "pipelines/routed.yaml").read_text(), "secrets": {"values": {"REDIS_DSN": "redis://redis:6379/0"}}},
     "own-config-map": {"existingConfigMap": "mine", **EXISTING},
     "everything": {
         **EXISTING,
@@ -190,6 +190,25 @@ def test_secrets_are_nowhere_but_in_the_secret(tmp_path):
     assert secret["stringData"] == {"REDIS_DSN": "redis://:hush@redis", "GATEWAY_API_KEY": "hush-too"}
     others = [document for document in objects.values() if document["kind"] != "Secret"]
     assert "hush" not in json.dumps(others)
+
+
+def test_the_gateway_knows_every_variable(values, tmp_path):
+    objects = render(tmp_path, {**values, "existingConfigMap": ""})
+    [config] = of_kind(objects, "ConfigMap")
+    (tmp_path / "wsgw.yaml").write_text(config["data"]["wsgw.yaml"])
+    (tmp_path / "REDIS_DSN").write_text("redis://redis:6379/0")
+    (tmp_path / "GATEWAY_API_KEY").write_text("a-long-key-of-the-chart")
+    shutil.copy(ROOT / "tests/keys/rsa.pub.pem", tmp_path / "JWT_PUBLIC_KEY")
+    [container] = pod(objects)["containers"]
+    environment = {entry["name"]: entry["value"].replace("/etc/wsgw/secrets", str(tmp_path)) for entry in container["env"]}
+    for name in ("JWT_PUBLIC_KEY", "REDIS_DSN"):
+        environment.setdefault(f"{name}_FILE", str(tmp_path / name))
+    # A variable of ours that names no key is an error; explain also tells what each amounts to.
+    run(ROOT / "target/debug/wsgw", "check", tmp_path / "wsgw.yaml", env=environment)
+    said = run(ROOT / "target/debug/wsgw", "explain", tmp_path / "wsgw.yaml", env=environment)
+    assert "0.0.0.0:8001" in said
+    for origin in values.get("server", {}).get("allowedOrigins", []):
+        assert origin in said
 
 
 def test_services_and_ingress_reach_the_right_ports(tmp_path):
@@ -394,7 +413,8 @@ def test_the_package_has_its_parts(release, root):
     conffiles = run("dpkg-deb", "--info", package, "conffiles").split()
     assert sorted(conffiles) == ["/etc/wsgw/wsgw.env", "/etc/wsgw/wsgw.yaml"]
     assert run(root / "usr/bin/wsgw", "--version") == f"wsgw {version}"
-    assert "a WebSocket gateway" in run("man", "--local-file", root / "usr/share/man/man1/wsgw.1.gz") if shutil.which("man") else True
+    page = run("man", "--local-file", root / "usr/share/man/man1/wsgw.1.gz")
+    assert "a WebSocket gateway" in page and "Validates pipeline files" in page
     for pipeline in (root / "usr/share/wsgw/pipelines").iterdir():
         assert pipeline.read_bytes() == (ROOT / "pipelines" / pipeline.name).read_bytes()
 
