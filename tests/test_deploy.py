@@ -376,8 +376,12 @@ def test_the_unit_exposes_little():
 
 
 def may_boot() -> bool:
-    """Whether namespaces can be made here: as root, and not in a container without privileges."""
-    command = ["unshare", "--mount", "--pid", "--net", "--fork", "mount", "-t", "tmpfs", "try", "/mnt"]
+    """Whether namespaces can be made here, with what is mounted in them: mostly not in a container without privileges."""
+    mounts = """
+        mount -t tmpfs try /mnt && cd /mnt && mkdir groups root upper work && mount -t cgroup2 try groups &&
+        mount -t overlay try -o lowerdir=/,upperdir=upper,workdir=work root && rmdir "$(mktemp -d groups/wsgw-try-XXXXXX)"
+    """
+    command = ["unshare", "--mount", "--pid", "--net", "--fork", "sh", "-c", mounts]
     return subprocess.run(command, capture_output=True, timeout=30).returncode == 0
 
 
