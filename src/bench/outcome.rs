@@ -1,18 +1,25 @@
 //! The result of a run: printed for people, or as JSON for `summary` and scripts.
+//!
+//! Stands last. `docs/bench.md` names every field, and says what it means.
+
+use std::io::Write;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::Result;
-use crate::process::Memory;
-use crate::socket::Closed;
-use crate::tally::{Percentiles, Totals};
+use super::process::Memory;
+use super::socket::Closed;
+use super::tally::{Percentiles, Totals};
+use super::{BenchError, Ended, Result, connector};
 
 /// Everything one run found out. Absent figures were not measured.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(default)]
 pub(crate) struct Outcome {
+    /// Which benchmark.
+    pub(crate) mode: String,
     /// Which benchmark, or the name given with `--label`.
     pub(crate) label: String,
     /// What is counted: connection, message, delivery or round trip.
@@ -51,6 +58,8 @@ pub(crate) struct Outcome {
     pub(crate) reordered: usize,
     /// Whether `lost`, `duplicate` and `reordered` were looked at.
     pub(crate) checked: bool,
+    /// Whether Ctrl-C ended it: what was still on its way then counts as lost.
+    pub(crate) interrupted: bool,
     /// What went wrong besides, in words.
     pub(crate) problems: Vec<String>,
     /// What else is worth knowing.
@@ -61,6 +70,7 @@ impl Outcome {
     /// Starts a result.
     pub(crate) fn new(label: Option<&str>, mode: &str, unit: &str, expected: usize) -> Self {
         Self {
+            mode: mode.to_owned(),
             label: label.unwrap_or(mode).to_owned(),
             unit: unit.to_owned(),
             expected,
@@ -120,8 +130,15 @@ impl Outcome {
     /// Notes sockets that the server ended in the middle of the run.
     pub(crate) fn closed_early(&mut self, (count, first): (usize, Option<Closed>)) {
         if let Some(first) = first {
-            let problem = format!("the server ended {count} connections, the first with {first}");
-            self.problems.push(problem);
+            let hint = connector::close_hint(&first);
+            let connections = if count == 1 {
+                "connection"
+            } else {
+                "connections"
+            };
+            self.problems.push(format!(
+                "the server ended {count} {connections}, the first with {first}{hint}"
+            ));
         }
     }
 
@@ -137,14 +154,27 @@ impl Outcome {
         self.lost == 0 && self.reordered == 0 && self.problems.is_empty()
     }
 
-    /// Prints the result.
-    pub(crate) fn print(&self, json: bool) -> Result<()> {
-        if json {
-            println!("{}", serde_json::to_string(self)?);
+    /// How the run ended.
+    pub(crate) fn ended(&self) -> Ended {
+        if self.interrupted {
+            Ended::Interrupted
+        } else if self.passed() {
+            Ended::Well
         } else {
-            print!("{}", self.table());
+            Ended::Badly
         }
-        Ok(())
+    }
+
+    /// Prints the result.
+    pub(crate) fn print(&self, json: bool, out: &mut dyn Write) -> Result<()> {
+        let text = if json {
+            serde_json::to_string(self).map_err(|error| error.to_string())? + "\n"
+        } else {
+            self.table()
+        };
+        out.write_all(text.as_bytes())
+            .and_then(|()| out.flush())
+            .map_err(BenchError::Output)
     }
 
     fn units(&self) -> String {
@@ -200,14 +230,14 @@ impl Outcome {
             self.broker_idle_cpu_percent.map(|p| format!("{p:.1} %")),
         );
         if let Some(latency) = &self.latency_us {
-            let Percentiles {
-                p50,
-                p99,
-                p999,
-                max,
-            } = latency;
-            for (name, us) in [("p50", p50), ("p99", p99), ("p99.9", p999), ("max", max)] {
-                row(format!("latency {name}"), Some(milliseconds(*us)));
+            for (name, us) in [
+                ("p50", latency.p50),
+                ("p90", latency.p90),
+                ("p99", latency.p99),
+                ("p99.9", latency.p999),
+                ("max", latency.max),
+            ] {
+                row(format!("latency {name}"), Some(milliseconds(us)));
             }
         }
         if self.checked {
@@ -219,6 +249,9 @@ impl Outcome {
             for (name, count) in checks {
                 row(name.to_owned(), Some(count.to_string()));
             }
+        }
+        if self.interrupted {
+            row("interrupted".to_owned(), Some("yes".to_owned()));
         }
         let mut lines = vec![self.label.clone()];
         for (name, value) in rows {
@@ -280,10 +313,11 @@ fn milliseconds(us: f64) -> String {
 pub(crate) fn load(files: &[PathBuf]) -> Result<Vec<Outcome>> {
     let mut outcomes = Vec::new();
     for file in files {
-        let text = std::fs::read_to_string(file)
-            .map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+        let text = std::fs::read_to_string(file).map_err(|error| {
+            BenchError::usage(format!("cannot read {}: {error}", file.display()))
+        })?;
         for line in text.lines().filter(|line| !line.is_empty()) {
-            let outcome = serde_json::from_str(line)
+            let outcome: Outcome = serde_json::from_str(line)
                 .map_err(|error| format!("{} holds no result: {error}", file.display()))?;
             outcomes.push(outcome);
         }
@@ -292,7 +326,7 @@ pub(crate) fn load(files: &[PathBuf]) -> Result<Vec<Outcome>> {
 }
 
 /// Prints one table of earlier results and tells whether all of them passed.
-pub(crate) fn summarise(files: &[PathBuf]) -> Result<bool> {
+pub(crate) fn summarise(files: &[PathBuf], out: &mut dyn Write) -> Result<Ended> {
     const TITLES: [&str; 11] = [
         "benchmark",
         "load",
@@ -309,6 +343,7 @@ pub(crate) fn summarise(files: &[PathBuf]) -> Result<bool> {
     let mut rows = vec![TITLES.map(str::to_owned)];
     let mut problems = Vec::new();
     let mut passed = true;
+    let mut text = String::new();
     for outcome in load(files)? {
         passed &= outcome.passed();
         rows.push(outcome.summary_row());
@@ -325,12 +360,15 @@ pub(crate) fn summarise(files: &[PathBuf]) -> Result<bool> {
         for (cell, width) in row.iter().zip(&widths).skip(1) {
             cells.push(format!("{cell:>width$}"));
         }
-        println!("{}", cells.join("  ").trim_end());
+        text.push_str(cells.join("  ").trim_end());
+        text.push('\n');
     }
     for problem in problems {
-        println!("{problem}");
+        text.push_str(&problem);
+        text.push('\n');
     }
-    Ok(passed)
+    out.write_all(text.as_bytes()).map_err(BenchError::Output)?;
+    Ok(if passed { Ended::Well } else { Ended::Badly })
 }
 
 #[cfg(test)]

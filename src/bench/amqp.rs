@@ -1,10 +1,13 @@
 //! As much of AMQP 0-9-1 as consuming one queue takes.
+//!
+//! Stands where the backend would, behind the gateway's `RabbitMQ`.
 
+use percent_encoding::percent_decode_str;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
-use crate::Result;
-use crate::target::Target;
+use super::net::{Dialer, ReadEnd, WriteEnd};
+use super::target::Target;
+use super::{BenchError, Result};
 
 /// Kinds of frames.
 const METHOD: u8 = 1;
@@ -30,7 +33,8 @@ const CONSUME_OK: Method = (60, 21);
 
 /// One consumer, on a connection of its own; what it gets counts as acknowledged.
 pub(crate) struct Consumer {
-    stream: TcpStream,
+    read: ReadEnd,
+    write: WriteEnd,
     input: Vec<u8>,
     /// Of `input`, what was looked at already.
     taken: usize,
@@ -57,36 +61,53 @@ impl Frame<'_> {
 }
 
 impl Consumer {
-    /// Logs in to `amqp://HOST:PORT` as guest and consumes a queue of the virtual host `/`.
+    /// Logs in to `amqp://[USER:PASSWORD@]HOST[:PORT][/VHOST]`, by default as guest, and consumes a queue.
     pub(crate) async fn open(url: &str, queue: &str, allow_remote: bool) -> Result<Self> {
-        let target = Target::parse(url, "amqp", allow_remote)?;
-        let stream = TcpStream::connect(target.address)
-            .await
-            .map_err(|error| format!("cannot connect to {url}: {error}"))?;
-        stream.set_nodelay(true)?;
+        let target = Target::parse(url, &["amqp"], allow_remote)
+            .map_err(|error| BenchError::usage(format!("--rabbitmq: {error}")))?;
+        let (user, password) = target
+            .login
+            .clone()
+            .unwrap_or_else(|| ("guest".into(), "guest".into()));
+        let vhost = match target.path.trim_start_matches('/') {
+            "" => "/".to_owned(),
+            name => percent_decode_str(name).decode_utf8_lossy().into_owned(),
+        };
+        let shown = target.shown();
+        let connected = Dialer::new(target, 1, None)?.connect(0).await;
+        let (read, write) =
+            connected.map_err(|error| format!("cannot connect to RabbitMQ at {shown}: {error}"))?;
         let mut consumer = Self {
-            stream,
+            read,
+            write,
             input: Vec::with_capacity(256 << 10),
             taken: 0,
             message: Vec::new(),
             expected: 0,
         };
-        consumer.stream.write_all(b"AMQP\0\0\x09\x01").await?;
+        consumer.write.write_all(b"AMQP\0\0\x09\x01").await?;
         consumer.expect(START).await?;
         // No properties, the mechanism, its name and password, the language.
-        let login = b"\0\0\0\0\x05PLAIN\0\0\0\x0c\0guest\0guest\x05en_US";
-        consumer.send(0, START_OK, login).await?;
+        let login = format!("\0{user}\0{password}");
+        let length = u32::try_from(login.len()).unwrap_or(u32::MAX).to_be_bytes();
+        let login = [
+            b"\0\0\0\0\x05PLAIN",
+            &length[..],
+            login.as_bytes(),
+            b"\x05en_US",
+        ];
+        consumer.send(0, START_OK, &login.concat()).await?;
         let limits = consumer.expect(TUNE).await?;
         // As offered, but without heartbeats: a run is short.
         let limits = [limits.get(..6).unwrap_or_default(), b"\0\0"].concat();
         consumer.send(0, TUNE_OK, &limits).await?;
-        consumer.send(0, OPEN, b"\x01/\0\0").await?;
+        let open = [&short(&vhost)?[..], b"\0\0"].concat();
+        consumer.send(0, OPEN, &open).await?;
         consumer.expect(OPEN_OK).await?;
         consumer.send(1, CHANNEL_OPEN, b"\0").await?;
         consumer.expect(CHANNEL_OPEN_OK).await?;
-        let length = u8::try_from(queue.len()).map_err(|_| "the queue's name is too long")?;
         // After the queue an empty tag, the bit for "no acknowledgements", and an empty table.
-        let consume = [b"\0\0", &[length][..], queue.as_bytes(), b"\0\x02\0\0\0\0"];
+        let consume = [b"\0\0", &short(queue)?[..], b"\0\x02\0\0\0\0"];
         consumer.send(1, CONSUME, &consume.concat()).await?;
         consumer
             .expect(CONSUME_OK)
@@ -96,7 +117,7 @@ impl Consumer {
     }
 
     async fn send(&mut self, channel: u16, method: Method, arguments: &[u8]) -> Result<()> {
-        let length = u32::try_from(arguments.len() + 4)?;
+        let length = u32::try_from(arguments.len() + 4).map_err(|_| "a method is too long")?;
         let mut out = vec![METHOD];
         out.extend_from_slice(&channel.to_be_bytes());
         out.extend_from_slice(&length.to_be_bytes());
@@ -104,7 +125,7 @@ impl Consumer {
         out.extend_from_slice(&method.1.to_be_bytes());
         out.extend_from_slice(arguments);
         out.push(END);
-        Ok(self.stream.write_all(&out).await?)
+        Ok(self.write.write_all(&out).await?)
     }
 
     /// Waits for a method and gives its arguments.
@@ -114,7 +135,7 @@ impl Consumer {
                 if let Some(found) = frame.method() {
                     check(found, frame.payload)?;
                     if found == method {
-                        return Ok(frame.payload[4..].to_vec());
+                        return Ok(frame.payload.get(4..).unwrap_or_default().to_vec());
                     }
                 }
             }
@@ -136,7 +157,8 @@ impl Consumer {
                         .payload
                         .get(4..12)
                         .and_then(|size| size.try_into().ok());
-                    self.expected = size.map_or(0, u64::from_be_bytes) as usize;
+                    let size = size.map_or(0, u64::from_be_bytes);
+                    self.expected = usize::try_from(size).unwrap_or(usize::MAX);
                     self.message.clear();
                 }
                 BODY if frame.payload.len() == self.expected => on_message(frame.payload),
@@ -156,11 +178,17 @@ impl Consumer {
         self.input.drain(..self.taken);
         self.taken = 0;
         self.input.reserve(64 << 10);
-        match self.stream.read_buf(&mut self.input).await? {
+        match self.read.read_buf(&mut self.input).await? {
             0 => Err("RabbitMQ closed the connection".into()),
             _ => Ok(()),
         }
     }
+}
+
+/// A short string: its length in a byte, then its bytes.
+fn short(text: &str) -> Result<Vec<u8>> {
+    let length = u8::try_from(text.len()).map_err(|_| format!("{text} is too long a name"))?;
+    Ok([&[length][..], text.as_bytes()].concat())
 }
 
 /// Takes one whole frame behind `taken`; `None` when more bytes are needed.
@@ -193,7 +221,8 @@ fn check(method: Method, payload: &[u8]) -> Result<()> {
     }
     let text = payload.get(6..).and_then(<[u8]>::split_first);
     let text = text.and_then(|(length, rest)| rest.get(..usize::from(*length)));
-    Err(String::from_utf8_lossy(text.unwrap_or_default()).into())
+    let text = String::from_utf8_lossy(text.unwrap_or_default());
+    Err(format!("RabbitMQ refuses: {}", crate::cli::clean(&text)).into())
 }
 
 #[cfg(test)]
@@ -216,7 +245,7 @@ mod tests {
     fn a_refusal_is_told() {
         let payload = [&[0, 20, 0, 40, 1, 0x94, 9][..], b"NOT_FOUND", &[0; 4]].concat();
         let error = check(CHANNEL_CLOSE, &payload).unwrap_err();
-        assert_eq!(error.to_string(), "NOT_FOUND");
+        assert_eq!(error.to_string(), "RabbitMQ refuses: NOT_FOUND");
         assert!(check(CONSUME_OK, &payload).is_ok());
     }
 }

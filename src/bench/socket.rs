@@ -1,4 +1,6 @@
 //! One open WebSocket: a reader that answers pings and a writer that several tasks may use.
+//!
+//! Stands on the halves of a connection that `connector` has upgraded.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -7,11 +9,10 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use tokio::io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::Mutex;
 
-use crate::frame::{self, Kind};
+use super::frame::{self, Kind};
+use super::net::{ReadEnd, WriteEnd};
 
 /// Where every socket's bytes land first. One for all: thousands of idle sockets then cost the
 /// tool no buffers, and only an incomplete frame is ever copied aside.
@@ -44,32 +45,41 @@ impl Closed {
 
 impl std::fmt::Display for Closed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {}", self.code, self.reason)
+        // The reason is the server's own text.
+        let reason = crate::cli::clean(&self.reason);
+        write!(f, "{} {reason}", self.code)
     }
 }
 
 /// The sending half; frames of different tasks never mix.
 #[derive(Clone)]
-pub(crate) struct Writer(Rc<Mutex<OwnedWriteHalf>>);
+pub(crate) struct Writer(Rc<Mutex<WriteEnd>>);
 
 impl Writer {
     /// Sends whole frames.
     pub(crate) async fn send(&self, frames: &[u8]) -> std::io::Result<()> {
-        self.0.lock().await.write_all(frames).await
+        let mut end = self.0.lock().await;
+        end.write_all(frames).await?;
+        // TLS may keep back what a full socket did not take.
+        end.flush().await
     }
 }
 
 /// The receiving half.
 pub(crate) struct Reader {
-    half: OwnedReadHalf,
+    half: ReadEnd,
     writer: Writer,
     partial: Vec<u8>,
     scratch: Scratch,
 }
 
 /// Makes a socket of a connection whose handshake is over; `early` came along with it.
-pub(crate) fn open(stream: TcpStream, early: Vec<u8>, scratch: Scratch) -> (Reader, Writer) {
-    let (half, write) = stream.into_split();
+pub(crate) fn open(
+    half: ReadEnd,
+    write: WriteEnd,
+    early: Vec<u8>,
+    scratch: Scratch,
+) -> (Reader, Writer) {
     let writer = Writer(Rc::new(Mutex::new(write)));
     let reader = Reader {
         half,

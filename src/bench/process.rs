@@ -1,15 +1,20 @@
-//! What the server's processes cost, read from `/proc`.
+//! What the server's processes cost, read from `/proc`, and what this process may open.
+//!
+//! Stands beside every mode, which asks before the load and after it.
 
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
-use crate::Result;
+use super::{BenchError, Result};
 
 /// CPU must stand still for so long before the server counts as quiet.
 const QUIET: Duration = Duration::from_millis(500);
 const QUIET_TIMEOUT: Duration = Duration::from_secs(15);
+/// Files that are open besides the connections.
+const SPARE_FILES: usize = 64;
 const POLL: Duration = Duration::from_millis(100);
 
 /// The processes to account for; with none, every figure is absent.
@@ -33,13 +38,15 @@ impl Server {
         let server = Self {
             pids: pids.to_vec(),
         };
-        server.cpu()?;
-        server.memory()?;
-        Ok(server)
+        let read = server.cpu().and_then(|_| server.memory());
+        match read {
+            Ok(_) => Ok(server),
+            Err(error) => Err(BenchError::usage(error)),
+        }
     }
 
     /// CPU time used so far, in user and system mode, by all threads living and dead.
-    pub(crate) fn cpu(&self) -> Result<Option<Duration>> {
+    pub(crate) fn cpu(&self) -> Result<Option<Duration>, String> {
         let mut ticks = 0;
         for pid in &self.pids {
             let stat = read(*pid, "stat")?;
@@ -50,7 +57,7 @@ impl Server {
     }
 
     /// Memory in use now.
-    pub(crate) fn memory(&self) -> Result<Option<Memory>> {
+    pub(crate) fn memory(&self) -> Result<Option<Memory>, String> {
         let mut sum = Memory { pss: 0, rss: 0 };
         for pid in &self.pids {
             let rollup = read(*pid, "smaps_rollup")?;
@@ -65,12 +72,20 @@ impl Server {
     }
 
     /// Waits until the server has nothing to do, so that late work is counted too.
-    pub(crate) async fn quiet(&self) -> Result<()> {
+    ///
+    /// When stopped it does not wait.
+    pub(crate) async fn quiet(&self, stop: &CancellationToken) -> Result<(), String> {
         let deadline = Instant::now() + QUIET_TIMEOUT;
         let mut since = Instant::now();
         let mut last = self.cpu()?;
         while since.elapsed() < QUIET && Instant::now() < deadline {
-            tokio::time::sleep(POLL).await;
+            if stop
+                .run_until_cancelled(tokio::time::sleep(POLL))
+                .await
+                .is_none()
+            {
+                break;
+            }
             let now = self.cpu()?;
             // One clock tick is what timers of an idle process may add up to.
             if now
@@ -85,9 +100,17 @@ impl Server {
     }
 }
 
-fn read(pid: u32, file: &str) -> Result<String> {
-    std::fs::read_to_string(format!("/proc/{pid}/{file}"))
-        .map_err(|error| format!("cannot read /proc/{pid}/{file}: {error}").into())
+fn read(pid: u32, file: &str) -> Result<String, String> {
+    match std::fs::read_to_string(format!("/proc/{pid}/{file}")) {
+        // A process that ended and was not waited for has empty files.
+        Ok(text) if text.is_empty() => Err(format!("the process {pid} ended")),
+        Ok(text) => Ok(text),
+        Err(error) => Err(match error.raw_os_error() {
+            // Not there at all, or ended while it was read.
+            Some(2 | 3) => format!("there is no process {pid}"),
+            _ => format!("cannot read /proc/{pid}/{file}: {error}"),
+        }),
+    }
 }
 
 /// Fields 14 and 15, counted after the command name, which may hold spaces and parentheses.
@@ -105,9 +128,9 @@ fn kibibytes(rollup: &str, name: &str) -> Option<u64> {
 }
 
 /// Allows as many sockets as the hard limit does; the soft one is often only 1,024.
-pub(crate) fn raise_file_limit() {
+pub(super) fn raise_file_limit() {
     let limit = getrlimit(Resource::Nofile);
-    // Not allowed to: `check_file_limit` will say what is missing.
+    // Not allowed to: `check_limits` will say what is missing.
     let _ = setrlimit(
         Resource::Nofile,
         Rlimit {
@@ -117,16 +140,54 @@ pub(crate) fn raise_file_limit() {
     );
 }
 
-/// Fails early when so many sockets cannot be opened at all.
-pub(crate) fn check_file_limit(sockets: usize) -> Result<()> {
-    let spare = 64;
-    match getrlimit(Resource::Nofile).current {
-        Some(limit) if (limit as usize) < sockets + spare => Err(format!(
-            "{sockets} connections need more open files than the limit of {limit} allows"
-        )
-        .into()),
-        _ => Ok(()),
+/// Fails before anything is sent when so many connections cannot be had.
+pub(super) fn check_limits(connections: usize, addresses: u8, server_pids: &[u32]) -> Result<()> {
+    let needed = connections + SPARE_FILES;
+    if let Some(limit) = getrlimit(Resource::Nofile).current
+        && limit < needed as u64
+    {
+        return Err(BenchError::usage(format!(
+            "{connections} connections need {needed} open files, and the limit is {limit}: \
+             run `ulimit -n {needed}` first, as root if it is refused"
+        )));
     }
+    // Of several processes it is not known which takes how many.
+    if let [pid] = server_pids
+        && let Some(limit) = file_limit_of(*pid)
+        && limit < connections as u64
+    {
+        return Err(BenchError::usage(format!(
+            "the server, process {pid}, may open only {limit} files, too few for {connections} connections: \
+             start it after `ulimit -n {needed}`"
+        )));
+    }
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range");
+    if let Some(ports) = range.ok().and_then(|range| ports(&range)) {
+        let wanted = connections.div_ceil(ports.max(1));
+        if wanted > usize::from(addresses) {
+            return Err(BenchError::usage(format!(
+                "{connections} connections need more ports than the {ports} of one address: \
+                 use --source-addresses {wanted} (targets on 127.0.0.1), or several machines"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// How many files another process may open.
+fn file_limit_of(pid: u32) -> Option<u64> {
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).ok()?;
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"))?;
+    line.split_ascii_whitespace().nth(3)?.parse().ok()
+}
+
+/// How many ports the kernel gives out for one address and target.
+fn ports(range: &str) -> Option<usize> {
+    let mut bounds = range.split_ascii_whitespace().map(str::parse::<usize>);
+    let (first, last) = (bounds.next()?.ok()?, bounds.next()?.ok()?);
+    (last + 1).checked_sub(first)
 }
 
 #[cfg(test)]
@@ -143,6 +204,8 @@ mod tests {
     fn reads_its_own_process() {
         let server = Server::new(&[std::process::id()]).unwrap();
         let memory = server.memory().unwrap().unwrap();
+        assert_eq!(ports("32768\t60999\n"), Some(28_232));
+        assert!(file_limit_of(std::process::id()).is_some());
         assert!(memory.pss > 0 && memory.rss >= memory.pss);
         assert!(Server::new(&[]).unwrap().cpu().unwrap().is_none());
     }

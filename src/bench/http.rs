@@ -40,6 +40,23 @@ pub(crate) fn response(bytes: &[u8]) -> Result<Option<Head>, String> {
     }
 }
 
+/// Parses the head of the answer to an upgrade request, whatever its body; `None` when more bytes are needed.
+pub(crate) fn upgrade_response(bytes: &[u8]) -> Result<Option<Head>, String> {
+    let mut headers = [httparse::EMPTY_HEADER; 48];
+    let mut response = httparse::Response::new(&mut headers);
+    let parsed = response
+        .parse(bytes)
+        .map_err(|_| "what answers is no HTTP server".to_owned())?;
+    Ok(match parsed {
+        httparse::Status::Complete(body_at) => Some(Head {
+            status: response.code.unwrap_or(0),
+            body_at,
+            body_length: 0,
+        }),
+        httparse::Status::Partial => None,
+    })
+}
+
 fn head(status: u16, body_at: usize, headers: &[httparse::Header<'_>]) -> Result<Head, String> {
     let mut body_length = 0;
     for header in headers {
@@ -50,7 +67,7 @@ fn head(status: u16, body_at: usize, headers: &[httparse::Header<'_>]) -> Result
                 .filter(|length| *length <= 64 << 20)
                 .ok_or("unreadable Content-Length")?;
         } else if header.name.eq_ignore_ascii_case("transfer-encoding") {
-            return Err("chunked bodies are not supported by this tool".to_owned());
+            return Err("chunked bodies are not supported by `wsgw bench`".to_owned());
         }
     }
     Ok(Head {

@@ -1,4 +1,6 @@
 //! WebSocket framing, as little as a client needs.
+//!
+//! Stands between a socket's bytes and its messages.
 
 /// What a frame carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +45,7 @@ pub(crate) fn decode<'a>(input: &mut &'a [u8]) -> Result<Option<Frame<'a>>, &'st
     };
     let (finished, opcode) = (first & 0x80 != 0, first & 0x0f);
     if !finished || opcode == 0 {
-        return Err("the server fragments messages, which this tool does not follow");
+        return Err("the server fragments messages, which `wsgw bench` does not follow");
     }
     if first & 0x70 != 0 || second & 0x80 != 0 {
         return Err("the server sent a masked frame or reserved bits");
@@ -54,7 +56,10 @@ pub(crate) fn decode<'a>(input: &mut &'a [u8]) -> Result<Option<Frame<'a>>, &'st
             None => return Ok(None),
         },
         127 => match bytes.get(2..10).and_then(|raw| raw.try_into().ok()) {
-            Some(raw) => (u64::from_be_bytes(raw) as usize, 10),
+            Some(raw) => (
+                usize::try_from(u64::from_be_bytes(raw)).unwrap_or(usize::MAX),
+                10,
+            ),
             None => return Ok(None),
         },
         short => (usize::from(short), 2),
@@ -94,17 +99,16 @@ pub(crate) fn encode_close(out: &mut Vec<u8>) {
 /// Masks with a zero key: the protocol wants a mask from clients, and this one changes nothing,
 /// so that the payload needs no pass over it.
 fn encode(first: u8, payload: &[u8], out: &mut Vec<u8>) {
+    const MASKED: u8 = 0x80;
     out.push(first);
-    match payload.len() {
-        length @ 0..=125 => out.push(0x80 | length as u8),
-        length @ 126..=0xffff => {
-            out.push(0x80 | 0x7e);
-            out.extend_from_slice(&(length as u16).to_be_bytes());
-        }
-        length => {
-            out.push(0x80 | 0x7f);
-            out.extend_from_slice(&(length as u64).to_be_bytes());
-        }
+    if let Ok(length @ 0..=125) = u8::try_from(payload.len()) {
+        out.push(MASKED | length);
+    } else if let Ok(length) = u16::try_from(payload.len()) {
+        out.push(MASKED | 0x7e);
+        out.extend_from_slice(&length.to_be_bytes());
+    } else {
+        out.push(MASKED | 0x7f);
+        out.extend_from_slice(&(payload.len() as u64).to_be_bytes());
     }
     out.extend_from_slice(&[0; 4]);
     out.extend_from_slice(payload);

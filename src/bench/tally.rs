@@ -1,9 +1,13 @@
 //! Counts what arrived, twice, late or out of order.
+//!
+//! Stands where messages arrive.
 
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
+
+use super::Result;
 
 /// Checks one numbered stream (0, 1, 2 …).
 #[derive(Debug, Default)]
@@ -74,23 +78,32 @@ pub(crate) struct Latencies(Histogram<u64>);
 /// Latencies in microseconds.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Percentiles {
+    /// What half of them stay below.
     pub(crate) p50: f64,
+    /// What nine in ten stay below.
+    #[serde(default)]
+    pub(crate) p90: f64,
+    /// What 99 in a hundred stay below.
     pub(crate) p99: f64,
+    /// What 999 in a thousand stay below.
     pub(crate) p999: f64,
+    /// The longest.
     pub(crate) max: f64,
 }
 
 impl Latencies {
     /// An empty histogram for up to an hour; what takes longer counts as that.
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new() -> Result<Self> {
         const HOUR_NANOS: u64 = 3_600_000_000_000;
-        let histogram = Histogram::new_with_max(HOUR_NANOS, 3);
-        Self(histogram.unwrap_or_else(|_| unreachable!("the bounds are constants in range")))
+        Histogram::new_with_max(HOUR_NANOS, 3)
+            .map(Self)
+            .map_err(|error| error.to_string().into())
     }
 
     /// Adds one latency.
     pub(crate) fn add(&mut self, latency: Duration) {
-        self.0.saturating_record(latency.as_nanos() as u64);
+        let nanos = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
+        self.0.saturating_record(nanos);
     }
 
     /// The figures to report; `None` when nothing was recorded.
@@ -98,6 +111,7 @@ impl Latencies {
         let micros = |nanos: u64| nanos as f64 / 1000.0;
         (!self.0.is_empty()).then(|| Percentiles {
             p50: micros(self.0.value_at_quantile(0.5)),
+            p90: micros(self.0.value_at_quantile(0.9)),
             p99: micros(self.0.value_at_quantile(0.99)),
             p999: micros(self.0.value_at_quantile(0.999)),
             max: micros(self.0.max()),
@@ -126,7 +140,7 @@ mod tests {
 
     #[test]
     fn latencies_of_any_size_are_kept() {
-        let mut latencies = Latencies::new();
+        let mut latencies = Latencies::new().unwrap();
         assert!(latencies.percentiles().is_none());
         latencies.add(Duration::from_micros(5));
         latencies.add(Duration::from_secs(120));

@@ -1,10 +1,13 @@
 //! As much of Redis' protocol as reading and adding to a stream takes.
+//!
+//! Stands where the backend would: it reads what the gateway wrote, or adds what the gateway is to push.
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
-use crate::Result;
-use crate::target::Target;
+use super::message::take_number;
+use super::net::{Dialer, ReadEnd, WriteEnd};
+use super::target::Target;
+use super::{BenchError, Result};
 
 /// One reply; its bytes are those of the buffer it was read into.
 #[derive(Debug, PartialEq, Eq)]
@@ -99,19 +102,44 @@ pub(crate) fn encode(arguments: &[&[u8]], out: &mut Vec<u8>) {
 
 /// A connection that sends one command at a time.
 pub(crate) struct Redis {
-    stream: TcpStream,
+    read: ReadEnd,
+    write: WriteEnd,
     output: Vec<u8>,
     input: Vec<u8>,
 }
 
 impl Redis {
-    /// Connects to `redis://HOST:PORT`, without a password.
+    /// Connects to `redis://[[USER]:PASSWORD@]HOST[:PORT][/DATABASE]`.
     pub(crate) async fn connect(url: &str, allow_remote: bool) -> Result<Self> {
-        Ok(Self {
-            stream: connect(url, allow_remote).await?,
+        let target = Target::parse(url, &["redis"], allow_remote)
+            .map_err(|error| BenchError::usage(format!("--redis: {error}")))?;
+        let (shown, path, login) = (target.shown(), target.path.clone(), target.login.clone());
+        let connected = Dialer::new(target, 1, None)?.connect(0).await;
+        let (read, write) =
+            connected.map_err(|error| format!("cannot connect to Redis at {shown}: {error}"))?;
+        let mut redis = Self {
+            read,
+            write,
             output: Vec::new(),
             input: Vec::new(),
-        })
+        };
+        if let Some((user, password)) = login {
+            let mut auth: Vec<&[u8]> = vec![b"AUTH", user.as_bytes(), password.as_bytes()];
+            auth.retain(|part| !part.is_empty());
+            redis.call(&auth, |_| ()).await?;
+        }
+        let database = path.trim_start_matches('/');
+        if !database.is_empty() {
+            redis
+                .call(&[b"SELECT", database.as_bytes()], |_| ())
+                .await?;
+        }
+        Ok(redis)
+    }
+
+    /// The two halves, for commands that are sent ahead of their replies.
+    pub(crate) fn into_halves(self) -> (ReadEnd, WriteEnd) {
+        (self.read, self.write)
     }
 
     /// Sends a command and hands its reply over.
@@ -122,16 +150,16 @@ impl Redis {
     ) -> Result<T> {
         self.output.clear();
         encode(arguments, &mut self.output);
-        self.stream.write_all(&self.output).await?;
+        self.write.write_all(&self.output).await?;
         self.input.clear();
         loop {
-            if self.stream.read_buf(&mut self.input).await? == 0 {
+            if self.read.read_buf(&mut self.input).await? == 0 {
                 return Err("Redis closed the connection".into());
             }
             match decode(&mut &self.input[..])? {
                 Some(Reply::Error(error)) => {
                     let command = String::from_utf8_lossy(arguments[0]);
-                    let error = String::from_utf8_lossy(error);
+                    let error = crate::cli::clean(&String::from_utf8_lossy(error));
                     return Err(format!("Redis refuses {command}: {error}").into());
                 }
                 Some(reply) => return Ok(read(reply)),
@@ -140,16 +168,6 @@ impl Redis {
             }
         }
     }
-}
-
-/// Opens a bare connection, for commands that are sent ahead of their replies.
-pub(crate) async fn connect(url: &str, allow_remote: bool) -> Result<TcpStream> {
-    let target = Target::parse(url, "redis", allow_remote)?;
-    let stream = TcpStream::connect(target.address)
-        .await
-        .map_err(|error| format!("cannot connect to {url}: {error}"))?;
-    stream.set_nodelay(true)?;
-    Ok(stream)
 }
 
 /// The entries of a stream from now on.
@@ -224,9 +242,8 @@ impl StreamReader {
 }
 
 /// The first half of an entry's identifier.
-fn milliseconds(id: &[u8]) -> u64 {
-    let digits = id.iter().take_while(|byte| byte.is_ascii_digit());
-    digits.fold(0, |number, digit| number * 10 + u64::from(digit - b'0'))
+fn milliseconds(mut id: &[u8]) -> u64 {
+    take_number(&mut id).map_or(0, |number| number as u64)
 }
 
 #[cfg(test)]

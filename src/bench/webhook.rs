@@ -1,4 +1,6 @@
 //! The backend: receives the gateway's webhook over raw keep-alive HTTP and checks the events.
+//!
+//! Stands at the end of the way of `inbound`; what is read from a broker is checked here too.
 
 use std::borrow::Cow;
 use std::cell::{Cell, RefCell};
@@ -8,12 +10,14 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use crate::http;
-use crate::tally::{Arrival, Sequence, Totals};
+use super::http;
+use super::message::Mark;
+use super::tally::{Arrival, Sequence, Totals};
 
 /// How the backend behaves.
 #[derive(Clone, Copy, Debug)]
@@ -33,15 +37,8 @@ struct Event<'a> {
     #[serde(borrow, rename = "event_id")]
     id: Option<Cow<'a, str>>,
     seq: Option<u64>,
-    message: Option<Message>,
-}
-
-/// The part of a benchmark's message that is checked.
-#[derive(Deserialize)]
-struct Message {
-    run: Option<u64>,
-    client: Option<usize>,
-    n: Option<usize>,
+    #[serde(borrow)]
+    message: Option<&'a RawValue>,
 }
 
 #[derive(Default)]
@@ -57,7 +54,7 @@ pub(crate) type OnMessage = Box<dyn Fn(usize, usize, Instant)>;
 
 /// Checks events.
 pub(crate) struct Backend {
-    run: u64,
+    mark: Mark,
     on_message: OnMessage,
     clients: RefCell<Vec<Sequence>>,
     connections: RefCell<HashMap<Box<str>, Connection>>,
@@ -71,9 +68,9 @@ pub(crate) struct Backend {
 
 impl Backend {
     /// Expects messages of one run from so many clients.
-    pub(crate) fn new(run: u64, clients: usize, on_message: OnMessage) -> Self {
+    pub(crate) fn new(mark: Mark, clients: usize, on_message: OnMessage) -> Self {
         Self {
-            run,
+            mark,
             on_message,
             clients: RefCell::new((0..clients).map(|_| Sequence::default()).collect()),
             connections: RefCell::default(),
@@ -105,8 +102,7 @@ impl Backend {
         };
         let message = event
             .message
-            .filter(|message| message.run == Some(self.run))
-            .and_then(|message| message.client.zip(message.n));
+            .and_then(|message| self.mark.find(message.get().as_bytes()));
         let mut totals = self.totals.get();
         if event
             .id
@@ -199,7 +195,7 @@ async fn converse(mut stream: TcpStream, backend: Rc<Backend>, behaviour: Behavi
                 }
             };
             let body = &input[head.body_at..head.total()];
-            let answer = if fastrand::f64() * 100.0 < behaviour.fail_percent {
+            let answer = if rand::random::<f64>() * 100.0 < behaviour.fail_percent {
                 let failed = &backend.failed_on_purpose;
                 failed.set(failed.get() + 1);
                 FAILED
@@ -231,7 +227,7 @@ mod tests {
     }
 
     fn message(n: usize) -> String {
-        format!(r#","message":{{"type":"bench","run":9,"client":0,"n":{n},"pad":"é"}}"#)
+        format!(r#","message":{{"type":"bench","pad":"é","deep":["bench-9-0-{n}"]}}"#)
     }
 
     #[test]
@@ -239,7 +235,7 @@ mod tests {
         let arrived = Rc::new(Cell::new(0));
         let counter = arrived.clone();
         let count = move |_, _, _| counter.set(counter.get() + 1);
-        let backend = Backend::new(9, 1, Box::new(count));
+        let backend = Backend::new(Mark::new(9), 1, Box::new(count));
         let now = Instant::now();
         for body in [
             event("a", 1, "1", ""),
@@ -252,7 +248,7 @@ mod tests {
                 "old",
                 8,
                 "y",
-                r#","message":{"type":"bench","run":8,"client":0,"n":1}"#,
+                r#","message":{"type":"bench","bench":"bench-8-0-1"}"#,
             ),
         ] {
             assert!(backend.receive(&body, now));
@@ -271,7 +267,7 @@ mod tests {
 
     #[test]
     fn connected_after_a_message_is_out_of_order() {
-        let backend = Backend::new(9, 1, Box::new(|_, _, _| {}));
+        let backend = Backend::new(Mark::new(9), 1, Box::new(|_, _, _| {}));
         backend.receive(&event("a", 2, "2", &message(0)), Instant::now());
         backend.receive(&event("a", 1, "1", ""), Instant::now());
         assert_eq!(backend.totals().reordered, 1);

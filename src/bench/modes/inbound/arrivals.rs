@@ -1,4 +1,6 @@
 //! Where the messages of `inbound` arrive, and who looks.
+//!
+//! Stands at the end of the way: the webhook, or a broker that the gateway writes to.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -6,12 +8,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use tokio::task::{JoinHandle, JoinSet};
 
-use crate::Result;
-use crate::amqp::Consumer;
-use crate::args::{InboundArgs, InboundRate};
-use crate::redis::StreamReader;
-use crate::target::require_loopback;
-use crate::webhook::{self, Backend, Behaviour};
+use crate::bench::amqp::Consumer;
+use crate::bench::args::{InboundArgs, InboundRate};
+use crate::bench::redis::StreamReader;
+use crate::bench::target::require_loopback;
+use crate::bench::webhook::{self, Backend, Behaviour};
+use crate::bench::{BenchError, Result};
 
 /// How often a stream's length is asked for.
 const COUNT_INTERVAL: Duration = Duration::from_millis(50);
@@ -66,9 +68,12 @@ impl Arrivals {
                 fail_percent: args.fail_percent,
                 delay: Duration::from_millis(args.delay_ms),
             };
-            let (_, tasks) = webhook::serve(backend, address, behaviour)
-                .await
-                .map_err(|error| format!("cannot listen on {address}: {error}"))?;
+            let (_, tasks) =
+                webhook::serve(backend, address, behaviour)
+                    .await
+                    .map_err(|error| {
+                        BenchError::usage(format!("cannot listen on {address}: {error}"))
+                    })?;
             return Ok(Self::Webhook(tasks));
         }
         if let Some(url) = &args.rabbitmq {
@@ -136,7 +141,10 @@ impl Arrivals {
             } => {
                 counter.stop().await?;
                 // The two clocks side by side: entries know the time of day, the sends only this process' time.
-                let (now, today) = (Instant::now(), SystemTime::UNIX_EPOCH.elapsed()?);
+                let (now, today) = (
+                    Instant::now(),
+                    SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default(),
+                );
                 let arrived = |milliseconds| {
                     let ago = today.saturating_sub(Duration::from_millis(milliseconds));
                     now.checked_sub(ago).unwrap_or(now)
