@@ -160,7 +160,7 @@ enum Command {
     /// Exits 0 when nothing was lost or out of order, 1 when something was or the run failed, 2 on wrong usage, 130 when
     /// Ctrl-C ended it.
     #[command(after_help = bench::EXAMPLES)]
-    Bench(bench::BenchArgs),
+    Bench(Box<bench::BenchArgs>),
     /// Prints a signed token for trying things out.
     Token(token::TokenArgs),
 }

@@ -51,7 +51,7 @@ impl Connector {
             if name == ::http::header::HOST {
                 host = None;
             }
-            headers.push_str(&format!("{name}: {value}\r\n"));
+            headers.extend([format!("{name}: {value}\r\n")]);
         }
         headers.push_str(&host.unwrap_or_default());
         for name in &shared.subprotocols {
@@ -134,7 +134,7 @@ impl Connector {
         if let Some(token) = token {
             match self.place {
                 TokenPlace::Header => {
-                    headers.push_str(&format!("Authorization: Bearer {token}\r\n"));
+                    headers.extend([format!("Authorization: Bearer {token}\r\n")]);
                 }
                 TokenPlace::Query => {
                     target.push(if target.contains('?') { '&' } else { '?' });
@@ -148,7 +148,7 @@ impl Connector {
         }
         if !subprotocols.is_empty() {
             let list = subprotocols.join(", ");
-            headers.push_str(&format!("Sec-WebSocket-Protocol: {list}\r\n"));
+            headers.extend([format!("Sec-WebSocket-Protocol: {list}\r\n")]);
         }
         format!("GET {target} HTTP/1.1\r\n{headers}\r\n")
     }

@@ -17,12 +17,12 @@ pub(super) const EXAMPLES: &str = "Examples:\n  \
     1,000 messages a second; this command is the backend, and counts what arrives\n  \
     wsgw bench fanout --key keys/private.pem --connections 1000 --pushes 200\n      \
     200 pushes to 1,000 clients, by the API key in GATEWAY_API_KEY\n  \
-    wsgw bench rtt --url wss://chat.example.com/ws --allow-remote --token-file token.txt --connections 10\n      \
+    wsgw bench rtt --url wss://chat.example.com/ws --allow-remote --token-file token.txt\n      \
     round trips to a gateway elsewhere, with a token of yours\n  \
     wsgw bench rtt --url ws://127.0.0.1:9000/ --ping hello --pong-contains hello\n      \
     the same against any WebSocket server that echoes\n\n\
-    `wsgw bench MODE --help` lists a mode's options. Start the gateway with WS_RATE_LIMIT_PER_SEC=0, or its rate limit\n\
-    is what you measure.";
+    `wsgw bench MODE --help` lists a mode's options. Start the gateway with\n\
+    WS_RATE_LIMIT_PER_SEC=0, or its rate limit is what you measure.";
 
 /// Exit code of a process that Ctrl-C ended, as shells have it.
 const INTERRUPTED: u8 = 130;

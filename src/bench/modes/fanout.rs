@@ -205,14 +205,13 @@ fn describe(args: &FanoutArgs, load: &Load, published: usize, outcome: &mut Outc
 /// Where pushes go by HTTP.
 fn publish_target(args: &FanoutArgs) -> Result<Target> {
     let shared = &args.shared;
-    let url = match &args.publish_url {
-        Some(url) => url.clone(),
-        None => {
-            let gateway = Target::parse(&shared.url, &["ws", "wss"], shared.allow_remote)
-                .map_err(|error| BenchError::usage(format!("--url: {error}")))?;
-            let scheme = if gateway.tls { "https" } else { "http" };
-            format!("{scheme}://{}{PUBLISH}", gateway.authority)
-        }
+    let url = if let Some(url) = &args.publish_url {
+        url.clone()
+    } else {
+        let gateway = Target::parse(&shared.url, &["ws", "wss"], shared.allow_remote)
+            .map_err(|error| BenchError::usage(format!("--url: {error}")))?;
+        let scheme = if gateway.tls { "https" } else { "http" };
+        format!("{scheme}://{}{PUBLISH}", gateway.authority)
     };
     let target = Target::parse(&url, &["http", "https"], shared.allow_remote)
         .map_err(|error| BenchError::usage(format!("--publish-url: {error}")))?;
@@ -286,7 +285,9 @@ async fn wait(args: &FanoutArgs, stop: &CancellationToken, load: &Load, fleet: &
         } else {
             pushes
         };
-        unique() >= args.connections * published && load.answered.get() >= published
+        // Nothing comes of what was refused.
+        let wanted = published.saturating_sub(load.refused.get());
+        unique() >= args.connections * wanted && load.answered.get() >= published
     };
     let progress = || {
         bar.set_position(unique() as u64);

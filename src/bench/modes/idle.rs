@@ -33,10 +33,10 @@ pub(super) async fn run(args: &IdleArgs, stop: &CancellationToken) -> Result<Out
         let start = Instant::now();
         let hold = tokio::time::sleep(Duration::from_secs_f64(args.hold_seconds));
         stop.run_until_cancelled(hold).await;
-        let (held, end) = (start.elapsed().as_secs_f64(), meter.costs());
+        let (seconds, end) = (start.elapsed().as_secs_f64(), meter.costs());
         let percent = |before: Option<Duration>, after: Option<Duration>| {
             let used = after?.saturating_sub(before?);
-            Some(used.as_secs_f64() / held * 100.0)
+            Some(used.as_secs_f64() / seconds * 100.0)
         };
         outcome.idle_cpu_percent = percent(after.server, end.server);
         outcome.broker_idle_cpu_percent = percent(after.broker, end.broker);
