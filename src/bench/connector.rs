@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn refusals_are_cleaned_and_short() {
-        let text = refusal(503, &[b"\x1b[2J"[..], &[b'x'; 500]].concat());
+        let text = refusal(503, &[b"\x1b[2J".as_slice(), &[b'x'; 500]].concat());
         assert!(
             text.contains("HTTP 503 Service Unavailable: \\u{1b}[2Jxxx"),
             "{text}"
