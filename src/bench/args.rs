@@ -198,7 +198,7 @@ pub(crate) struct InboundArgs {
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = positive)]
     pub(crate) window: usize,
     /// The message, with `{id}` where its identity is to stand (needed to check its arrival), and if you like `{client}`,
-    /// `{n}`, `{time}` (milliseconds since 1970) and `{pad}`.
+    /// `{number}`, `{time}` (milliseconds since 1970) and `{pad}`.
     #[arg(long, value_name = "TEXT")]
     pub(crate) message: Option<String>,
     /// Size of a message, reached by `{pad}`; by default 100.

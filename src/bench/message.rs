@@ -32,7 +32,7 @@ enum Piece {
 const PLACEHOLDERS: [(&str, Piece); 5] = [
     ("{id}", Piece::Id),
     ("{client}", Piece::Client),
-    ("{n}", Piece::Number),
+    ("{number}", Piece::Number),
     ("{time}", Piece::Time),
     ("{pad}", Piece::Pad),
 ];
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_users_message_keeps_what_is_no_placeholder() {
-        let text = r#"{"a":{"id":"{id}"},"c":{client},"n":{n},"x":"{other}"}"#;
+        let text = r#"{"a":{"id":"{id}"},"c":{client},"n":{number},"x":"{other}"}"#;
         let template = Template::new(Some(text), None, 7).unwrap();
         let mut out = Vec::new();
         template.write(1, 2, &mut out);
