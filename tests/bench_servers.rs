@@ -103,7 +103,7 @@ async fn echo(tls: Option<TlsAcceptor>) -> (u16, tokio::task::JoinHandle<()>) {
                 match tls {
                     Some(tls) => match tls.accept(stream).await {
                         Ok(stream) => talk(stream).await,
-                        Err(_) => return,
+                        Err(_) => {}
                     },
                     None => talk(stream).await,
                 }
