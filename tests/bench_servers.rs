@@ -101,10 +101,11 @@ async fn echo(tls: Option<TlsAcceptor>) -> (u16, tokio::task::JoinHandle<()>) {
             let tls = tls.clone();
             tokio::spawn(async move {
                 match tls {
-                    Some(tls) => match tls.accept(stream).await {
-                        Ok(stream) => talk(stream).await,
-                        Err(_) => {}
-                    },
+                    Some(tls) => {
+                        if let Ok(stream) = tls.accept(stream).await {
+                            talk(stream).await;
+                        }
+                    }
                     None => talk(stream).await,
                 }
             });
