@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the gateway and the load tool, runs every macro benchmark on private ports of this
-# machine, and prints one table. Nothing keeps running afterwards.
+# Builds the gateway, whose `wsgw bench` is the load tool, runs every macro benchmark on private
+# ports of this machine, and prints one table. Nothing keeps running afterwards.
 set -euo pipefail
 
 usage() {
@@ -20,7 +20,7 @@ Runs the macro benchmarks of benches/README.md against target/release/wsgw, with
 
 Options:
   --quick      a tenth of the load: shows that all works, the figures mean little
-  --no-build   use the binaries as they are
+  --no-build   use the binary as it is
   --only NAME  run only these; may be repeated
   --out DIR    keep the results, the gateway's logs and the keys there
   --help       show this text
@@ -164,13 +164,9 @@ fi
 
 if $build; then
     cargo build --release --bin wsgw
-    cargo build --release --manifest-path benches/load/Cargo.toml
 fi
 readonly gateway=target/release/wsgw
-readonly load=benches/load/target/release/wsgw-load
-for binary in "$gateway" "$load"; do
-    [[ -x $binary ]] || fail "$binary is missing; run without --no-build"
-done
+[[ -x $gateway ]] || fail "$gateway is missing; run without --no-build"
 
 # The soft limit is often 1,024, too few for either side.
 ulimit -n "$(ulimit -Hn)"
@@ -272,8 +268,8 @@ failed=false
 load() {
     local name=$1
     shift
-    "$load" "$@" --label "$name" --json --url "ws://$host:$port/ws" --server-pid "$gateway_pid" \
-        --private-key "$out/keys/private.pem" >>"$results" || failed=true
+    "$gateway" bench "$@" --label "$name" --json --url "ws://$host:$port/ws" --server-pid "$gateway_pid" \
+        --ramp 0 --key "$out/keys/private.pem" >>"$results" || failed=true
     stop_gateway
 }
 
@@ -313,8 +309,8 @@ measure_tracing() {
     note "== $name"
     start_redis
     start_gateway "$name" core WS_MODE=core REDIS_DSN="$redis_dsn" "$@"
-    "$load" inbound --messages 5000 --rate 2000 --redis "$redis_dsn" --url "ws://$host:$port/ws" \
-        --private-key "$out/keys/private.pem" >/dev/null
+    "$gateway" bench inbound --messages 5000 --rate 2000 --redis "$redis_dsn" --url "ws://$host:$port/ws" \
+        --key "$out/keys/private.pem" >/dev/null
     load "$name" inbound --messages $((500000 / scale)) --rate burst --redis "$redis_dsn" --broker-pid "$redis_pid"
     stop_redis
 }
@@ -419,18 +415,18 @@ if wanted tracing; then
 fi
 
 echo
-"$load" summary "$results" || failed=true
+"$gateway" bench summary "$results" || failed=true
 if [[ -n $reload_times ]]; then
     count=$(wc -l <<<"$reload_times")
     printf 'reload: %d times, from the signal to the new configuration: median %s ms, longest %s ms\n' "$count" \
         "$(sed -n "$(((count + 1) / 2))p" <<<"$reload_times")" "$(tail -n 1 <<<"$reload_times")"
 fi
 if wanted archive; then
-    "$load" compare archive-none archive-durable "$results" || failed=true
+    "$gateway" bench compare archive-none archive-durable "$results" || failed=true
 fi
 if wanted tracing; then
-    "$load" compare tracing-none tracing-full "$results" || failed=true
-    "$load" compare tracing-none tracing-away "$results" || failed=true
+    "$gateway" bench compare tracing-none tracing-full "$results" || failed=true
+    "$gateway" bench compare tracing-none tracing-away "$results" || failed=true
 fi
 if $failed; then
     $kept || note 'Run again with --out DIR to keep the logs.'

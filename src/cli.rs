@@ -11,6 +11,7 @@ use clap::{Parser, Subcommand};
 use crate::config::{self, LoadError, Loaded, Overrides};
 use crate::telemetry::logs;
 
+mod bench;
 pub mod check;
 pub mod dev;
 pub mod diff;
@@ -167,6 +168,12 @@ enum Command {
     /// Exits 0 when left, or when --once has printed; 1 when a gateway does not answer to --once; 2 on wrong usage.
     #[command(after_help = top::EXAMPLES)]
     Top(top::TopArgs),
+    /// Puts load on a gateway, and says what arrived, how late, and what it cost.
+    ///
+    /// Exits 0 when nothing was lost or out of order, 1 when something was or the run failed, 2 on wrong usage, 130 when
+    /// Ctrl-C ended it.
+    #[command(after_help = bench::EXAMPLES)]
+    Bench(Box<bench::BenchArgs>),
     /// Prints a signed token for trying things out.
     Token(token::TokenArgs),
 }
@@ -256,6 +263,7 @@ fn run_command(command: Command) -> ExitCode {
         Command::Erase { args, overriding } => erase::run(&args, &overriding.overrides()),
         Command::Health { args, overriding } => health::run(&args, &overriding.overrides()),
         Command::Top(args) => top::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Token(args) => match token::make_token(&args, crate::clock::unix_now()) {
             Ok(token) => printed(|out| writeln!(out, "{token}").map(|()| 0)),
             Err(error) => fail(&error),
@@ -275,7 +283,7 @@ fn innermost<'a>(
 }
 
 /// The text without what would move a terminal's cursor: it may be a stranger's.
-fn clean(text: &str) -> String {
+pub(crate) fn clean(text: &str) -> String {
     let mut clean = String::with_capacity(text.len());
     for character in text.chars() {
         if character.is_control() {

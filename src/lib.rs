@@ -46,6 +46,7 @@
 //! | [`telemetry`] | logs, metrics and traces |
 //! | [`trial`] | `wsgw test`: the compiled pipeline against the tests in its file, without a socket and without waiting |
 //! | [`graph`] | `wsgw graph`: the compiled pipeline as a picture |
+//! | `bench` | `wsgw bench`: load on a running gateway, from outside |
 //! | `outgoing` | what the webhook and the exporter of spans share as HTTP clients |
 //! | `xml` | texts as XML takes them, for pictures and reports |
 //! | [`dev`] | `wsgw dev`: the gateway that needs nothing, and its page |
@@ -53,6 +54,7 @@
 //! `docs/architecture.md` says why it is built like this, and how to add a stage.
 
 pub mod api;
+pub(crate) mod bench;
 pub mod brokers;
 pub mod cli;
 pub(crate) mod clock;

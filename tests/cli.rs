@@ -375,7 +375,7 @@ fn help_lists_every_command() {
     let output = run(&["--help"], &[]);
     assert_code(&output, 0);
     let text = stdout(&output);
-    for command in ["run", "check", "schema", "explain", "dev", "token"] {
+    for command in ["run", "check", "schema", "explain", "dev", "bench", "token"] {
         let listed = text
             .lines()
             .any(|line| line.trim_start().starts_with(&format!("{command} ")));

@@ -69,26 +69,33 @@ pub enum TokenError {
 ///
 /// When an option makes no sense or the key cannot be used; the text is one line.
 pub fn make_token(args: &TokenArgs, now: u64) -> Result<String, TokenError> {
+    let claims = claims(args, now)?;
+    let key = signing_key(args)?;
+    sign_token(&key, &claims).map_err(|source| TokenError::Key {
+        path: args.key.clone(),
+        source,
+    })
+}
+
+/// Reads the key to sign with.
+pub(crate) fn signing_key(args: &TokenArgs) -> Result<SigningKey, TokenError> {
     let algorithm = args
         .alg
         .as_deref()
         .map(str::parse::<JwtAlgorithm>)
         .transpose()?;
-    let claims = claims(args, now)?;
     let bytes = fs::read(&args.key).map_err(|source| TokenError::Unreadable {
         path: args.key.clone(),
         source,
     })?;
-    SigningKey::from_bytes(&bytes, algorithm)
-        .and_then(|key| sign_token(&key, &claims))
-        .map_err(|source| TokenError::Key {
-            path: args.key.clone(),
-            source,
-        })
+    SigningKey::from_bytes(&bytes, algorithm).map_err(|source| TokenError::Key {
+        path: args.key.clone(),
+        source,
+    })
 }
 
 /// The claims; those of `--claim` come last and win, so that bad tokens can be made for tests too.
-fn claims(args: &TokenArgs, now: u64) -> Result<Map<String, Value>, TokenError> {
+pub(crate) fn claims(args: &TokenArgs, now: u64) -> Result<Map<String, Value>, TokenError> {
     let mut claims = Map::new();
     claims.insert(args.user_claim.clone(), json!(args.user));
     claims.insert("iat".into(), json!(now));

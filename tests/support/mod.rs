@@ -12,6 +12,7 @@
 //! - [`rabbitmq`] is a real `RabbitMQ` of a test program's own.
 //! - [`postgres`] is a real `PostgreSQL` server of a test's own.
 //! - [`archive`] reads the gateway's archive, [`replay`] fills its dead letters and calls its replay API.
+//! - [`bench`] runs the gateway's load tool.
 //! - [`terminal`] is a real pseudo terminal.
 //! - [`tokens`] signs JSON Web Tokens with the keys of `tests/keys`.
 //!
@@ -36,6 +37,7 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 pub mod archive;
+pub mod bench;
 pub mod client;
 pub mod collector;
 pub mod erase;
