@@ -8,7 +8,12 @@ FROM rust:1-bookworm AS build
 WORKDIR /src
 # The commit that `wsgw --version` and wsgw_build_info name; the sources come without their history.
 ARG WSGW_COMMIT=
-COPY . .
+COPY Cargo.toml Cargo.lock build.rs ./
+COPY benches benches
+COPY migrations migrations
+COPY pipelines pipelines
+COPY schemas schemas
+COPY src src
 # What was compiled stays in the cache of the builder, so that only what changed is compiled again.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \

@@ -4,14 +4,18 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/curl_header.sh
 . scripts/curl_header.sh
+# shellcheck source=scripts/compose_settings.sh
+. scripts/compose_settings.sh
 
 usage() {
     cat <<'USAGE'
-Usage: demo_message_flow.sh [USER]
+Usage: demo_message_flow.sh [--compose] [USER]
 
 Connects to the gateway as USER (default 42), sends a message, waits until the Symfony demo has it, has the demo push
 to USER, and waits until the client has that. It prints every step and starts nothing but the client: gateway, demo
 and, in core mode, ws:consume must run (docs/symfony.md).
+
+With --compose it takes the compose stack of this machine: its ports, and the keys of .env.
 
 Settings come from the environment:
 
@@ -30,6 +34,10 @@ fail() {
     exit "${2:-1}"
 }
 
+if [ "${1:-}" = --compose ]; then
+    compose_settings
+    shift
+fi
 case ${1:-} in
     --help | -h) usage; exit 0 ;;
     -*) fail "unknown option $1; try --help" 2 ;;

@@ -4,10 +4,12 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/curl_header.sh
 . scripts/curl_header.sh
+# shellcheck source=scripts/compose_settings.sh
+. scripts/compose_settings.sh
 
 usage() {
     cat <<'USAGE'
-Usage: tracing_e2e_check.sh [USER]
+Usage: tracing_e2e_check.sh [--compose] [USER]
 
 Sends a message as USER (default 42), which the Symfony demo answers by a push, and has the demo push to USER on its own.
 Each is given a trace of its own. Then shows both traces as trees, and says for every span that it expects whether it is
@@ -16,6 +18,8 @@ ws:consume must run, with spans sent to that collector:
 
   gateway  TRACING_STRATEGY=full TRACING_EXPORTER=otlp OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318
   demo     WS_TRACING_ENABLED=1 WS_TRACING_EXPORTER=otlp WS_TRACING_ENDPOINT=http://localhost:4318
+
+With --compose it takes the compose stack of this machine: its ports, and the keys of .env.
 
 Settings come from the environment:
 
@@ -38,6 +42,10 @@ fail() {
     exit "${2:-1}"
 }
 
+if [ "${1:-}" = --compose ]; then
+    compose_settings
+    shift
+fi
 case ${1:-} in
     --help | -h) usage; exit 0 ;;
     -*) fail "unknown option $1; try --help" 2 ;;
