@@ -17,9 +17,16 @@ quickstart() {
     docker compose version >/dev/null 2>&1 || { printf '%s: Docker with compose is needed\n' "$0" >&2; return 1; }
 
     [ -e keys/private.pem ] || show_and_run ./scripts/gen_dev_keys.sh
+    # The demo signs tokens with a key that only its owner may read; but it does not run as root.
+    local owner
+    owner=$(id -u)
+    if [ "$owner" = 0 ]; then
+        owner=1000
+        show_and_run chown "$owner" keys/private.pem
+    fi
     if [ ! -e .env ]; then
-        printf '\n$ sed "s/^SYMFONY_UID=.*/SYMFONY_UID=$(id -u)/" .env.example >.env\n'
-        sed "s/^SYMFONY_UID=.*/SYMFONY_UID=$(id -u)/" .env.example >.env
+        printf '\n$ sed "s/^SYMFONY_UID=.*/SYMFONY_UID=%s/" .env.example >.env\n' "$owner"
+        sed "s/^SYMFONY_UID=.*/SYMFONY_UID=$owner/" .env.example >.env
     fi
     show_and_run docker compose up --build --detach --wait
     if [ ! -x target/venv/bin/python ]; then

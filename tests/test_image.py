@@ -193,9 +193,10 @@ def test_the_image_is_small_and_has_nothing_but_the_gateway() -> None:
                 members = {member.name: member for member in archive}
     finally:
         docker("rm", "--volumes", created)
-    programs = {name for name, member in members.items() if member.isfile() and member.mode & 0o111}
+    # The engine adds empty files that it mounts others upon.
+    programs = {name for name, member in members.items() if member.isfile() and member.size and member.mode & 0o111}
     libraries = re.compile(r"(usr/)?lib(64)?/")
-    assert {name for name in programs if not libraries.match(name)} <= {"wsgw", ".dockerenv"}
+    assert {name for name in programs if not libraries.match(name)} == {"wsgw"}
     assert not [name for name in members if name.rsplit("/", 1)[-1] in ("sh", "bash", "busybox", "apt")]
     assert not [name for name, member in members.items() if member.mode & 0o6000], "no program changes the user"
     assert members["data"].uid == members["data"].gid == 65532
@@ -392,6 +393,8 @@ class Stack:
         return self.run("docker", "compose", *arguments).stdout.strip()
 
     def remove(self) -> None:
+        if not self.directory.exists():
+            return
         self.run("docker", "compose", "down", "--volumes", "--timeout", "20", check=False)
         shutil.rmtree(self.directory, ignore_errors=True)
 
@@ -416,7 +419,7 @@ def quick_start(script: str) -> Iterator[Stack]:
         done = stack.run(f"./scripts/{script}", check=False)
         if done.returncode != 0:
             logs = stack.run("docker", "compose", "logs", "--tail", "40", check=False)
-            raise AssertionError(f"{script}:\n{done.stdout}\n{done.stderr}\n{logs.stdout}")
+            raise AssertionError(f"{logs.stdout}\n{script}:\n{done.stdout}\n{done.stderr[-2000:]}")
         assert "Both ways work." in done.stdout
         yield stack
     finally:
@@ -430,9 +433,7 @@ def terminator() -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="module")
-def core(terminator: Stack) -> Iterator[Stack]:
-    # One after the other: both have the machine's memory to themselves.
-    terminator.remove()
+def core() -> Iterator[Stack]:
     with quick_start("quickstart_core.sh") as stack:
         yield stack
 
