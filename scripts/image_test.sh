@@ -9,6 +9,8 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+export PATH=$PATH:/usr/sbin:/sbin
+
 say() { printf '\n-- %s\n' "$*"; }
 fail() {
     printf 'image_test.sh: %s\n' "$1" >&2

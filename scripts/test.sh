@@ -8,6 +8,7 @@
 #   ./scripts/test.sh php        only the Symfony bundle and the demo, with real brokers and the gateway
 #   ./scripts/test.sh docs       only the commands and YAML blocks of the documentation
 #   ./scripts/test.sh operations only the alerts, the dashboard and the runbook, with a real Prometheus
+#   ./scripts/test.sh image      only the container image, the compose stacks and the quick starts, with a Docker engine
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -83,7 +84,7 @@ scripts() {
   need openssl openssl python3 python3 shellcheck shellcheck curl curl redis-server redis-server redis-cli redis-tools \
     amqp-publish amqp-tools
   PATH=$PATH:/usr/sbin need rabbitmq-server rabbitmq-server
-  shellcheck scripts/*.sh symfony/tests/*.sh .ci/run
+  shellcheck scripts/*.sh symfony/tests/*.sh tests/image/*.sh .ci/run
   python
   cargo build --locked --quiet
   target/venv/bin/python -m pytest -q tests/test_scripts.py
@@ -199,9 +200,19 @@ operations() {
   target/venv/bin/python -m pytest -q tests/test_operations.py
 }
 
+# By the engine that runs, or by one of the test's own.
+image() {
+  say "the image, the compose stacks and the quick starts"
+  need python3 python3 openssl openssl git git curl curl mmdebstrap mmdebstrap redis-cli redis-tools
+  PATH=$PATH:/usr/sbin need runc runc iptables iptables
+  symfony_packages
+  python
+  scripts/image_test.sh
+}
+
 case "${1:-all}" in
-  all) rust; scripts; browser; symfony; docs; operations; say "every test passed" ;;
+  all) rust; scripts; browser; symfony; docs; operations; image; say "every test passed" ;;
   php) symfony ;;
-  rust|scripts|browser|docs|operations) "$1" ;;
-  *) sed -n '2,11s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+  rust|scripts|browser|docs|operations|image) "$1" ;;
+  *) sed -n '2,12s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac
