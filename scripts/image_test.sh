@@ -3,6 +3,7 @@
 #
 #   image_test.sh [pytest arguments]
 #
+# IMAGE_BUILD_ARGS is handed to `docker build`: --build-context build=DIR takes DIR/image instead of compiling.
 # Uses the Docker engine that runs; where none does, it gets one from Debian's packages, needs root, and removes it at the
 # end. Where images cannot be pulled, those that are built upon are made from Debian's packages, too. Nothing is skipped:
 # what cannot be tested fails. About 12 minutes on two cores at the first time, most of them for compiling.
@@ -84,9 +85,10 @@ fi
 tests/image/engine.sh vendor "$work/vendor"
 
 say 'the image'
-commit=$(git rev-parse --short=12 HEAD)
+commit=${WSGW_COMMIT:-$(git rev-parse --short=12 HEAD)}
 started=$SECONDS
-docker build --progress=plain --tag wsgw:test --build-arg "WSGW_COMMIT=$commit" . >"$work/build.log" 2>&1 ||
+# shellcheck disable=SC2086
+docker build --progress=plain --tag wsgw:test --build-arg "WSGW_COMMIT=$commit" ${IMAGE_BUILD_ARGS:-} . >"$work/build.log" 2>&1 ||
     { tail -n 40 "$work/build.log" >&2; fail 'the image cannot be built'; }
 docker image inspect --format "built in $((SECONDS - started)) s, {{.Size}} bytes" wsgw:test
 
