@@ -3,7 +3,9 @@
 #
 #   image_test.sh [pytest arguments]
 #
-# IMAGE_BUILD_ARGS is handed to `docker build`: --build-context build=DIR takes DIR/image instead of compiling.
+# IMAGE_BUILD_ARGS is handed to `docker build`: --build-context build=docker-image://NAME takes what that one has in /image
+# instead of compiling.
+#
 # Uses the Docker engine that runs; where none does, it gets one from Debian's packages, needs root, and removes it at the
 # end. Where images cannot be pulled, those that are built upon are made from Debian's packages, too. Nothing is skipped:
 # what cannot be tested fails. About 12 minutes on two cores at the first time, most of them for compiling.
