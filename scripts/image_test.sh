@@ -38,7 +38,9 @@ clean_up() {
         pid=$(cat "$work/dockerd.pid" 2>/dev/null || true)
         if [ -n "$pid" ]; then
             # Its containers, and containerd, end with it.
-            docker ps --quiet | xargs --no-run-if-empty docker kill >/dev/null 2>&1 || true
+            docker ps --all --quiet | xargs --no-run-if-empty docker rm --force --volumes >/dev/null 2>&1 || true
+            # Their bridges are the machine's, and would stay.
+            docker network prune --force >/dev/null 2>&1 || true
             kill "$pid" 2>/dev/null || true
             while kill -0 "$pid" 2>/dev/null; do sleep 0.1; done
         fi
