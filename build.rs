@@ -1,4 +1,5 @@
-//! Tells the program which commit it is built from and by which compiler, for `wsgw_build_info`.
+//! Tells the program which commit it is built from and by which compiler, for `wsgw_build_info`
+//! and `wsgw --version`.
 //!
 //! `WSGW_COMMIT` names the commit where the sources are no git checkout, as in a package; without either it is empty.
 //! Debug builds do not ask git, or each commit would have them built again.
@@ -10,10 +11,13 @@ fn main() {
     let given = std::env::var("WSGW_COMMIT").ok();
     let release = std::env::var("PROFILE").is_ok_and(|profile| profile == "release");
     let commit = given.or_else(|| release.then(checked_out).flatten());
-    println!(
-        "cargo::rustc-env=WSGW_COMMIT={}",
-        commit.unwrap_or_default()
-    );
+    let commit = commit.unwrap_or_default();
+    println!("cargo::rustc-env=WSGW_COMMIT={commit}");
+    let mut version = std::env::var("CARGO_PKG_VERSION").unwrap_or_default();
+    if !commit.is_empty() {
+        version = format!("{version} ({commit})");
+    }
+    println!("cargo::rustc-env=WSGW_VERSION={version}");
     let rustc = std::env::var("RUSTC").ok();
     let version = rustc.and_then(|rustc| output(Command::new(rustc).arg("--version")));
     println!(

@@ -3,12 +3,18 @@
 # print. Sourced from the project's root, after `usage` is there, with the script's arguments.
 # shellcheck source=scripts/curl_header.sh
 . scripts/curl_header.sh
+# shellcheck source=scripts/compose_settings.sh
+. scripts/compose_settings.sh
 
 fail() {
     printf '%s: %s\n' "${0##*/}" "$1" >&2
     exit "${2:-1}"
 }
 
+if [ "${1:-}" = --compose ]; then
+    compose_settings
+    shift
+fi
 case ${1:-} in
     --help | -h) usage; exit 0 ;;
     -*) fail "unknown option $1; try --help" 2 ;;

@@ -5,11 +5,13 @@ cd "$(dirname "$0")/.."
 
 usage() {
     cat <<'USAGE'
-Usage: demo_message_flow.sh [USER]
+Usage: demo_message_flow.sh [--compose] [USER]
 
 Connects to the gateway as USER (default 42), sends a message, waits until the Symfony demo has it, has the demo push
 to USER, and waits until the client has that. It prints every step and starts nothing but the client: gateway, demo
 and, in core mode, ws:consume must run (docs/symfony.md).
+
+With --compose it takes the compose stack of this machine: its ports, and the keys of .env.
 
 Settings come from the environment:
 

@@ -3,10 +3,12 @@
 set -euo pipefail
 # shellcheck source=scripts/curl_header.sh
 . "$(dirname "$0")/curl_header.sh"
+# shellcheck source=scripts/compose_settings.sh
+. "$(dirname "$0")/compose_settings.sh"
 
 usage() {
     cat <<'USAGE'
-Usage: push_demo.sh [--mode terminator|core] [--transport http|redis|rabbitmq] [--subject] USER [JSON]
+Usage: push_demo.sh [--compose] [--mode terminator|core] [--transport http|redis|rabbitmq] [--subject] USER [JSON]
 
 Pushes JSON (default {"type":"demo","text":"Hello from push_demo.sh"}) to all connections of USER, and prints the
 command that does it. With --subject the first argument is a subject, such as room:7, as it is.
@@ -14,6 +16,8 @@ command that does it. With --subject the first argument is a subject, such as ro
   http      POST /internal/publish of the gateway, by curl; the default in terminator mode
   redis     XADD to the stream that every gateway reads, by redis-cli; the default in core mode
   rabbitmq  publish to the exchange that every gateway is bound to, by amqp-publish (amqp-tools)
+
+With --compose it takes the compose stack of this machine: its ports, and the keys of .env in this directory.
 
 Settings come from the environment:
 
@@ -47,6 +51,7 @@ while [ $# -gt 0 ]; do
         --mode=*) mode=${1#*=} ;;
         --transport) [ $# -gt 1 ] || fail '--transport needs a transport' 2; transport=$2; shift ;;
         --transport=*) transport=${1#*=} ;;
+        --compose) compose_settings ;;
         --subject) prefix='' ;;
         --*) fail "unknown option $1; try --help" 2 ;;
         *) arguments+=("$1") ;;

@@ -11,6 +11,7 @@
 #   ./scripts/test.sh operations only the alerts, the dashboard and the runbook, with a real Prometheus
 #   ./scripts/test.sh deploy     only the Helm chart, the systemd unit, the Debian package, the release and the workflows
 #   ./scripts/test.sh release-tools   installs what scripts/release.sh needs, and tests nothing
+#   ./scripts/test.sh image      only the container image, the compose stacks and the quick starts, with a Docker engine
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -115,7 +116,7 @@ scripts() {
   need openssl openssl python3 python3 shellcheck shellcheck curl curl redis-server redis-server redis-cli redis-tools \
     amqp-publish amqp-tools
   PATH=$PATH:/usr/sbin need rabbitmq-server rabbitmq-server
-  shellcheck scripts/*.sh symfony/tests/*.sh tests/deploy/*.sh .ci/run
+  shellcheck scripts/*.sh symfony/tests/*.sh tests/deploy/*.sh tests/image/*.sh .ci/run
   python
   cargo build --locked --quiet
   target/venv/bin/python -m pytest -q tests/test_scripts.py
@@ -250,10 +251,20 @@ deploy() {
   target/venv/bin/python -m pytest -q tests/test_deploy.py
 }
 
+# By the engine that runs, or by one of the test's own.
+image() {
+  say "the image, the compose stacks and the quick starts"
+  need python3 python3 openssl openssl git git curl curl mmdebstrap mmdebstrap redis-cli redis-tools
+  PATH=$PATH:/usr/sbin need runc runc iptables iptables
+  symfony_packages
+  python
+  scripts/image_test.sh
+}
+
 case "${1:-all}" in
-  all) rust; scripts; browser; symfony; docs; operations; deploy; say "every test passed" ;;
+  all) rust; scripts; browser; symfony; docs; operations; deploy; image; say "every test passed" ;;
   php) symfony ;;
   release-tools) release_tools ;;
-  rust|scripts|browser|docs|site|operations|deploy) "$1" ;;
-  *) sed -n '2,14s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+  rust|scripts|browser|docs|site|operations|deploy|image) "$1" ;;
+  *) sed -n '2,15s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac

@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 
 usage() {
     cat <<'USAGE'
-Usage: tracing_e2e_check.sh [USER]
+Usage: tracing_e2e_check.sh [--compose] [USER]
 
 Sends a message as USER (default 42), which the Symfony demo answers by a push, and has the demo push to USER on its own.
 Each is given a trace of its own. Then shows both traces as trees, and says for every span that it expects whether it is
@@ -14,6 +14,8 @@ ws:consume must run, with spans sent to that collector:
 
   gateway  TRACING_STRATEGY=full TRACING_EXPORTER=otlp OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318
   demo     WS_TRACING_ENABLED=1 WS_TRACING_EXPORTER=otlp WS_TRACING_ENDPOINT=http://localhost:4318
+
+With --compose it takes the compose stack of this machine: its ports, and the keys of .env.
 
 Settings come from the environment:
 

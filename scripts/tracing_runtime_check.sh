@@ -4,14 +4,18 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 # shellcheck source=scripts/curl_header.sh
 . scripts/curl_header.sh
+# shellcheck source=scripts/compose_settings.sh
+. scripts/compose_settings.sh
 
 usage() {
     cat <<'USAGE'
-Usage: tracing_runtime_check.sh
+Usage: tracing_runtime_check.sh [--compose]
 
 Looks at the gateway's metrics, pushes to a subject that nobody listens to, once in a trace that is recorded and once in one
 that is not, and, if it can sign a token, sends a message. Says after each whether spans were exported, as the metrics
 count them; on a busy gateway others' are among them, and the checks of what must not be exported are left out.
+
+With --compose it takes the compose stack of this machine: its ports, and the keys of .env.
 
 Settings come from the environment:
 
@@ -32,6 +36,10 @@ fail() {
     exit "${2:-1}"
 }
 
+if [ "${1:-}" = --compose ]; then
+    compose_settings
+    shift
+fi
 case ${1:-} in
     --help | -h) usage; exit 0 ;;
     ?*) fail "unknown argument $1; try --help" 2 ;;

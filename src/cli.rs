@@ -35,7 +35,7 @@ const USAGE: u8 = 2;
 #[derive(Debug, Parser)]
 #[command(
     name = "wsgw",
-    version,
+    version = env!("WSGW_VERSION"),
     about = "Holds WebSocket connections for a backend that should not.",
     long_about = "Holds WebSocket connections for a backend that should not: clients connect here, their messages \
                   pass the stages of a pipeline file, the backend hears events and pushes to clients.",
@@ -59,7 +59,7 @@ enum Command {
     /// SIGHUP has it read the file again, and change to it without losing a connection. Exits 0 after a clean stop, 1 if it
     /// cannot start or a second signal ends it at once, 2 on wrong usage.
     Run {
-        /// Pipeline file; by default `pipelines/${WS_MODE:-terminator}.yaml`.
+        /// Pipeline file; by default `${WSGW_PIPELINES:-pipelines}/${WS_MODE:-terminator}.yaml`.
         #[arg(env = run::FILE_VARIABLE)]
         file: Option<PathBuf>,
         #[command(flatten)]

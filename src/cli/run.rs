@@ -75,15 +75,19 @@ pub(super) fn on_runtime(command: impl AsyncFnOnce(Signals) -> ExitCode) -> Exit
 /// The variable that names the pipeline file where the command line does not.
 pub(super) const FILE_VARIABLE: &str = "WSGW_PIPELINE";
 
+/// The variable that names the folder of the files that `WS_MODE` chooses from.
+const FOLDER_VARIABLE: &str = "WSGW_PIPELINES";
+
 /// The file that was named, else the one that `WS_MODE` names.
 pub(super) fn file_or_default(file: Option<PathBuf>, overrides: &Overrides) -> PathBuf {
     // An empty variable is as good as none.
     if let Some(file) = file.filter(|file| !file.as_os_str().is_empty()) {
         return file;
     }
-    let mode = overrides.env.get("WS_MODE").map(String::as_str);
-    let mode = mode.filter(|mode| !mode.is_empty()).unwrap_or("terminator");
-    PathBuf::from(format!("pipelines/{mode}.yaml"))
+    let set = |name| overrides.env.get(name).filter(|value| !value.is_empty());
+    let folder = set(FOLDER_VARIABLE).map_or("pipelines", String::as_str);
+    let mode = set("WS_MODE").map_or("terminator", String::as_str);
+    Path::new(folder).join(format!("{mode}.yaml"))
 }
 
 /// The pipeline file of a running gateway, and what overrides it: both are as they were at the start.
