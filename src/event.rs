@@ -3,6 +3,7 @@
 //! Stands between the `fan_out` stage, which makes events, and the sinks, which deliver them. The JSON shape is
 //! written down in `schemas/event.schema.json`.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -130,7 +131,7 @@ impl Event {
         let id = Uuid::now_v7();
         let seq = session.next_seq();
         let kind = message.kind();
-        let json = encode(session, message, trace_id_field, id, seq, kind);
+        let json = write_once(|out| encode(out, session, message, trace_id_field, id, seq));
         Self {
             id,
             kind,
@@ -144,7 +145,7 @@ impl Event {
             replayed: false,
             spoken_for: None,
             receipt: None,
-            json: Bytes::from(json),
+            json,
         }
     }
 }
@@ -173,13 +174,15 @@ impl Event {
     pub fn node_lost(orphan: &Orphan<'_>) -> Self {
         let id = orphan.event_id();
         let kind = EventKind::Disconnected;
-        let mut json = opening(kind, orphan.identity_json, 160);
         let body = Body::Disconnected {
             code: code::LOST,
             reason: NODE_LOST.into(),
         };
-        write_body(&mut json, &body);
-        close(&mut json, id, LAST_SEQ);
+        let json = write_once(|out| {
+            open(out, kind, orphan.identity_json);
+            write_body(out, &body);
+            close(out, id, LAST_SEQ);
+        });
         Self {
             id,
             kind,
@@ -193,7 +196,7 @@ impl Event {
             replayed: false,
             spoken_for: Some(Arc::clone(orphan.gateway)),
             receipt: None,
-            json: Bytes::from(json),
+            json,
         }
     }
 }
@@ -211,35 +214,52 @@ impl Orphan<'_> {
     }
 }
 
+/// Bytes of memory that a thread keeps for writing events: more than nearly all of them need.
+const KEPT: usize = 64 * 1024;
+
+/// Has an event written to memory that the thread keeps, and copies it from there.
+///
+/// How long an event gets is known when it is written. So it takes one allocation of just that size, however many
+/// characters are escaped, and a buffer full of events holds no room that none of them uses.
+fn write_once(write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
+    thread_local! {
+        static WRITTEN: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    }
+    WRITTEN.with_borrow_mut(|out| {
+        out.clear();
+        write(out);
+        let json = Bytes::copy_from_slice(out);
+        if out.capacity() > KEPT {
+            out.clear();
+            out.shrink_to(KEPT);
+        }
+        json
+    })
+}
+
 fn encode(
+    out: &mut Vec<u8>,
     session: &Session,
     message: &Message,
     trace_id_field: &str,
     id: Uuid,
     seq: u64,
-    kind: EventKind,
-) -> Vec<u8> {
-    let extra = message.extra.as_ref().map_or("", |extra| extra.members());
-    let mut out = opening(
-        kind,
-        session.identity_json(),
-        message.body.len() * 9 / 4 + extra.len() + 320,
-    );
-    write_body(&mut out, &message.body);
-    write_annotations(&mut out, message, trace_id_field);
-    out.extend_from_slice(extra.as_bytes());
-    close(&mut out, id, seq);
-    out
+) {
+    open(out, message.kind(), session.identity_json());
+    write_body(out, &message.body);
+    write_annotations(out, message, trace_id_field);
+    if let Some(extra) = &message.extra {
+        out.extend_from_slice(extra.members().as_bytes());
+    }
+    close(out, id, seq);
 }
 
-/// Begins an event's JSON: its type and whose connection it is; `more` bytes are expected to follow.
-fn opening(kind: EventKind, identity_json: &str, more: usize) -> Vec<u8> {
-    let mut out = Vec::with_capacity(identity_json.len() + more);
+/// Begins an event's JSON: its type and whose connection it is.
+fn open(out: &mut Vec<u8>, kind: EventKind, identity_json: &str) {
     out.extend_from_slice(b"{\"type\":\"");
     out.extend_from_slice(kind.as_str().as_bytes());
     out.extend_from_slice(b"\",");
     out.extend_from_slice(identity_json.as_bytes());
-    out
 }
 
 /// Ends an event's JSON.

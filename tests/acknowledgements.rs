@@ -53,11 +53,14 @@ fn nack(id: impl serde::Serialize, reason: &str) -> Value {
     json!({"type": "nack", "id": id, "reason": reason})
 }
 
-/// The ids of the messages in the inbox, in their order.
+/// The ids of the messages in the inbox, in their order. An event whose answer was lost with Redis is there twice, with
+/// one `event_id`, and counts once, as it does for a backend.
 async fn ids(redis: &Redis) -> Vec<String> {
     let events = redis.events(INBOX).await;
+    let mut seen = BTreeSet::new();
     events
         .iter()
+        .filter(|event| seen.insert(event["event_id"].to_string()))
         .map(|event| event["message"]["id"].to_string())
         .collect()
 }

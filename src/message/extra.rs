@@ -29,6 +29,7 @@ impl Extra {
             members.push(b':');
             members.extend_from_slice(value.as_bytes());
         }
+        members.shrink_to_fit();
         extra.members = String::from_utf8(members).unwrap_or_default();
         extra
     }

@@ -124,8 +124,11 @@ fn has_surrogate_escape(text: &[u8]) -> bool {
 }
 
 fn too_deep(text: &[u8]) -> bool {
-    // Most texts cannot be too deep for want of brackets; counting them is a vectorised loop.
-    if text.iter().filter(|b| matches!(b, b'{' | b'[')).count() <= MAX_DEPTH {
+    // Most texts cannot be too deep for want of brackets, which are looked for many bytes at a time.
+    if memchr::memchr2_iter(b'{', b'[', text)
+        .nth(MAX_DEPTH)
+        .is_none()
+    {
         return false;
     }
     let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
