@@ -13,74 +13,30 @@
     reason = "a benchmark that cannot be set up fails by panicking"
 )]
 
+mod support;
+
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 use tower_service::Service;
-use wsgw::brokers::Brokers;
 use wsgw::condition::{Condition, Matcher};
-use wsgw::config::{BackpressureConfig, Config, Secret, TracingExporter, TracingStrategy};
+use wsgw::config::{Config, TracingExporter, TracingStrategy};
 use wsgw::event::Event;
-use wsgw::jwt::generate_dev_key;
-use wsgw::kept::Kept;
-use wsgw::message::{FieldSet, Message, TraceContext};
-use wsgw::pipeline::{Generation, Ingredients, compile};
-use wsgw::registry::Registry;
-use wsgw::session::{Identity, Session};
-use wsgw::sinks;
+use wsgw::message::{FieldSet, Message};
 use wsgw::sinks::memory::MemorySink;
 use wsgw::stages::StageConfig;
-use wsgw::stages::auth::{AuthConfig, JwtAlgorithm, JwtConfig};
-use wsgw::stages::fan_out::{EventsMode, FanOutConfig, RouteConfig};
-use wsgw::stages::ordering_key::{OrderingKeyConfig, OrderingStrategy, partition};
-use wsgw::stages::ping_filter::PingFilterConfig;
-use wsgw::stages::rate_limit::RateLimitConfig;
+use wsgw::stages::fan_out::RouteConfig;
+use wsgw::stages::ordering_key::partition;
 use wsgw::stages::trace::TraceConfig;
 use wsgw::svc::NewService;
 use wsgw::telemetry::metrics::Metrics;
-use wsgw::telemetry::traces::{Tracer, Traces};
+use wsgw::telemetry::traces::Traces;
 
-const CHAT: &str = r#"{"type":"chat","topic":"room:123","payload":"hello world","n":12345}"#;
-
-fn six_stages() -> Config {
-    let key = generate_dev_key().expect("a key can be made");
-    Config {
-        stages: vec![
-            StageConfig::Auth(AuthConfig {
-                jwt: JwtConfig {
-                    algorithm: JwtAlgorithm::Es256,
-                    public_key: Secret::from(key.public_pem),
-                    ..JwtConfig::default()
-                },
-                ..AuthConfig::default()
-            }),
-            StageConfig::PingFilter(PingFilterConfig::default()),
-            StageConfig::RateLimit(RateLimitConfig {
-                per_second: 1e6,
-                burst: 1_000_000,
-                ..RateLimitConfig::default()
-            }),
-            StageConfig::OrderingKey(OrderingKeyConfig {
-                strategy: OrderingStrategy::Topic,
-                ..OrderingKeyConfig::default()
-            }),
-            StageConfig::Trace(TraceConfig {
-                strategy: Some(TracingStrategy::Propagate),
-                ..TraceConfig::default()
-            }),
-            StageConfig::FanOut(FanOutConfig {
-                events_mode: Some(EventsMode::None),
-                ..FanOutConfig::default()
-            }),
-        ],
-        ..Config::default()
-    }
-}
+use support::{CHAT, gateway, gateway_with, room_of_1000, session, six_stages};
 
 fn condition(json: &str) -> Condition {
     serde_json::from_str(json).expect("a condition")
@@ -114,45 +70,6 @@ fn routed() -> Config {
         ];
     }
     config
-}
-
-fn session() -> Arc<Session> {
-    let identity = Identity {
-        user_id: "42".into(),
-        subjects: vec!["user:42".into()],
-        expires_at: None,
-    };
-    Arc::new(Session::new(identity, None, TraceContext::default()))
-}
-
-fn gateway(config: &Config, memory: Option<MemorySink>) -> (Generation, Metrics) {
-    let metrics = Metrics::new().expect("the metrics register");
-    let tracer = Tracer::new(&metrics);
-    gateway_with(config, memory, metrics, &tracer)
-}
-
-fn gateway_with(
-    config: &Config,
-    memory: Option<MemorySink>,
-    metrics: Metrics,
-    tracer: &Tracer,
-) -> (Generation, Metrics) {
-    let brokers = Brokers::new(config.brokers.clone(), Arc::default(), metrics.clone());
-    let config = Arc::new(config.clone());
-    let outlets = sinks::build(&config, &brokers, None, memory, &sinks::Running::default())
-        .expect("the sinks can be made")
-        .outlets;
-    let ingredients = Ingredients {
-        config: &config,
-        shared: &Kept::default(),
-        metrics: &metrics,
-        outlets: &outlets,
-        fields: FieldSet::default(),
-        tracer,
-        tap: None,
-    };
-    let generation = compile(1, ingredients).expect("the pipeline compiles");
-    (generation, metrics)
 }
 
 fn stack(c: &mut Criterion) {
@@ -353,26 +270,7 @@ fn parts(c: &mut Criterion) {
 }
 
 fn fan_out(c: &mut Criterion) {
-    let metrics = Metrics::new().expect("the metrics register");
-    let backpressure = BackpressureConfig {
-        per_conn_buffer: 1_000_000,
-        global_buffer: 1_000_000_000,
-        ..BackpressureConfig::default()
-    };
-    let registry = Registry::new(backpressure, metrics);
-    let sessions: Vec<_> = (0..1000)
-        .map(|n| {
-            let identity = Identity {
-                user_id: n.to_string(),
-                subjects: vec!["room:1".into()],
-                expires_at: None,
-            };
-            Arc::new(Session::new(identity, None, TraceContext::default()))
-        })
-        .collect();
-    for session in &sessions {
-        registry.register(session, 0).expect("no limit is set");
-    }
+    let (registry, sessions) = room_of_1000();
     let payload = RawValue::from_string(r#"{"text":"hello"}"#.into()).expect("valid JSON");
     let mut group = c.benchmark_group("push");
     group

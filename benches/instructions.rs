@@ -1,0 +1,221 @@
+//! How many instructions the hot pieces take, counted by Callgrind: the same on a busy machine as on an idle one.
+//!
+//! `cargo bench --bench instructions` needs `valgrind`, and `gungraun-runner` of the version in Cargo.lock. Each figure is of
+//! a hundred calls, after others that filled caches and buffers. It fails where a piece takes a tenth more than its limit
+//! says: whoever makes one dearer on purpose raises the limit, and says why.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    missing_docs,
+    unused_qualifications,
+    reason = "a benchmark that cannot be set up fails by panicking; what the macros write is not ours"
+)]
+
+mod support;
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use futures_util::FutureExt as _;
+use gungraun::{
+    Callgrind, EventKind, LibraryBenchmarkConfig, library_benchmark, library_benchmark_group, main,
+};
+use serde_json::value::RawValue;
+use tokio::runtime::Runtime;
+use tower_service::Service;
+use wsgw::config::Config;
+use wsgw::event::Event;
+use wsgw::message::{FieldSet, Message};
+use wsgw::pipeline::Generation;
+use wsgw::registry::Registry;
+use wsgw::session::Session;
+use wsgw::sinks::memory::MemorySink;
+use wsgw::stages::ordering_key::partition;
+use wsgw::svc::{BoxMessageService, NewService as _, Outcome};
+
+use support::{CHAT, gateway, room_of_1000, session, six_stages};
+
+const CALLS: usize = 100;
+
+/// Fails where the calls take more than so many instructions each.
+fn at_most(each: u64) -> LibraryBenchmarkConfig {
+    let mut callgrind = Callgrind::default();
+    callgrind.hard_limits([(EventKind::Ir, each * CALLS as u64)]);
+    let mut config = LibraryBenchmarkConfig::default();
+    config.tool(callgrind);
+    config
+}
+
+/// A connection's stages, and the runtime that their sinks need; nothing runs on it.
+struct Stages {
+    service: BoxMessageService,
+    generation: Generation,
+    _runtime: Runtime,
+}
+
+impl Stages {
+    fn of(config: &Config, memory: Option<MemorySink>) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .expect("a runtime");
+        let (generation, _) = runtime.block_on(async { gateway(config, memory) });
+        let service = generation.messages.new_service(session());
+        let mut stages = Self {
+            service,
+            generation,
+            _runtime: runtime,
+        };
+        stages.publish();
+        stages
+    }
+
+    fn publish(&mut self) {
+        for _ in 0..CALLS {
+            let message = Message::text(CHAT, &self.generation.fields);
+            let called = self.service.call(message).now_or_never();
+            let outcome = called.expect("at once").expect("no stage refuses");
+            assert_eq!(outcome, Outcome::Published);
+        }
+    }
+}
+
+fn all_stages() -> Stages {
+    Stages::of(&six_stages(), None)
+}
+
+fn all_stages_and_a_sink() -> Stages {
+    Stages::of(&six_stages(), Some(MemorySink::new(64)))
+}
+
+/// Without one of the six, to see by the difference what it takes.
+fn without(stage: &str) -> Stages {
+    let mut config = six_stages();
+    config.stages.retain(|known| known.name() != stage);
+    Stages::of(&config, None)
+}
+
+fn without_rate_limit() -> Stages {
+    without("rate_limit")
+}
+
+fn without_ordering_key() -> Stages {
+    without("ordering_key")
+}
+
+#[library_benchmark(config = at_most(2800))]
+#[bench::six_stages(setup = all_stages)]
+#[bench::without_rate_limit(setup = without_rate_limit)]
+#[bench::without_ordering_key(setup = without_ordering_key)]
+#[bench::and_a_sink(setup = all_stages_and_a_sink)]
+fn message(mut stages: Stages) -> Stages {
+    stages.publish();
+    stages
+}
+
+fn fields() -> FieldSet {
+    let mut fields = FieldSet::default();
+    for name in ["topic", "traceparent", "trace_id"] {
+        fields.want(name).expect("there is room");
+    }
+    fields
+}
+
+/// With a payload of a kilobyte, of which no stage wants anything.
+fn long() -> (String, FieldSet) {
+    let words = "opaque, as what clients encrypt; ".repeat(31);
+    let text = format!(r#"{{"type":"chat","topic":"room:123","payload":"{words}"}}"#);
+    (text, fields())
+}
+
+fn short() -> (String, FieldSet) {
+    (CHAT.to_owned(), fields())
+}
+
+#[library_benchmark(config = at_most(1500))]
+#[bench::short(setup = short)]
+#[bench::a_kilobyte(setup = long)]
+fn classify((text, fields): (String, FieldSet)) -> (String, FieldSet) {
+    for _ in 0..CALLS {
+        // Copying the text is part of it, which a gateway is spared.
+        black_box(Message::text(text.as_str(), &fields));
+    }
+    (text, fields)
+}
+
+fn to_serialise((text, fields): (String, FieldSet)) -> (Arc<Session>, Message) {
+    (session(), Message::text(text, &fields))
+}
+
+fn short_message() -> (Arc<Session>, Message) {
+    to_serialise(short())
+}
+
+fn long_message() -> (Arc<Session>, Message) {
+    to_serialise(long())
+}
+
+#[library_benchmark(config = at_most(1500))]
+#[bench::short(setup = short_message)]
+#[bench::a_kilobyte(setup = long_message)]
+fn serialise_event((session, message): (Arc<Session>, Message)) -> (Arc<Session>, Message) {
+    for _ in 0..CALLS {
+        black_box(Event::new(&session, &message, "trace_id"));
+    }
+    (session, message)
+}
+
+#[library_benchmark(config = at_most(500))]
+#[bench::replaced("room:123/é")]
+#[bench::kept("room:123")]
+fn partition_key(key: &str) {
+    for _ in 0..CALLS {
+        black_box(partition(black_box(key), 64));
+    }
+}
+
+struct Room {
+    registry: Registry,
+    _sessions: Vec<Arc<Session>>,
+    payload: Box<RawValue>,
+    subjects: [String; 1],
+}
+
+fn room(subject: &str) -> Room {
+    let (registry, sessions) = room_of_1000();
+    let payload = RawValue::from_string(r#"{"text":"hello"}"#.into()).expect("valid JSON");
+    let room = Room {
+        registry,
+        _sessions: sessions,
+        payload,
+        subjects: [subject.to_owned()],
+    };
+    room.registry.publish(&room.subjects, &room.payload);
+    room
+}
+
+fn everybody() -> Room {
+    room("room:1")
+}
+
+fn nobody() -> Room {
+    room("room:2")
+}
+
+#[library_benchmark(config = at_most(300_000))]
+#[bench::to_1000(setup = everybody)]
+#[bench::to_nobody(setup = nobody)]
+fn push(room: Room) -> Room {
+    for _ in 0..CALLS {
+        black_box(room.registry.publish(&room.subjects, &room.payload));
+    }
+    room
+}
+
+library_benchmark_group!(
+    name = pieces,
+    benchmarks = [message, classify, serialise_event, partition_key, push]
+);
+
+main!(library_benchmark_groups = pieces);
