@@ -44,7 +44,7 @@ VALUES: dict[str, dict] = {
     "everything": {
         **EXISTING,
         "image": {"repository": "registry.example/wsgw", "digest": "sha256:" + "0" * 64, "pullSecrets": ["pull"]},
-        "env": {"REDIS_STREAM": "a", "WS_RATE_LIMIT_PER_SEC": 50, "REPLAY_AUDIT_LOG": True},
+        "env": {"REDIS_STREAM": "a", "WS_RATE_LIMIT_PER_SEC": 50, "REPLAY_AUDIT_LOG": True, "REPLAY_MAXLEN": 2000000},
         "server": {
             "path": "/socket", "drainSeconds": 60.5, "reconnectSpreadSeconds": 30, "maxConnections": 5000000,
             "allowedOrigins": ["https://a.example", "https://b.example"], "trustedProxies": ["10.0.0.0/8"],
@@ -64,6 +64,14 @@ VALUES: dict[str, dict] = {
             "nodeSelectorTerms": [{"matchExpressions": [{"key": "a", "operator": "Exists"}]}]}}},
         "podLabels": {"a": "b"}, "podAnnotations": {"a": "b"},
     },
+    # Names that YAML would take for something else.
+    "odd": {
+        "secrets": {"existingSecret": "123", "keys": ["JWT_PUBLIC_KEY", "GATEWAY_API_KEY", "REDIS_DSN"]},
+        "serviceAccountName": "123", "priorityClassName": "true", "image": {"pullSecrets": ["123"]},
+        "persistence": {"enabled": True, "storageClass": "on"}, "existingConfigMap": "1",
+        "ingress": {"enabled": True, "host": "ws.example", "className": "0", "tlsSecret": "null"},
+        "server": {"path": "/a:b"},
+    },
     "as-little-as-possible": {
         "networkPolicy": {"enabled": False}, "podDisruptionBudget": {"enabled": False}, "topologySpread": {"enabled": False},
         "preStopSeconds": 0, "replicas": 1, "server": {"drainSeconds": 0}, "autoscaling": {"cpuUtilization": None},
@@ -79,9 +87,15 @@ REFUSED = {
     "no-host": ({"ingress": {"enabled": True}}, "needs ingress.host"),
     "no-metric": ({"autoscaling": {"enabled": True, "cpuUtilization": None}}, "needs autoscaling.connections"),
     "few-replicas": ({"autoscaling": {"enabled": True, "minReplicas": 9, "maxReplicas": 3}}, "is above"),
+    "no-path": ({"server": {"path": "/a b"}}, "/server/path"),
     "a-typo": ({"replica": 3}, "replica"),
     "a-typo-within": ({"server": {"drainSecond": 3}}, "drainSecond"),
-    "the-chart's-own-variable": ({"env": {"WSGW__SERVER__LISTEN": "0.0.0.0:1"}}, "/env"),
+    "the-chart's-own-variable": ({"env": {"WSGW__SERVER__LISTEN": "0.0.0.0:1"}}, "env.WSGW__SERVER__LISTEN is the chart's own"),
+    "a-variable-that-would-not-count": ({"env": {"WSGW_LISTEN": "0.0.0.0:1"}}, "env.WSGW_LISTEN is the chart's own"),
+    "a-variable-of-a-value": ({"env": {"WSGW__SERVER__MAX_CONNECTIONS": 5}}, "server.maxConnections"),
+    "given-twice": ({"env": {"REDIS_DSN": "a"}, "secrets": {"values": {"REDIS_DSN": "b"}}}, "both give REDIS_DSN"),
+    "given-twice-by-a-file": ({"env": {"JWT_PUBLIC_KEY_FILE": "a"}, **EXISTING}, "both give JWT_PUBLIC_KEY"),
+    "the-chart's-own-label": ({"podLabels": {"app.kubernetes.io/name": "a"}}, "podLabels has app.kubernetes.io/name"),
     "no-variable": ({"secrets": {"keys": ["api-key"]}}, "/secrets/keys"),
 }  # fmt: skip
 
@@ -198,6 +212,7 @@ def test_the_gateway_knows_every_variable(values, tmp_path):
     (tmp_path / "wsgw.yaml").write_text(config["data"]["wsgw.yaml"])
     (tmp_path / "REDIS_DSN").write_text("redis://redis:6379/0")
     (tmp_path / "GATEWAY_API_KEY").write_text("a-long-key-of-the-chart")
+    (tmp_path / "SYMFONY_WEBHOOK_SECRET").write_text("a-long-secret-of-the-chart")
     shutil.copy(ROOT / "tests/keys/rsa.pub.pem", tmp_path / "JWT_PUBLIC_KEY")
     [container] = pod(objects)["containers"]
     environment = {entry["name"]: entry["value"].replace("/etc/wsgw/secrets", str(tmp_path)) for entry in container["env"]}
@@ -207,8 +222,39 @@ def test_the_gateway_knows_every_variable(values, tmp_path):
     run(ROOT / "target/debug/wsgw", "check", tmp_path / "wsgw.yaml", env=environment)
     said = run(ROOT / "target/debug/wsgw", "explain", tmp_path / "wsgw.yaml", env=environment)
     assert "0.0.0.0:8001" in said
+    if "REPLAY_MAXLEN" in values.get("env", {}):
+        assert "replay.maxlen = 2000000" in said, "a number is the one that was given"
     for origin in values.get("server", {}).get("allowedOrigins", []):
         assert origin in said
+
+
+def test_texts_arrive_as_they_are(tmp_path):
+    text = '  "quoted" and \'so\'\n\t{{ .Values }}: ${HOME} # \\ \x7f é 😀 \u2028'
+    pipeline = "  # begins further in\n  snoke_ws: { mode: core }\n"
+    objects = render(tmp_path, {"env": {"A": text}, "secrets": {"values": {"REDIS_DSN": text}}, "pipeline": pipeline})
+    [container] = pod(objects)["containers"]
+    assert {"name": "A", "value": text} in container["env"]
+    [secret] = of_kind(objects, "Secret")
+    assert secret["stringData"] == {"REDIS_DSN": text}
+    [config] = of_kind(objects, "ConfigMap")
+    assert config["data"]["wsgw.yaml"] == pipeline
+
+
+@pytest.mark.parametrize("mode", ["core", "terminator"])
+def test_an_existing_secret_gives_what_the_mode_needs(mode, tmp_path):
+    objects = render(tmp_path, {"mode": mode, "replicas": 1, **EXISTING})
+    [container] = pod(objects)["containers"]
+    files = {entry["name"] for entry in container["env"] if entry["name"].endswith("_FILE")}
+    wanted = {"core": "REDIS_DSN_FILE", "terminator": "SYMFONY_WEBHOOK_SECRET_FILE"}
+    assert files == {"GATEWAY_API_KEY_FILE", "JWT_PUBLIC_KEY_FILE", wanted[mode]}
+
+
+def test_the_longest_names_are_taken(tmp_path):
+    name = "r" * 53
+    for document in render(tmp_path, {**VALUES["everything"], "persistence": {"enabled": True}}, name).values():
+        assert len(document["metadata"]["name"]) <= 63
+        if document["kind"] not in CUSTOM:
+            kubernetes_validate.validate(document, KUBERNETES[0], strict=True)
 
 
 def test_services_and_ingress_reach_the_right_ports(tmp_path):
