@@ -45,7 +45,7 @@ STACKS = {
     "terminator on a server": [BASE, PROD],
     "core on a server": [BASE, BROKERS, CORE, PROD],
 }
-SERVER = {"WSGW_DOMAIN": "ws.example.org", "ACME_EMAIL": "you@example.org"}
+SERVER = {"WSGW_DOMAIN": "ws.example.org", "ACME_EMAIL": "you@example.org", "SECRETS_ARE_MY_OWN": "yes"}
 
 # Contract: what the gateway reads, and what the Symfony application does.
 GATEWAY_VARIABLES = """
@@ -320,6 +320,48 @@ def test_only_what_must_be_is_published(name: str) -> None:
         assert {address for _, address, _, _ in published} == {"127.0.0.1"}
         expected = {"8180", "8167", "6379", "5672"} | ({"8000"} if name == "terminator" else set())
         assert {port for _, _, port, _ in published} == expected
+
+
+@pytest.mark.parametrize("name", STACKS)
+def test_each_service_gets_the_secrets_that_it_needs_and_no_other(name: str, tmp_path: pathlib.Path) -> None:
+    gateway = {"GATEWAY_API_KEY", "SYMFONY_WEBHOOK_SECRET", "JWT_PUBLIC_KEY", "RABBITMQ_DSN", "ADMIN_API_KEY", "REPLAY_API_KEY"}
+    gateway |= {"REPLAY_ARCHIVE_DSN", "REPLAY_RATE_LIMIT_REDIS_DSN", "REPLAY_IDEMPOTENCY_REDIS_DSN", "PRESENCE_REDIS_DSN"}
+    # The gateway's key comes to the application as WS_GATEWAY_API_KEY.
+    application = {"APP_SECRET", "DEMO_API_KEY", "GATEWAY_API_KEY", "SYMFONY_WEBHOOK_SECRET", "WS_RABBITMQ_DSN", "WS_REDIS_DSN"}
+    allowed = {
+        "gateway": gateway | {"REDIS_DSN"}, "symfony": application, "symfony-consumer": application,
+        "rabbitmq": {"RABBITMQ_PASSWORD"}, "redis": set(), "traefik": set(),
+    }
+    for path in ROOT.glob("docker-compose*.yaml"):
+        shutil.copy(path, tmp_path)
+    secrets = set().union(*allowed.values())
+    text = (ROOT / ".env.example").read_text() + "".join(f"{secret}=<{secret}>\n" for secret in sorted(secrets))
+    (tmp_path / ".env").write_text(text)
+    flags = [part for file in STACKS[name] for part in ("--file", tmp_path / file)]
+    done = run("docker", "compose", *flags, "config", "--format", "json", cwd=tmp_path, env=os.environ | {"COMPOSE_FILE": ""} | SERVER)
+    for service, settings in json.loads(done.stdout)["services"].items():
+        given = set(re.findall("<([A-Z_]+)>", json.dumps(settings)))
+        assert given <= allowed[service], service
+        # What is there only for some services of a stack: terminator mode has no brokers.
+        assert {"GATEWAY_API_KEY", "SYMFONY_WEBHOOK_SECRET"} <= given or service in ("rabbitmq", "redis", "traefik"), service
+
+
+@pytest.mark.parametrize("name", [name for name in STACKS if "server" in name])
+def test_a_server_takes_no_secrets_that_everybody_knows(name: str, tmp_path: pathlib.Path) -> None:
+    flags = [part for file in STACKS[name] for part in ("--file", ROOT / file)]
+    env = os.environ | {"COMPOSE_FILE": "", "WSGW_DOMAIN": "ws.example.org", "ACME_EMAIL": "you@example.org"}
+    done = run("docker", "compose", "--env-file", ROOT / ".env.example", *flags, "config", check=False, env=env)
+    assert done.returncode != 0 and "local-only" in done.stderr
+    # The script's file is taken as it is, and has none of them.
+    (tmp_path / "scripts").mkdir()
+    for file in ("scripts/server_env.sh", ".env.example", *STACKS[name]):
+        shutil.copy(ROOT / file, tmp_path / file)
+    core = ["--core"] if name.startswith("core") else []
+    run(tmp_path / "scripts/server_env.sh", "ws.example.org", "you@example.org", *core, cwd=tmp_path)
+    env = {key: value for key, value in os.environ.items() if key != "COMPOSE_FILE"}
+    config = run("docker", "compose", "config", cwd=tmp_path, env=env).stdout
+    assert "local-only" not in config and "ws.example.org" in config
+    assert ("symfony-consumer" in config) == bool(core)
 
 
 def test_the_example_has_every_variable() -> None:
