@@ -578,5 +578,5 @@ def test_the_chart_of_a_release_is_whole(release, tmp_path):
 
 def test_the_workflows_are_well_formed():
     workflows = sorted((ROOT / ".github/workflows").glob("*.yaml"))
-    assert [path.name for path in workflows] == ["ci.yaml", "release.yaml"]
+    assert [path.name for path in workflows] == ["ci.yaml", "docs.yaml", "release.yaml"]
     assert run("actionlint", *workflows) == ""
