@@ -277,6 +277,16 @@ def test_services_and_ingress_reach_the_right_ports(tmp_path):
     assert internal == [[{"podSelector": {}}, {"namespaceSelector": {"matchLabels": {"c": "d"}}}]]
 
 
+@pytest.mark.parametrize("others", [[], [{"podSelector": {"matchLabels": {"app": "backend"}}}]])
+def test_the_internal_port_can_be_closed_to_the_namespace(others, tmp_path):
+    values = {"networkPolicy": {"internalFromNamespace": False, "internalFrom": others}}
+    [policy] = of_kind(render(tmp_path, values), "NetworkPolicy")
+    kubernetes_validate.validate(policy, KUBERNETES[0], strict=True)
+    rules = [rule for rule in policy["spec"]["ingress"] if rule["ports"][0]["port"] == "internal"]
+    # A rule whose `from` is empty lets everyone in.
+    assert [rule["from"] for rule in rules] == ([others] if others else [])
+
+
 def test_scaling_asks_for_a_metric_that_the_gateway_has(tmp_path):
     [scaler] = of_kind(render(tmp_path, VALUES["everything"]), "HorizontalPodAutoscaler")
     metrics = scaler["spec"]["metrics"]
