@@ -77,7 +77,7 @@ fi
 say 'the images that are built upon'
 for image in debian:bookworm-slim rust:1-bookworm traefik:v3.7 redis:7-bookworm rabbitmq:4-management; do
     docker image inspect "$image" >/dev/null 2>&1 && continue
-    # An engine of our own is there because there is no registry, either.
+    # An engine of our own asks no registry.
     { [ -z "$is_own" ] && timeout 300 docker pull --quiet "$image" 2>/dev/null; } || made+=("$image")
 done
 if [ ${#made[@]} -gt 0 ]; then

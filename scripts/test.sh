@@ -152,7 +152,7 @@ symfony_packages() {
 }
 
 # The oldest Symfony that is supported, 5.4, is the one that Debian has. Composer always gets it from there, never from
-# Packagist, so that two runs test the same; PHP_PACKAGES=packagist tests the newest instead, where there is a network.
+# Packagist, so that two runs test the same; PHP_PACKAGES=packagist tests the newest instead.
 # Not named php: that would hide the command.
 symfony() {
   say "what the Symfony bundle and the demo need"
@@ -182,7 +182,7 @@ symfony() {
   symfony/bin/console lint:twig symfony/templates
 
   say "the PHP code: static analysis"
-  # Debian has no such tool, and Composer reaches no Packagist; this one is in Rust.
+  # Debian has no such tool, and nothing comes from Packagist here; this one is in Rust.
   cargo_tool mago 1.23.0
   target/tools/bin/mago --workspace symfony analyze
   target/tools/bin/mago --workspace symfony lint
