@@ -248,7 +248,7 @@ deploy() {
   go_tool github.com/rhysd/actionlint/cmd/actionlint v1.7.9
   target/venv/bin/python -m pip install --quiet --disable-pip-version-check pyyaml kubernetes-validate==1.37.0
   cargo build --locked --quiet
-  target/venv/bin/python -m pytest -q tests/test_deploy.py
+  target/venv/bin/python -m pytest -q tests/test_chart.py tests/test_deploy.py
 }
 
 # By the engine that runs, or by one of the test's own.

@@ -346,6 +346,19 @@ def test_each_service_gets_the_secrets_that_it_needs_and_no_other(name: str, tmp
         assert {"GATEWAY_API_KEY", "SYMFONY_WEBHOOK_SECRET"} <= given or service in ("rabbitmq", "redis", "traefik"), service
 
 
+def test_the_documented_file_of_secrets_is_taken(tmp_path: pathlib.Path) -> None:
+    [block] = re.findall(r"```yaml\n(# docker-compose.secrets.yaml.*?)```", (ROOT / "docs/docker.md").read_text(), re.DOTALL)
+    for file in STACKS["terminator on a server"]:
+        shutil.copy(ROOT / file, tmp_path)
+    (tmp_path / "more.yaml").write_text(block)
+    flags = [part for file in (*STACKS["terminator on a server"], "more.yaml") for part in ("--file", tmp_path / file)]
+    command = ("docker", "compose", "--env-file", ROOT / ".env.example", *flags, "config", "--format", "json")
+    gateway = json.loads(run(*command, env=os.environ | {"COMPOSE_FILE": ""} | SERVER).stdout)["services"]["gateway"]
+    assert gateway["environment"]["GATEWAY_API_KEY"] == ""
+    assert gateway["environment"]["GATEWAY_API_KEY_FILE"] in {secret["target"] for secret in gateway["secrets"]}
+    assert {secret["source"] for secret in gateway["secrets"]} == {"jwt_public_key", "gateway_api_key"}
+
+
 @pytest.mark.parametrize("name", [name for name in STACKS if "server" in name])
 def test_a_server_takes_no_secrets_that_everybody_knows(name: str, tmp_path: pathlib.Path) -> None:
     flags = [part for file in STACKS[name] for part in ("--file", ROOT / file)]
