@@ -98,4 +98,4 @@ docker image inspect --format "built in $((SECONDS - started)) s, {{.Size}} byte
 
 say 'the tests'
 WSGW_TEST_IMAGE=wsgw:test WSGW_TEST_COMMIT=$commit WSGW_TEST_VENDOR=$work/vendor \
-    "$python" -m pytest -q "$@" tests/test_image.py
+    "$python" -m pytest -q "$@" tests/test_compose.py tests/test_image.py
