@@ -14,9 +14,11 @@ COPY migrations migrations
 COPY pipelines pipelines
 COPY schemas schemas
 COPY src src
-# What was compiled stays in the cache of the builder, so that only what changed is compiled again.
+# What was compiled stays in the cache of the builder, so that only what changed is compiled again; one for each
+# architecture, and for one build at a time, as the program is copied out of it.
+ARG TARGETARCH
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
-    --mount=type=cache,target=/src/target \
+    --mount=type=cache,id=wsgw-target-${TARGETARCH},target=/src/target,sharing=locked \
     CARGO_INCREMENTAL=0 cargo build --locked --profile dist && \
     install -D target/dist/wsgw /image/wsgw
 # The libraries that the program names, each where the program looks for it.

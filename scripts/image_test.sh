@@ -77,7 +77,7 @@ fi
 say 'the images that are built upon'
 for image in debian:bookworm-slim rust:1-bookworm traefik:v3.7 redis:7-bookworm rabbitmq:4-management; do
     docker image inspect "$image" >/dev/null 2>&1 && continue
-    # An engine of our own is there because there is no registry, either.
+    # An engine of our own asks no registry.
     { [ -z "$is_own" ] && timeout 300 docker pull --quiet "$image" 2>/dev/null; } || made+=("$image")
 done
 if [ ${#made[@]} -gt 0 ]; then
@@ -98,4 +98,4 @@ docker image inspect --format "built in $((SECONDS - started)) s, {{.Size}} byte
 
 say 'the tests'
 WSGW_TEST_IMAGE=wsgw:test WSGW_TEST_COMMIT=$commit WSGW_TEST_VENDOR=$work/vendor \
-    "$python" -m pytest -q "$@" tests/test_image.py
+    "$python" -m pytest -q "$@" tests/test_compose.py tests/test_image.py

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Makes what a release consists of, or checks one that was downloaded.
 #
-#   ./scripts/release.sh build [DIRECTORY]        builds, packs and signs into DIRECTORY (target/dist)
+#   ./scripts/release.sh build [DIRECTORY]        builds, packs and signs into DIRECTORY (target/packages)
 #   ./scripts/release.sh verify DIRECTORY KEY     checks the signature, by the minisign public key file, and every checksum
 #   ./scripts/release.sh version                  the version of Cargo.toml, if every file that names it says the same
 #
 # WSGW_SIGN_KEY         minisign's secret key file, without a password; without one nothing is signed
-# WSGW_RELEASE_PROFILE  another Cargo profile than release
+# WSGW_RELEASE_PROFILE  another Cargo profile than dist, which the image has too
 # WSGW_RELEASE_BUILD=0  packs the program that is already built
 #
 # Times are the commit's, so that the same program gives the same archive and package, byte by byte.
@@ -29,11 +29,11 @@ version() {
 
 build() {
   local out version profile host name binary
-  mkdir -p "${1:-target/dist}" target/dist
-  out=$(cd "${1:-target/dist}" && pwd)
-  [ -z "$(find "$out" -name 'wsgw-*' -print -quit)" ] || fail "$out has a release already"
+  mkdir -p "${1:-target/packages}" target/man
+  out=$(cd "${1:-target/packages}" && pwd)
+  [ -z "$(find "$out" -name 'wsgw*' -print -quit)" ] || fail "$out has a release already"
   version=$(version)
-  profile=${WSGW_RELEASE_PROFILE:-release}
+  profile=${WSGW_RELEASE_PROFILE:-dist}
   host=$(rustc -vV | sed -n 's/^host: //p')
   name="wsgw-$version-$host"
   SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
@@ -47,9 +47,13 @@ build() {
       CARGO_INCREMENTAL=0 cargo build --locked --profile "$profile" --bin wsgw
   fi
   binary="target/${profile/#dev/debug}/wsgw"
-  [ "$("$binary" --version)" = "wsgw $version" ] || fail "$binary is not version $version"
+  # A program that was not built here may not know its commit.
+  case "${WSGW_RELEASE_BUILD:-1} $("$binary" --version)" in
+    "1 wsgw $version ($WSGW_COMMIT)" | "0 wsgw $version" | "0 wsgw $version ($WSGW_COMMIT)") ;;
+    *) fail "$binary is not version $version of commit $WSGW_COMMIT" ;;
+  esac
 
-  help2man --no-info --name "a WebSocket gateway" "$binary" >target/dist/wsgw.1
+  help2man --no-info --name "a WebSocket gateway" "$binary" >target/man/wsgw.1
 
   local tree
   tree=$(mktemp -d)
@@ -57,13 +61,13 @@ build() {
   mkdir "$tree/$name"
   install -m 755 "$binary" "$tree/$name/wsgw"
   strip --strip-debug "$tree/$name/wsgw"
-  cp -r pipelines schemas LICENSE CHANGELOG.md SECURITY.md target/dist/wsgw.1 "$tree/$name/"
+  cp -r pipelines schemas LICENSE CHANGELOG.md SECURITY.md target/man/wsgw.1 "$tree/$name/"
   install -D -m 644 deploy/systemd/wsgw.service "$tree/$name/systemd/wsgw.service"
   tar --directory "$tree" --sort=name --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 --numeric-owner \
     --mode=go=rX,u+rw -cf - "$name" | gzip -n >"$out/$name.tar.gz"
 
   local fast=()
-  if [ "$profile" != release ]; then fast=(--fast); fi
+  if [ "$profile" != dist ]; then fast=(--fast); fi
   cargo deb --quiet --no-build --locked --profile "$profile" "${fast[@]}" --output "$out/"
 
   # One bill of materials for what cargo linked; it names this directory, which nobody wants to know.

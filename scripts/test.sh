@@ -152,7 +152,7 @@ symfony_packages() {
 }
 
 # The oldest Symfony that is supported, 5.4, is the one that Debian has. Composer always gets it from there, never from
-# Packagist, so that two runs test the same; PHP_PACKAGES=packagist tests the newest instead, where there is a network.
+# Packagist, so that two runs test the same; PHP_PACKAGES=packagist tests the newest instead.
 # Not named php: that would hide the command.
 symfony() {
   say "what the Symfony bundle and the demo need"
@@ -182,7 +182,7 @@ symfony() {
   symfony/bin/console lint:twig symfony/templates
 
   say "the PHP code: static analysis"
-  # Debian has no such tool, and Composer reaches no Packagist; this one is in Rust.
+  # Debian has no such tool, and nothing comes from Packagist here; this one is in Rust.
   cargo_tool mago 1.23.0
   target/tools/bin/mago --workspace symfony analyze
   target/tools/bin/mago --workspace symfony lint
@@ -248,7 +248,7 @@ deploy() {
   go_tool github.com/rhysd/actionlint/cmd/actionlint v1.7.9
   target/venv/bin/python -m pip install --quiet --disable-pip-version-check pyyaml kubernetes-validate==1.37.0
   cargo build --locked --quiet
-  target/venv/bin/python -m pytest -q tests/test_deploy.py
+  target/venv/bin/python -m pytest -q tests/test_chart.py tests/test_deploy.py
 }
 
 # By the engine that runs, or by one of the test's own.

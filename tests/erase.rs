@@ -17,26 +17,11 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use sqlx::{Connection as _, Executor as _};
 use support::archive::{open, rows};
-use support::erase::{SECRET, Writer, erase_in, erased, found, report_in, setup, store, visit};
+use support::erase::{
+    SECRET, Writer, core, erase_in, erased, found, report_in, setup, store, streams, visit,
+};
 use support::terminal::Terminal;
-use support::{Client, Gateway, Redis, RedisCluster, Reply, Webhook, until, within};
-
-/// Everything in one Redis: events, pushes, dead letters, presence, leases.
-fn core(dsn: &str) -> String {
-    format!(
-        r#"
-  events: {{ redis_stream: {{ dsn: "{dsn}" }} }}
-  transport: {{ redis_stream: {{ dsn: "{dsn}" }} }}
-  presence: {{ type: redis, redis: {{ dsn: "{dsn}" }} }}
-  leases: {{ ttl_seconds: 1 }}
-"#
-    )
-}
-
-async fn streams(redis: &Redis) -> Vec<String> {
-    let keys: Vec<String> = redis.command("KEYS", &["ws.*"]).await;
-    keys
-}
+use support::{Client, Gateway, Redis, Reply, Webhook, until, within};
 
 /// Waits until so many events of a user are in the streams.
 async fn wait_for_events(redis: &Redis, user: &str, count: usize) {
@@ -479,48 +464,4 @@ async fn it_asks_before_it_erases() {
     );
     let listed = gateway.get_with_key("/internal/dead-letters").await.json();
     assert_eq!(listed["dead_letters"][0]["reason"], "erased", "{listed}");
-}
-
-#[tokio::test]
-async fn partitions_are_found_on_every_server_of_a_cluster() {
-    let cluster = RedisCluster::start().await;
-    let gateway = setup("core", &core(&cluster.dsn())).start().await;
-    let mut client = Client::connect(&gateway, "42").await;
-    for n in 0..60 {
-        let message = json!({"topic": format!("p{n}"), "text": SECRET});
-        client.feed(message.to_string()).await;
-    }
-    client.round_trip().await;
-    client.close(None).await;
-    let count = async || {
-        let mut counts = Vec::new();
-        for node in &cluster.nodes {
-            counts.push(
-                streams(node)
-                    .await
-                    .iter()
-                    .filter(|s| s.starts_with("ws.inbox."))
-                    .count(),
-            );
-        }
-        counts
-    };
-    until("60 partitions", || async {
-        count().await.iter().sum::<usize>() == 60
-    })
-    .await;
-    assert!(count().await.iter().all(|count| *count > 0));
-    until("the user to be gone", || async {
-        let (_, report) = report_in(gateway.directory(), &["--dry-run"]).await;
-        let events = store(&report, "redis_stream", "ws.events")["found"] == 2;
-        events && report["open_connections"] == 0
-    })
-    .await;
-    let report = erased(&gateway).await;
-    assert_eq!(store(&report, "redis_stream", "ws.inbox.*")["erased"], 60);
-    assert_eq!(
-        count().await,
-        [0, 0, 0],
-        "what is empty and nobody's group is removed"
-    );
 }

@@ -1,4 +1,4 @@
-"""The image, the compose stacks and the quick starts, by a real Docker engine.
+"""The image, the compose stacks and the quick starts, by a real Docker engine. test_compose.py looks at the compose files.
 
 Run by scripts/image_test.sh, which gets an engine where none runs, builds the image, and says by variables where both are:
 WSGW_TEST_IMAGE, WSGW_TEST_COMMIT, and WSGW_TEST_VENDOR, the demo's PHP libraries. Everything has names and ports of its
@@ -28,61 +28,14 @@ import jwt
 import pytest
 from websockets.sync.client import connect
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent
+from compose_files import ROOT, STACKS, merged, run
+
 IMAGE = os.environ["WSGW_TEST_IMAGE"]
 COMMIT = os.environ["WSGW_TEST_COMMIT"]
 VENDOR = os.environ["WSGW_TEST_VENDOR"]
 KEY = "a-key-for-the-test-of-the-image"
 WAIT_SECONDS = 60
 MEBIBYTE = 1 << 20
-
-BASE, LOCAL, BROKERS, CORE, PROD = (
-    f"docker-compose{name}.yaml" for name in ("", ".local", ".brokers", ".realtime-core", ".prod")
-)
-STACKS = {
-    "terminator": [BASE, LOCAL],
-    "core": [BASE, LOCAL, BROKERS, CORE],
-    "terminator on a server": [BASE, PROD],
-    "core on a server": [BASE, BROKERS, CORE, PROD],
-}
-SERVER = {"WSGW_DOMAIN": "ws.example.org", "ACME_EMAIL": "you@example.org"}
-
-# Contract: what the gateway reads, and what the Symfony application does.
-GATEWAY_VARIABLES = """
-WS_MODE EVENTS_MODE LOG_LEVEL LOG_FORMAT JWT_ALG JWT_USER_ID_CLAIM JWT_PUBLIC_KEY JWT_PUBLIC_KEY_FILE JWT_JWKS_URL JWT_ISSUER
-JWT_AUDIENCE JWT_LEEWAY GATEWAY_API_KEY SYMFONY_WEBHOOK_URL SYMFONY_WEBHOOK_SECRET WEBHOOK_RETRY_ATTEMPTS
-WEBHOOK_RETRY_BASE_SECONDS WEBHOOK_TIMEOUT_SECONDS REDIS_DSN REDIS_STREAM REDIS_INBOX_STREAM REDIS_EVENTS_STREAM REDIS_DLQ_STREAM
-RABBITMQ_DSN RABBITMQ_EXCHANGE RABBITMQ_ROUTING_KEY RABBITMQ_QUEUE RABBITMQ_QUEUE_TTL_MS RABBITMQ_INBOX_EXCHANGE
-RABBITMQ_INBOX_ROUTING_KEY RABBITMQ_INBOX_QUEUE RABBITMQ_INBOX_QUEUE_TTL_MS RABBITMQ_EVENTS_EXCHANGE RABBITMQ_EVENTS_ROUTING_KEY
-RABBITMQ_EVENTS_QUEUE RABBITMQ_EVENTS_QUEUE_TTL_MS RABBITMQ_DLQ_EXCHANGE RABBITMQ_DLQ_QUEUE RABBITMQ_REPLAY_TARGET_EXCHANGE
-RABBITMQ_REPLAY_TARGET_ROUTING_KEY RABBITMQ_REPLAY_MAX_BATCH PRESENCE_REDIS_DSN PRESENCE_REDIS_PREFIX PRESENCE_STRATEGY
-PRESENCE_TTL_SECONDS PRESENCE_HEARTBEAT_SECONDS PRESENCE_GRACE_SECONDS PRESENCE_REFRESH_ON_MESSAGE TRACING_STRATEGY
-TRACING_TRACE_ID_FIELD TRACING_HEADER_NAME TRACING_SAMPLE_RATE TRACING_EXPORTER OTEL_SERVICE_NAME OTEL_EXPORTER_OTLP_ENDPOINT
-OTEL_EXPORTER_OTLP_PROTOCOL REPLAY_STRATEGY REPLAY_RETENTION_SECONDS REPLAY_MAXLEN REPLAY_SNAPSHOT_SECONDS REPLAY_API_KEY
-REPLAY_RATE_LIMIT_STRATEGY REPLAY_RATE_LIMIT_PER_MINUTE REPLAY_RATE_LIMIT_WINDOW_SECONDS REPLAY_RATE_LIMIT_REDIS_DSN
-REPLAY_RATE_LIMIT_PREFIX REPLAY_RATE_LIMIT_KEY REPLAY_IDEMPOTENCY_STRATEGY REPLAY_IDEMPOTENCY_TTL_SECONDS
-REPLAY_IDEMPOTENCY_REDIS_DSN REPLAY_IDEMPOTENCY_PREFIX REPLAY_IDEMPOTENCY_HEADER REPLAY_IDEMPOTENCY_PAYLOAD_FIELD
-REPLAY_AUDIT_LOG WS_RATE_LIMIT_PER_SEC WS_RATE_LIMIT_BURST ORDERING_STRATEGY ORDERING_TOPIC_FIELD ORDERING_SUBJECT_SOURCE
-ORDERING_PARTITION_MODE ORDERING_PARTITION_MAX_LEN BACKPRESSURE_STRATEGY BACKPRESSURE_PER_CONN_BUFFER
-BACKPRESSURE_GLOBAL_BUFFER BACKPRESSURE_DROP_POLICY WSGW_LISTEN
-""".split()
-SYMFONY_VARIABLES = """
-WS_TRANSPORT_TYPE WS_PRESENCE_TYPE WS_EVENTS_TYPE WS_GATEWAY_BASE_URL WS_GATEWAY_API_KEY WS_REDIS_DSN WS_REDIS_STREAM
-WS_REDIS_EVENTS_STREAM WS_REDIS_PREFIX WS_CONSUMER_LOG_LEVEL WS_TRACING_ENABLED WS_TRACING_EXPORTER WS_TRACEPARENT_FIELD
-WS_TRACE_ID_FIELD WS_PRESENCE_INTERPRETATION_STRATEGY WS_PRESENCE_TTL_SECONDS WS_PRESENCE_HEARTBEAT_SECONDS
-WS_PRESENCE_GRACE_SECONDS WS_PRESENCE_USE_LAST_SEEN WS_PRESENCE_WRITER_TYPE WS_PRESENCE_WRITER_TTL_SECONDS
-WS_PRESENCE_WRITER_REFRESH_ON_MESSAGE DEMO_API_KEY DEMO_INBOX_REDIS_DSN DEMO_INBOX_REDIS_STREAM
-""".split()
-
-
-def run(*command: object, check: bool = True, **options) -> subprocess.CompletedProcess:
-    """Runs a command to its end."""
-    done = subprocess.run(
-        [str(part) for part in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        text=True, **options,
-    )
-    assert not check or done.returncode == 0, f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
-    return done
 
 
 def docker(*arguments: object, check: bool = True, **options) -> str:
@@ -275,69 +228,6 @@ def test_secrets_come_by_files_and_dead_letters_go_to_the_volume() -> None:
                 letter = ("cp", f"{gateway.id}:/data/wsgw-dead-letters.jsonl", copied)
                 eventually("a dead letter", lambda: run("docker", *letter, check=False).returncode == 0 and copied.read_text())
             assert json.loads(copied.read_text().splitlines()[0])["sink"] == "webhook"
-
-
-# The compose files
-
-
-def merged(files: list[str], env: dict[str, str] | None = None) -> dict:
-    """What compose makes of files, with .env.example for .env."""
-    flags = [part for name in files for part in ("--file", ROOT / name)]
-    done = run(
-        "docker", "compose", "--env-file", ROOT / ".env.example", *flags, "config", "--format", "json",
-        env=os.environ | {"COMPOSE_FILE": ""} | SERVER | (env or {}),
-    )
-    return json.loads(done.stdout)
-
-
-@pytest.mark.parametrize("name", STACKS)
-def test_compose_takes_every_documented_combination(name: str) -> None:
-    config = merged(STACKS[name])
-    services = {"traefik", "gateway", "symfony"}
-    if name.startswith("core"):
-        services |= {"redis", "rabbitmq", "symfony-consumer"}
-        assert config["services"]["gateway"]["deploy"]["replicas"] == 2
-    assert set(config["services"]) == services
-    page = (ROOT / "docs/docker.md").read_text() + (ROOT / ".env.example").read_text()
-    assert ":".join(STACKS[name]) in page, "documented"
-    for service, settings in config["services"].items():
-        assert "docker.sock" not in json.dumps(settings), service
-        assert settings.get("privileged") is None and settings.get("network_mode") is None, service
-
-
-@pytest.mark.parametrize("name", STACKS)
-def test_only_what_must_be_is_published(name: str) -> None:
-    published = [
-        (service, port.get("host_ip"), port["published"], port["target"])
-        for service, settings in merged(STACKS[name])["services"].items()
-        for port in settings.get("ports", [])
-    ]
-    if "server" in name:
-        assert sorted(published) == [("traefik", None, "443", 8443), ("traefik", None, "80", 8080)]
-        text = json.dumps(merged(STACKS[name]))
-        assert set(re.findall(r'"published": ?"(\d+)"', text)) == {"80", "443"}
-    else:
-        assert {address for _, address, _, _ in published} == {"127.0.0.1"}
-        expected = {"8180", "8167", "6379", "5672"} | ({"8000"} if name == "terminator" else set())
-        assert {port for _, _, port, _ in published} == expected
-
-
-def test_the_example_has_every_variable() -> None:
-    example = re.findall(r"^#?([A-Z_0-9]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)
-    assert len(example) == len(set(example) - {"COMPOSE_FILE"}) + example.count("COMPOSE_FILE"), "each once"
-    wanted = set(GATEWAY_VARIABLES) | set(SYMFONY_VARIABLES)
-    for path in (ROOT / "pipelines").glob("*.yaml"):
-        document = path.read_text().split("\ntests:")[0]
-        wanted |= {name for name in re.findall(r"\$\{([A-Z_0-9]+)", document) if name != "NAME"}
-    own = re.findall(r"^([A-Z_0-9]+)=", (ROOT / "symfony/.env").read_text(), re.MULTILINE)
-    # The stack says these itself: another value would break it.
-    wanted |= set(own) - {"APP_ENV", "WS_TOKEN_KEY_FILE"}
-    for path in ROOT.glob("docker-compose*.yaml"):
-        wanted |= set(re.findall(r"\$\{([A-Z_0-9]+)", path.read_text()))
-    # The two keys of the operator's page have their files as settings of their own.
-    assert sorted(wanted - set(example)) == []
-    known = wanted | {"COMPOSE_FILE", "WSGW__SERVER__DRAIN_SECONDS"}
-    assert sorted(set(example) - known) == [], "nobody reads it"
 
 
 # The stacks

@@ -33,7 +33,7 @@ class Page(html.parser.HTMLParser):
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
         named = dict(attributes)
-        self.within += (tag == "main") or (self.within > 0 and tag == "pre")
+        self.within += (tag == "main") or (self.within > 0 and tag in ("pre", "code"))
         if "id" in named:
             self.anchors.add(named["id"] or "")
         for name in ("href", "src"):
@@ -41,7 +41,7 @@ class Page(html.parser.HTMLParser):
                 self.links.append(named[name] or "")
 
     def handle_endtag(self, tag: str) -> None:
-        self.within -= (tag == "main") or (self.within > 1 and tag == "pre")
+        self.within -= (tag == "main") or (self.within > 1 and tag in ("pre", "code"))
 
     def handle_data(self, data: str) -> None:
         # What stands in a block of code may look like anything.

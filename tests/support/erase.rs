@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use super::gateway::run_in;
-use super::{API_KEY, Client, Gateway, Setup, in_crate, within};
+use super::{API_KEY, Client, Gateway, Redis, Setup, in_crate, within};
 
 /// What the erased user wrote, which must be nowhere in the end.
 pub const SECRET: &str = "s3cret-of-42";
@@ -34,6 +34,24 @@ snoke_ws:
 "#,
         in_crate("tests/keys/rsa.pub.pem").display()
     )
+}
+
+/// Everything in one Redis: events, pushes, dead letters, presence, leases.
+pub fn core(dsn: &str) -> String {
+    format!(
+        r#"
+  events: {{ redis_stream: {{ dsn: "{dsn}" }} }}
+  transport: {{ redis_stream: {{ dsn: "{dsn}" }} }}
+  presence: {{ type: redis, redis: {{ dsn: "{dsn}" }} }}
+  leases: {{ ttl_seconds: 1 }}
+"#
+    )
+}
+
+/// The names of all streams of a Redis.
+pub async fn streams(redis: &Redis) -> Vec<String> {
+    let keys: Vec<String> = redis.command("KEYS", &["ws.*"]).await;
+    keys
 }
 
 /// Runs `wsgw erase` of user 42 to its end, in a folder with `pipeline.yaml`.

@@ -58,15 +58,15 @@ spec:
   enableServiceLinks: false
   terminationGracePeriodSeconds: {{ include "wsgw.grace" . }}
   {{- with .Values.serviceAccountName }}
-  serviceAccountName: {{ . }}
+  serviceAccountName: {{ . | quote }}
   {{- end }}
   {{- with .Values.priorityClassName }}
-  priorityClassName: {{ . }}
+  priorityClassName: {{ . | quote }}
   {{- end }}
   {{- with .Values.image.pullSecrets }}
   imagePullSecrets:
     {{- range . }}
-    - name: {{ . }}
+    - name: {{ . | quote }}
     {{- end }}
   {{- end }}
   securityContext:
@@ -115,7 +115,7 @@ spec:
         {{- end }}
         {{- end }}
         {{- range $name, $value := .Values.env }}
-        - { name: {{ $name }}, value: {{ $value | toString | quote }} }
+        - { name: {{ $name }}, value: {{ include "wsgw.text" $value | quote }} }
         {{- end }}
       ports:
         - { name: public, containerPort: 8000 }
@@ -147,11 +147,11 @@ spec:
         - { name: data, mountPath: /data }
   volumes:
     - name: pipeline
-      configMap: { name: {{ include "wsgw.configMap" . }} }
+      configMap: { name: {{ include "wsgw.configMap" . | quote }} }
     {{- if include "wsgw.secret" . }}
     - name: secrets
       secret:
-        secretName: {{ include "wsgw.secret" . }}
+        secretName: {{ include "wsgw.secret" . | quote }}
         defaultMode: 0440
         items:
           {{- range include "wsgw.secretKeys" . | fromYamlArray }}
@@ -191,8 +191,15 @@ spec:
   {{- end }}
 {{- end -}}
 
+{{/* A number as it was written: Helm's own text of a million is 1e+06. */}}
+{{- define "wsgw.text" -}}
+{{- if and (kindIs "float64" .) (eq . (floor .)) }}{{ int64 . }}{{ else }}{{ . }}{{ end -}}
+{{- end -}}
+
 {{- define "wsgw.secretKeys" -}}
-{{- if .Values.secrets.existingSecret }}{{ toYaml .Values.secrets.keys }}
+{{- if .Values.secrets.existingSecret }}
+{{- $usual := list "GATEWAY_API_KEY" "JWT_PUBLIC_KEY" (ternary "REDIS_DSN" "SYMFONY_WEBHOOK_SECRET" (eq .Values.mode "core")) }}
+{{- .Values.secrets.keys | default $usual | toYaml }}
 {{- else }}{{ keys .Values.secrets.values | sortAlpha | toYaml }}
 {{- end -}}
 {{- end -}}
@@ -207,6 +214,25 @@ spec:
 {{- end -}}
 {{- if and .Values.secrets.existingSecret .Values.secrets.values -}}
 {{- fail "secrets.existingSecret and secrets.values are both set: which one is it?" -}}
+{{- end -}}
+{{- $secrets := include "wsgw.secretKeys" . | fromYamlArray -}}
+{{- $own := dict "WS_MODE" "mode" "WSGW_PIPELINE" "pipeline" "WSGW_LISTEN" "" "WSGW_INTERNAL_LISTEN" "" -}}
+{{- $own = merge $own (dict "WSGW__SERVER__LISTEN" "" "WSGW__SERVER__INTERNAL_LISTEN" "" "WSGW__SERVER__WATCH" "") -}}
+{{- range list "path" "drainSeconds" "reconnectSpreadSeconds" "maxConnections" "allowedOrigins" "trustedProxies" -}}
+{{- $_ := set $own (printf "WSGW__SERVER__%s" (snakecase . | upper)) (printf "server.%s" .) -}}
+{{- end -}}
+{{- range $name, $_ := .Values.env -}}
+{{- if hasKey $own $name -}}
+{{- fail (printf "env.%s is the chart's own: %s" $name (get $own $name | default "leave it out")) -}}
+{{- end -}}
+{{- if and (include "wsgw.secret" $) (has (trimSuffix "_FILE" $name) $secrets) -}}
+{{- fail (printf "env.%s and secrets both give %s: which one is it?" $name (trimSuffix "_FILE" $name)) -}}
+{{- end -}}
+{{- end -}}
+{{- range $name, $_ := .Values.podLabels -}}
+{{- if hasKey (include "wsgw.labels" $ | fromYaml) $name -}}
+{{- fail (printf "podLabels has %s, which is the chart's own" $name) -}}
+{{- end -}}
 {{- end -}}
 {{- if and .Values.ingress.enabled (not .Values.ingress.host) -}}
 {{- fail "ingress.enabled needs ingress.host" -}}
