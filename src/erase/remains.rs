@@ -62,6 +62,14 @@ pub(super) async fn of(config: &Config, stores: &mut Stores) -> Vec<Remains> {
         );
     }
     let letters = &config.events.dead_letters.file.path;
+    let letters_go_on = |is: &std::fs::Metadata| !is.is_file() && !is.is_dir();
+    if std::fs::metadata(letters).is_ok_and(|is| letters_go_on(&is)) {
+        add(
+            format!("dead letters that went through {letters}"),
+            "it is a pipe or a device, which keeps nothing itself",
+            "erase where they went",
+        );
+    }
     if !letters.is_empty() {
         add(
             "dead-letter files of gateways on other machines".to_owned(),
