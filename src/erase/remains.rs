@@ -24,6 +24,16 @@ pub(super) async fn of(config: &Config, stores: &mut Stores) -> Vec<Remains> {
             .iter()
             .filter(move |finding| finding.store == store)
     };
+    for queue in of("rabbitmq_queue").filter(|queue| queue.exists) {
+        add(
+            format!(
+                "RabbitMQ queue {} at {}: messages that others hold",
+                queue.name, queue.place
+            ),
+            "what somebody has taken out and not acknowledged, as a replay or another erasure does, is not seen",
+            "run the command again once they are done",
+        );
+    }
     for (link, queues) in &stores.queues {
         for queue in queues {
             let depth = match short(queue) {
