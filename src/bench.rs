@@ -83,7 +83,11 @@ pub(crate) fn run(command: &Command, out: &mut dyn Write) -> Result<Ended> {
             }
         }
     })?;
-    outcome.print(json, out)?;
+    match outcome.print(json, out) {
+        // A reader that went away does not make a run that failed one that went well.
+        Err(BenchError::Output(error)) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
+        printed => printed?,
+    }
     Ok(outcome.ended())
 }
 

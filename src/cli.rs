@@ -59,8 +59,8 @@ enum Command {
     /// SIGHUP has it read the file again, and change to it without losing a connection. Exits 0 after a clean stop, 1 if it
     /// cannot start or a second signal ends it at once, 2 on wrong usage.
     Run {
-        /// Pipeline file; by default `${WSGW_PIPELINES:-pipelines}/${WS_MODE:-terminator}.yaml`.
-        #[arg(env = run::FILE_VARIABLE)]
+        /// Pipeline file; by default the one that `WSGW_PIPELINE` names, else
+        /// `${WSGW_PIPELINES:-pipelines}/${WS_MODE:-terminator}.yaml`.
         file: Option<PathBuf>,
         #[command(flatten)]
         overriding: Overriding,

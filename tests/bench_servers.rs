@@ -210,3 +210,16 @@ fn certify(directory: &Path) -> TlsAcceptor {
         .unwrap();
     TlsAcceptor::from(Arc::new(config))
 }
+
+#[test]
+fn a_run_that_failed_has_failed_though_nobody_reads_its_result() {
+    let args = "bench churn --url ws://127.0.0.1:1/ --rate 1 --seconds 1";
+    let mut running = Command::new(env!("CARGO_BIN_EXE_wsgw"))
+        .args(args.split(' '))
+        .env_clear()
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(running.stdout.take());
+    assert_eq!(running.wait().unwrap().code(), Some(1));
+}

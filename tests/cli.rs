@@ -371,6 +371,25 @@ async fn a_token_of_the_token_command_is_accepted() {
 }
 
 #[test]
+fn an_empty_variable_names_no_file() {
+    for command in [
+        &["run"][..],
+        &["health"],
+        &["erase", "--user", "42", "--dry-run"],
+    ] {
+        let empty = [("WSGW_PIPELINE", ""), ("WSGW_PIPELINES", "/nowhere")];
+        let output = wsgw(command, &empty);
+        assert_code(&output, 1);
+        assert!(stderr(&output).contains("/nowhere/terminator.yaml"));
+    }
+    let args = ["bench", "churn", "--url", "ws://127.0.0.1:1/"];
+    let args = [&args[..], &["--rate", "1", "--seconds", "1"]].concat();
+    let output = wsgw(&args, &[("JWT_PRIVATE_KEY_FILE", "")]);
+    assert_code(&output, 1);
+    assert!(stdout(&output).contains("refused"), "{}", stdout(&output));
+}
+
+#[test]
 fn help_lists_every_command() {
     let output = run(&["--help"], &[]);
     assert_code(&output, 0);
@@ -485,6 +504,11 @@ async fn health_says_by_its_exit_code_whether_the_gateway_serves() {
         );
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     }
+    // A password would be of no use, and is not shown.
+    let with_password = url.replace("http://", "http://me:hidden@");
+    let refused = wsgw(&["health", "--url", &with_password], &[]);
+    assert_eq!(refused.status.code(), Some(2), "{}", stderr(&refused));
+    assert!(!stderr(&refused).contains("hidden"));
     drop(gateway);
     let gone = wsgw(&["health", "--url", &url], &[]);
     assert_eq!(gone.status.code(), Some(1));

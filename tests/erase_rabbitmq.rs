@@ -53,6 +53,7 @@ async fn letters_of_one_user_go_and_queues_that_are_not_searched_are_named() {
     let report = erased(&gateway).await;
     assert_eq!(store(&report, "rabbitmq_queue", "ws.dlq")["erased"], 3);
     let remains = report["remains"].to_string();
+    assert!(remains.contains("messages that others hold"), "{remains}");
     assert!(
         remains.contains("app.inbox") && remains.contains("5 messages"),
         "{remains}"

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Args, Subcommand, ValueEnum};
 
 /// Messages that `inbound` sends when neither their number nor a time is given.
@@ -88,6 +89,7 @@ pub(crate) struct Shared {
         value_name = "FILE",
         visible_alias = "private-key-file",
         env = "JWT_PRIVATE_KEY_FILE",
+        value_parser = OsStringValueParser::new().map(PathBuf::from),
         help_heading = "Tokens"
     )]
     pub(crate) key: Option<PathBuf>,
@@ -447,8 +449,9 @@ fn size(text: &str) -> Result<usize, String> {
 
 fn positive_rate(text: &str) -> Result<f64, String> {
     match text.parse() {
-        Ok(rate) if rate > 0.0 && rate <= 1e6 => Ok(rate),
-        _ => Err("expected a rate above 0, up to 1000000 a second".to_owned()),
+        // Below that a message would be due in a time that no clock knows.
+        Ok(rate) if (0.001..=1e6).contains(&rate) => Ok(rate),
+        _ => Err("expected a rate from 0.001 to 1000000 a second".to_owned()),
     }
 }
 
@@ -488,9 +491,11 @@ mod tests {
     fn rates() {
         assert_eq!("closed".parse(), Ok(InboundRate::Closed));
         assert_eq!("250".parse(), Ok(InboundRate::PerSecond(250.0)));
-        for wrong in ["0", "-1", "NaN", "inf", "fast"] {
+        for wrong in ["0", "-1", "NaN", "inf", "fast", "1e-300"] {
             assert!(wrong.parse::<InboundRate>().is_err(), "{wrong}");
         }
+        assert_eq!(rate_or_zero("0"), Ok(0.0));
+        assert!(rate_or_zero("1e-300").is_err());
         assert_eq!(times(0.1, 1.0), 1);
         assert_eq!(times(20.0, 2.5), 50);
     }

@@ -76,7 +76,12 @@ impl Target {
 
     /// The host and port, which unlike the whole address hold no secret.
     pub(super) fn shown(&self) -> String {
-        format!("{}:{}", self.host, self.address.port())
+        let port = self.address.port();
+        if self.host.contains(':') {
+            format!("[{}]:{port}", self.host)
+        } else {
+            format!("{}:{port}", self.host)
+        }
     }
 }
 
@@ -104,6 +109,7 @@ mod tests {
         );
         let target = Target::parse("wss://[::1]", &["ws", "wss"], false).unwrap();
         assert_eq!(target.address, "[::1]:443".parse().unwrap());
+        assert_eq!(target.shown(), "[::1]:443");
         assert_eq!(
             (&*target.authority, &*target.path, target.tls),
             ("[::1]", "/", true)

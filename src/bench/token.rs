@@ -24,7 +24,12 @@ impl Tokens {
             })?;
             return Self::given(&text, "--token-file");
         }
-        match &shared.key {
+        // An empty variable is as good as none.
+        match shared
+            .key
+            .as_ref()
+            .filter(|key| !key.as_os_str().is_empty())
+        {
             Some(key) => Self::signed(shared, key, count, subject),
             None => Ok(Self(Vec::new())),
         }

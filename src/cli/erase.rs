@@ -34,7 +34,6 @@ const GOES_ON: u8 = 3;
 #[derive(Debug, Clone, Args)]
 pub struct EraseArgs {
     /// Pipeline file of the gateway, by which the stores are found; by default the one that `wsgw run` takes.
-    #[arg(env = super::run::FILE_VARIABLE)]
     pub file: Option<PathBuf>,
     /// Id of the user, exactly as events have it in `user_id`.
     #[arg(long, value_name = "ID", value_parser = user_id, allow_hyphen_values = true)]

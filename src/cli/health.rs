@@ -33,7 +33,6 @@ const MAX_ANSWER: usize = 64 * 1024;
 #[derive(Debug, Clone, Args)]
 pub struct HealthArgs {
     /// Pipeline file of the gateway, by which its address is found; by default the one that `wsgw run` takes.
-    #[arg(env = super::run::FILE_VARIABLE)]
     pub file: Option<PathBuf>,
     /// Address of the gateway's internal API, instead of the file.
     #[arg(long, value_name = "URL")]
@@ -66,7 +65,7 @@ pub(super) fn run(args: &HealthArgs, overrides: &Overrides) -> ExitCode {
     };
     let path = if args.live { "/health" } else { "/ready" };
     let uri = match format!("{base}{path}").parse::<Uri>() {
-        Ok(uri) if uri.scheme_str() == Some("http") && uri.host().is_some() => uri,
+        Ok(uri) if is_plain(&uri) => uri,
         _ => {
             complain("wsgw: --url: expected an address such as http://127.0.0.1:8000");
             return super::USAGE.into();
@@ -88,6 +87,12 @@ pub(super) fn run(args: &HealthArgs, overrides: &Overrides) -> ExitCode {
         Ok((status, body)) => fail(&format!("{uri} answered {status}: {}", clean(&body))),
         Err(problem) => fail(&format!("{uri}: {problem}")),
     }
+}
+
+/// Whether an address has a host and no more: a password is of no use here, and would be shown where it fails.
+fn is_plain(uri: &Uri) -> bool {
+    let authority = uri.authority().map_or("@", |authority| authority.as_str());
+    uri.scheme_str() == Some("http") && !authority.contains('@') && uri.query().is_none()
 }
 
 /// Where a gateway's internal API listens, as seen from its own machine.

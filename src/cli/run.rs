@@ -78,10 +78,11 @@ pub(super) const FILE_VARIABLE: &str = "WSGW_PIPELINE";
 /// The variable that names the folder of the files that `WS_MODE` chooses from.
 const FOLDER_VARIABLE: &str = "WSGW_PIPELINES";
 
-/// The file that was named, else the one that `WS_MODE` names.
+/// The file that was named, on the command line or by its variable, else the one that `WS_MODE` names.
 pub(super) fn file_or_default(file: Option<PathBuf>, overrides: &Overrides) -> PathBuf {
-    // An empty variable is as good as none.
-    if let Some(file) = file.filter(|file| !file.as_os_str().is_empty()) {
+    // An empty variable is as good as none; of what parses arguments it would be a usage mistake.
+    let variable = || std::env::var_os(FILE_VARIABLE).filter(|value| !value.is_empty());
+    if let Some(file) = file.or_else(|| variable().map(PathBuf::from)) {
         return file;
     }
     let set = |name| overrides.env.get(name).filter(|value| !value.is_empty());

@@ -82,7 +82,7 @@ impl Search for LetterFileSearch {
             let (work, searched) = working.await.map_err(|error| error.to_string())?;
             self.read = work.read;
             self.finding = work.finding;
-            searched.map_err(|error| format!("cannot be read or written: {error}"))
+            searched
         }
         .boxed()
     }
@@ -105,16 +105,19 @@ impl Work {
         &mut self,
         path: &Path,
         tell: &tokio::sync::mpsc::Sender<Finding>,
-    ) -> std::io::Result<()> {
+    ) -> Result<(), String> {
         // All are opened before one is read, so that none slips away by being renamed.
         let mut seen = HashSet::new();
-        for (id, file) in files(path, !self.dry_run)? {
+        let (files, mut searched) = files(path, !self.dry_run);
+        for (path, id, file) in files {
             if seen.insert(id) {
                 self.finding.exists = true;
-                self.search(id, &file, tell)?;
+                let this = self.search(id, &file, tell);
+                // The others are searched all the same.
+                searched = searched.and(this.map_err(|error| words(&path, &error)));
             }
         }
-        Ok(())
+        searched
     }
 
     fn search(
@@ -134,14 +137,17 @@ impl Work {
             if place.next >= length || reader.read_until(b'\n', &mut line)? == 0 {
                 break;
             }
-            // A line without an end may be one that is being written, unless nobody went on with it.
+            // A line without an end may be one that is being written, unless nobody went on with it. To count it, that
+            // does not matter.
             let whole = line.last() == Some(&b'\n');
             let end = place.next + line.len() as u64;
-            if !whole && place.torn_at != Some(end) {
+            let stayed = place.torn_at == Some(end);
+            if !whole && !stayed && !self.dry_run {
                 place.torn_at = Some(end);
                 break;
             }
-            self.judge(file, place.next, line.trim_ascii_end())?;
+            let late = self.late && !stayed;
+            self.judge(file, place.next, line.trim_ascii_end(), late)?;
             place = Place {
                 next: end,
                 torn_at: None,
@@ -158,7 +164,7 @@ impl Work {
         Ok(())
     }
 
-    fn judge(&mut self, file: &File, at: u64, line: &[u8]) -> std::io::Result<()> {
+    fn judge(&mut self, file: &File, at: u64, line: &[u8], late: bool) -> std::io::Result<()> {
         if line.is_empty() {
             return Ok(());
         }
@@ -172,14 +178,14 @@ impl Work {
                 let text = String::from_utf8_lossy(line).replace("\\\"", "\"");
                 match self.person.judge(text.as_bytes()) {
                     // It was left by someone who was interrupted here.
-                    Verdict::Unreadable if line.starts_with(b" ") || line.starts_with(BEGUN) => {
+                    Verdict::Unreadable if line.starts_with(BEGUN) => {
                         Verdict::Theirs { shared: false }
                     }
                     verdict => verdict,
                 }
             }
         };
-        if self.finding.judge(verdict, self.late) && !self.dry_run {
+        if self.finding.judge(verdict, late) && !self.dry_run {
             file.write_all_at(&blank(line.len(), parsed.as_ref()), at)?;
             self.finding.erased += 1;
         }
@@ -210,15 +216,34 @@ fn blank(length: usize, line: Option<&Line>) -> Vec<u8> {
     text
 }
 
-/// The file and those that it was renamed to, opened.
-fn files(path: &Path, write: bool) -> std::io::Result<Vec<((u64, u64), File)>> {
+/// A file's path, its number on its device, and the file.
+type Opened = (PathBuf, (u64, u64), File);
+
+/// The file and those that it was renamed to, opened; and the first that cannot be.
+fn files(path: &Path, write: bool) -> (Vec<Opened>, Result<(), String>) {
+    let (paths, mut result) = match paths(path) {
+        Ok(paths) => (paths, Ok(())),
+        Err(error) => (vec![path.to_owned()], Err(words(path, &error))),
+    };
+    let mut files = Vec::new();
+    for path in paths {
+        match open(&path, write) {
+            Ok(Some((id, file))) => files.push((path, id, file)),
+            Ok(None) => {}
+            Err(error) => result = result.and(Err(words(&path, &error))),
+        }
+    }
+    (files, result)
+}
+
+fn paths(path: &Path) -> std::io::Result<Vec<PathBuf>> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    let mut paths = vec![path.to_owned()];
     let listed = match std::fs::read_dir(folder) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(paths),
         listed => listed?,
     };
-    let mut paths = vec![path.to_owned()];
     for entry in listed {
         let entry = entry?.file_name();
         let number = entry.as_encoded_bytes().strip_prefix(name);
@@ -227,14 +252,29 @@ fn files(path: &Path, write: bool) -> std::io::Result<Vec<((u64, u64), File)>> {
             paths.push(folder.join(entry));
         }
     }
-    let mut files = Vec::new();
-    for path in paths {
-        let file = match OpenOptions::new().read(true).write(write).open(&path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => continue,
-            file => file?,
-        };
+    Ok(paths)
+}
+
+/// Opens what keeps letters. A pipe or a device keeps nothing, and whoever opens a pipe may wait for ever.
+fn open(path: &Path, write: bool) -> std::io::Result<Option<((u64, u64), File)>> {
+    let opened = path.metadata().and_then(|metadata| {
+        if !metadata.is_file() && !metadata.is_dir() {
+            return Ok(None);
+        }
+        let file = OpenOptions::new().read(true).write(write).open(path)?;
         let metadata = file.metadata()?;
-        files.push(((metadata.dev(), metadata.ino()), file));
+        if metadata.is_dir() {
+            return Err(ErrorKind::IsADirectory.into());
+        }
+        Ok(Some(((metadata.dev(), metadata.ino()), file)))
+    });
+    match opened {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        opened => opened,
     }
-    Ok(files)
+}
+
+fn words(path: &Path, error: &std::io::Error) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    format!("{name} cannot be read or written: {error}")
 }

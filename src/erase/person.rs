@@ -136,7 +136,8 @@ impl Person {
         if json.starts_with('"') {
             serde_json::from_str::<Cow<'_, str>>(json).is_ok_and(|id| id == self.id)
         } else {
-            json == self.id
+            let number = json.starts_with(|first: char| first == '-' || first.is_ascii_digit());
+            number && json == self.id
         }
     }
 }
@@ -172,6 +173,20 @@ mod tests {
         ] {
             assert_eq!(event(other), Verdict::Others, "{other}");
         }
+    }
+
+    #[test]
+    fn what_is_neither_text_nor_number_is_nobodys_id() {
+        for id in ["true", "null", "[1]"] {
+            let event = format!(r#"{{"connection_id":"c","user_id":{id}}}"#);
+            let person = Person::new(id, "user:");
+            assert_eq!(person.judge(event.as_bytes()), Verdict::Others, "{id}");
+        }
+        let person = Person::new("-1", "user:");
+        assert_eq!(
+            person.judge(br#"{"connection_id":"c","user_id":-1}"#),
+            THEIRS
+        );
     }
 
     #[test]

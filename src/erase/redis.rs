@@ -28,14 +28,17 @@ pub(super) async fn ask(link: &Arc<RedisLink>, commands: &[Cmd]) -> Result<Vec<V
         }
         // Its loss may not be known yet to whoever keeps the connection.
         tokio::time::sleep(Duration::from_millis(100)).await;
-        if tokio::time::timeout(BACK_IN, link.connected())
-            .await
-            .is_err()
-        {
+        if !is_back(link, Duration::ZERO).await {
             break;
         }
     }
     Err(reason)
+}
+
+/// Waits until a lost connection is back, which was waited for already; says whether that was in time.
+pub(super) async fn is_back(link: &RedisLink, waited: Duration) -> bool {
+    let back = tokio::time::timeout(BACK_IN.saturating_sub(waited), link.connected());
+    back.await.is_ok()
 }
 
 /// The same for one command.

@@ -24,6 +24,16 @@ pub(super) async fn of(config: &Config, stores: &mut Stores) -> Vec<Remains> {
             .iter()
             .filter(move |finding| finding.store == store)
     };
+    for queue in of("rabbitmq_queue").filter(|queue| queue.exists) {
+        add(
+            format!(
+                "RabbitMQ queue {} at {}: messages that others hold",
+                queue.name, queue.place
+            ),
+            "what somebody has taken out and not acknowledged, as a replay or another erasure does, is not seen",
+            "run the command again once they are done",
+        );
+    }
     for (link, queues) in &stores.queues {
         for queue in queues {
             let depth = match short(queue) {
@@ -62,6 +72,14 @@ pub(super) async fn of(config: &Config, stores: &mut Stores) -> Vec<Remains> {
         );
     }
     let letters = &config.events.dead_letters.file.path;
+    let letters_go_on = |is: &std::fs::Metadata| !is.is_file() && !is.is_dir();
+    if std::fs::metadata(letters).is_ok_and(|is| letters_go_on(&is)) {
+        add(
+            format!("dead letters that went through {letters}"),
+            "it is a pipe or a device, which keeps nothing itself",
+            "erase where they went",
+        );
+    }
     if !letters.is_empty() {
         add(
             "dead-letter files of gateways on other machines".to_owned(),

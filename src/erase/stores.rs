@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::BoxFuture;
 
@@ -50,12 +50,33 @@ pub(super) enum Link {
     Rabbitmq(Arc<RabbitmqLink>),
 }
 
+impl Link {
+    fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Redis(one), Self::Redis(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        }
+    }
+
+    /// Whether it was lost and does not come back soon, after a store of it failed that had waited for it already.
+    async fn is_gone(&self, reason: &str, waited: Duration) -> bool {
+        match self {
+            // It connects again, but to a primary only.
+            Self::Redis(_) if reason.starts_with("READONLY") => true,
+            Self::Redis(link) if !link.is_connected() => !super::redis::is_back(link, waited).await,
+            _ => false,
+        }
+    }
+}
+
 /// The stores of one configuration, in the order in which they are searched.
 pub(super) struct Stores {
     searches: Vec<Box<dyn Search>>,
     /// The `RabbitMQ` servers, with the settings' queues that cannot be searched.
     pub(super) queues: Vec<(Arc<RabbitmqLink>, Vec<String>)>,
     connect_timeout: [Duration; 2],
+    /// The brokers that were lost meanwhile, and why: no other store of theirs waits for them again.
+    gone: Vec<(Link, String)>,
 }
 
 impl Stores {
@@ -70,6 +91,7 @@ impl Stores {
             queues: Vec::new(),
             connect_timeout: [&config.brokers.redis, &config.brokers.rabbitmq]
                 .map(|broker| seconds(broker.connect_timeout_seconds) + Duration::from_secs(1)),
+            gone: Vec::new(),
         };
         // Where something new may still come from is emptied first: what moves on is found where it goes.
         stores.add_streams(config, brokers, person)?;
@@ -220,7 +242,16 @@ impl Stores {
             if search.finding().error.is_some() {
                 continue;
             }
-            let searched = search.search(task).await;
+            let (link, started) = (search.link(), Instant::now());
+            let searched = match self.gone.iter().find(|(gone, _)| gone.is(&link)) {
+                Some((_, reason)) => Err(reason.clone()),
+                None => search.search(task).await,
+            };
+            if let Err(reason) = &searched
+                && link.is_gone(reason, started.elapsed()).await
+            {
+                self.gone.push((link, reason.clone()));
+            }
             let finding = search.finding();
             finding.error = searched.err();
             (task.tell)(finding);

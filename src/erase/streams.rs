@@ -25,8 +25,8 @@ const MAX_BATCH: usize = 512;
 const SMALL: usize = 256 << 10;
 const LARGE: usize = 4 << 20;
 
-/// Removes a stream that has no entries, and that nobody reads as a group.
-const REMOVE_EMPTY: &str = "if redis.call('XLEN', KEYS[1]) == 0 \
+/// Removes a stream that has no entries, and that nobody reads as a group. Another who erases may have done so before.
+const REMOVE_EMPTY: &str = "if redis.call('EXISTS', KEYS[1]) == 1 and redis.call('XLEN', KEYS[1]) == 0 \
     and #redis.call('XINFO', 'GROUPS', KEYS[1]) == 0 then return redis.call('DEL', KEYS[1]) end return 0";
 
 /// One stream.
@@ -117,6 +117,7 @@ impl PartitionSearch {
         let words = |error: crate::brokers::redis::LinkError| error.0;
         let mut scan = self.link.scan(&self.begin, "stream").await.map_err(words)?;
         let mut done = HashSet::new();
+        let mut removed = Ok(());
         while let Some(streams) = self.link.scan_on(&mut scan).await.map_err(words)? {
             let started = Instant::now();
             for stream in streams {
@@ -131,12 +132,13 @@ impl PartitionSearch {
                 if emptied && !task.dry_run {
                     let mut remove = cmd("EVAL");
                     remove.arg(REMOVE_EMPTY).arg(1).arg(&stream);
-                    ask_one(&self.link, remove).await?;
+                    // Its entries are gone already, and those of the other streams are to go as well.
+                    removed = removed.and(ask_one(&self.link, remove).await.map(|_| ()));
                 }
             }
             pause(started.elapsed()).await;
         }
-        Ok(())
+        removed
     }
 }
 
