@@ -81,6 +81,7 @@ pub mod server;
 pub mod session;
 pub mod sinks;
 pub mod sources;
+pub(crate) mod sparse;
 pub mod stages;
 pub mod svc;
 pub mod tail;

@@ -19,6 +19,7 @@ use crate::close::Close;
 use crate::config::BackpressureConfig;
 use crate::outbox::{OutboxLimits, Pushed};
 use crate::session::Session;
+use crate::sparse;
 use crate::tail::Tails;
 use crate::telemetry::metrics::Metrics;
 
@@ -127,12 +128,12 @@ impl Registry {
 
     /// Forgets a connection; its outbox takes no more.
     pub fn unregister(&self, session: &Session) {
-        let removed = self
-            .shard(&self.by_id, &session.id())
-            .write()
-            .remove(&session.id());
-        if removed.is_none() {
-            return;
+        {
+            let mut sessions = self.shard(&self.by_id, &session.id()).write();
+            if sessions.remove(&session.id()).is_none() {
+                return;
+            }
+            sparse::shrink(&mut sessions);
         }
         for subject in session.subjects() {
             Members::remove(
@@ -370,14 +371,13 @@ impl Members {
             Some(Self::One(one)) => one.id() == id,
             Some(Self::Many(many)) => {
                 many.remove(&id);
-                if many.len() * 4 < many.capacity() {
-                    many.shrink_to_fit();
-                }
+                sparse::shrink(many);
                 many.is_empty()
             }
         };
         if empty {
             map.remove(key);
+            sparse::shrink(map);
         }
     }
 

@@ -47,6 +47,7 @@ mod depths;
 mod drain;
 mod ending;
 mod foundation;
+mod framing;
 pub(crate) mod rehearsal;
 mod reload;
 mod stages;

@@ -22,6 +22,10 @@ use wsgw::stages::trace::TraceConfig;
 use wsgw::telemetry::metrics::Metrics;
 use wsgw::telemetry::traces::Tracer;
 
+/// As the gateway itself has it.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// What a chat's client sends.
 pub(crate) const CHAT: &str =
     r#"{"type":"chat","topic":"room:123","payload":"hello world","n":12345}"#;

@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::keys::{Keys, new_lease};
 use crate::clock::unix_millis;
 use crate::event::Event;
+use crate::sparse;
 
 /// Leases that are remembered at most; a gateway that loses more than this while connections last is beyond help.
 const LEASES: usize = 64;
@@ -136,7 +137,9 @@ impl Book {
 
     /// Notes that a connection's end is told, or is being told.
     pub(super) fn close(&self, connection: Uuid) {
-        self.state.lock().open.remove(&connection);
+        let mut state = self.state.lock();
+        state.open.remove(&connection);
+        sparse::shrink_set(&mut state.open);
     }
 
     /// How many records there should be.

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::Registry;
+use crate::sparse;
 
 /// One connection's place in its address's count; given back on drop.
 #[derive(Debug)]
@@ -24,6 +25,7 @@ impl Drop for AddressPlace {
             *held -= 1;
             if *held == 0 {
                 shard.remove(&self.address);
+                sparse::shrink(&mut shard);
             }
         }
     }

@@ -13,12 +13,12 @@ use std::time::Duration;
 use futures_util::{Sink, Stream};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep};
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message as Frame, Utf8Bytes};
 
 use super::State;
 use super::admission::Places;
 use super::ending::{CLOSE_TIMEOUT, End, Ending};
+use super::framing::{Framed, Room};
 use super::stages::Stages;
 use crate::clock::{numeric_date, seconds, unix_now};
 use crate::close::{self, Answer, Close, Ended};
@@ -53,7 +53,8 @@ impl Heartbeat {
 
 /// An open connection.
 pub(super) struct Connection<S> {
-    stream: WebSocketStream<S>,
+    stream: Framed<S>,
+    room: Room,
     session: Arc<Session>,
     state: Arc<State>,
     stages: Stages,
@@ -71,7 +72,7 @@ pub(super) struct Connection<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     pub(super) fn new(
-        stream: WebSocketStream<S>,
+        stream: Framed<S>,
         session: Arc<Session>,
         state: Arc<State>,
         places: Places,
@@ -83,6 +84,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         let next_ping = Instant::now() + first;
         let mut connection = Self {
             stream,
+            room: Room::default(),
             session,
             state,
             stages,
@@ -232,6 +234,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
 
     /// Takes a frame from the client.
     fn take(&mut self, frame: Frame) -> Option<End> {
+        self.room.took(&frame);
         let message = match frame {
             Frame::Text(text) => Message::text(text, self.stages.fields()),
             Frame::Binary(bytes) => Message::binary(&bytes),
@@ -276,6 +279,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
         if self.session.expires_at() != self.alarm_expiry {
             self.set_alarm();
         }
+        self.room.wrote(text.len());
         if Pin::new(&mut self.stream)
             .start_send(Frame::Text(text))
             .is_err()
@@ -304,6 +308,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             if self.unflushed {
                 ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
                 self.unflushed = false;
+                self.room.flushed();
             }
             for _ in 0..PUSHES_PER_FLUSH {
                 let Poll::Ready(ready) = Pin::new(&mut self.stream).poll_ready(cx) else {
@@ -314,6 +319,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                 let Some(text) = self.session.outbox().pop(self.state.registry.limits()) else {
                     break;
                 };
+                self.room.wrote(text.len());
                 Pin::new(&mut self.stream).start_send(Frame::Text(text))?;
                 self.unflushed = true;
             }
@@ -352,6 +358,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             }
             if self.next_ping <= now {
                 self.next_ping = now + self.heartbeat.interval;
+                if !self.gone && !self.unflushed && !self.room.give_back(&mut self.stream) {
+                    return Some(End::Lost);
+                }
                 if self.pong_due.is_none() {
                     self.pong_due = Some(now + self.heartbeat.timeout);
                     self.unflushed = true;

@@ -11,11 +11,11 @@ use futures_util::{Sink, Stream};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Error as WsError, Message as Frame};
 
 use super::State;
+use super::framing::Framed;
 use crate::close::{Close, Ended};
 use crate::session::Session;
 
@@ -44,7 +44,7 @@ impl From<Close> for End {
 
 /// What the end of a connection needs of it.
 pub(super) struct Ending<'a, S> {
-    pub(super) stream: &'a mut WebSocketStream<S>,
+    pub(super) stream: &'a mut Framed<S>,
     pub(super) session: &'a Session,
     pub(super) state: &'a State,
 }
@@ -112,7 +112,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Ending<'_, S> {
 }
 
 /// Closes a socket that was never admitted.
-pub(super) async fn turn_away(mut stream: WebSocketStream<TcpStream>, close: Close) {
+pub(super) async fn turn_away(mut stream: Framed<TcpStream>, close: Close) {
     let closing = async {
         if send_close(&mut stream, &close).await.is_ok() {
             loop {
@@ -127,7 +127,7 @@ pub(super) async fn turn_away(mut stream: WebSocketStream<TcpStream>, close: Clo
     let _ = timeout_at(Instant::now() + CLOSE_TIMEOUT, closing).await;
 }
 
-async fn send_close<S>(stream: &mut WebSocketStream<S>, close: &Close) -> Result<(), WsError>
+async fn send_close<S>(stream: &mut Framed<S>, close: &Close) -> Result<(), WsError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -138,7 +138,7 @@ where
     send(stream, Frame::Close(Some(frame))).await
 }
 
-async fn send<S>(stream: &mut WebSocketStream<S>, frame: Frame) -> Result<(), WsError>
+async fn send<S>(stream: &mut Framed<S>, frame: Frame) -> Result<(), WsError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {

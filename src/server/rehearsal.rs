@@ -11,15 +11,14 @@ use arc_swap::ArcSwap;
 use http::HeaderMap;
 use http::header::ORIGIN;
 use tokio::io::DuplexStream;
-use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 use super::admission::Admission;
 use super::connection::Connection;
 use super::drain::Drain;
-use super::upgrade::{framing, origin_allowed};
+use super::framing::frame;
+use super::upgrade::origin_allowed;
 use super::{StartError, State};
 use crate::api::{InForce, Readiness};
 use crate::brokers::Brokers;
@@ -144,8 +143,7 @@ impl Rehearsal {
         state.metrics.connections.inc();
         state.in_force.load().presence.connected(&session);
         let (wire, ours) = tokio::io::duplex(WIRE);
-        let framing = framing(server.max_message_bytes);
-        let stream = WebSocketStream::from_raw_socket(ours, Role::Server, Some(framing)).await;
+        let stream = frame(ours, Vec::new(), server.max_message_bytes).await;
         let connection = Connection::new(stream, Arc::clone(&session), Arc::clone(state), places);
         state.tasks.spawn(Box::new(connection).serve());
         Ok(Admitted { session, wire })

@@ -14,9 +14,7 @@ use hyper_util::rt::TokioIo;
 use ipnet::IpNet;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tower::ServiceExt as _;
 use warp::Reply as _;
 use warp::reply::Response;
@@ -25,6 +23,7 @@ use super::State;
 use super::admission::Places;
 use super::connection::Connection;
 use super::ending::turn_away;
+use super::framing::{Framed, frame};
 use crate::api::Problem;
 use crate::clock::unix_nanos;
 use crate::close::{self, Close, Refused};
@@ -32,12 +31,6 @@ use crate::jwt::offers_bearer;
 use crate::message::TraceContext;
 use crate::pipeline::{Generation, Handshake};
 use crate::session::Session;
-
-/// Resident for each idle connection; larger messages make it grow for as long as they need it.
-const READ_BUFFER: usize = 1024;
-
-/// Pushes are gathered up to this size before they are written.
-const WRITE_BUFFER: usize = 16 * 1024;
 
 /// Answers a request for the WebSocket endpoint, and starts the connection's task.
 pub(super) async fn upgrade(
@@ -138,25 +131,10 @@ async fn open(
 }
 
 /// Takes the socket back from hyper and puts WebSocket framing on it.
-async fn accept(
-    upgraded: Upgraded,
-    max_message_bytes: usize,
-) -> Option<WebSocketStream<TcpStream>> {
+async fn accept(upgraded: Upgraded, max_message_bytes: usize) -> Option<Framed<TcpStream>> {
     let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
-    let config = framing(max_message_bytes);
     let (io, early) = (parts.io.into_inner(), parts.read_buf.to_vec());
-    Some(WebSocketStream::from_partially_read(io, early, Role::Server, Some(config)).await)
-}
-
-/// How clients' frames are read and written.
-pub(super) fn framing(max_message_bytes: usize) -> WebSocketConfig {
-    WebSocketConfig::default()
-        .read_buffer_size(READ_BUFFER)
-        .write_buffer_size(WRITE_BUFFER)
-        // No bound is needed beside the connection's own: it writes nothing more while a flush is pending.
-        .max_write_buffer_size(usize::MAX)
-        .max_message_size(Some(max_message_bytes))
-        .max_frame_size(Some(max_message_bytes))
+    Some(frame(io, early, max_message_bytes).await)
 }
 
 /// Checks what RFC 6455 section 4.2.1 asks of an upgrade request, and its origin; gives its key.

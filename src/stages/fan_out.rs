@@ -254,13 +254,13 @@ impl Service<Message> for FanOut {
         let mut event = Event::new(&self.session, &message, &settings.trace_id_field);
         event.span = span;
         event.receipt = pending.clone().map(|pending| pending as Arc<dyn Receipt>);
-        let event = Arc::new(event);
         let bytes = event.json.len();
         // Most gateways have one sink, and a slot for it needs no list.
         if let [outlet] = settings.outlets.as_slice()
             && targets.has(0)
             && let Some(slot) = outlet.try_reserve(bytes)
         {
+            let event = Arc::new(event);
             self.session.advance_seq();
             settings.offer(&event);
             outlet.enqueue(slot, event);
@@ -271,7 +271,7 @@ impl Service<Message> for FanOut {
             .map(|outlet| outlet.try_reserve(bytes))
             .collect();
         if let Some(slots) = slots {
-            publish(settings, &self.session, targets, slots, &event);
+            publish(settings, &self.session, targets, slots, &Arc::new(event));
             // Where there are sinks to wait for, they will say.
             if let Some(pending) = pending {
                 pending.sent();
@@ -282,8 +282,16 @@ impl Service<Message> for FanOut {
             // A connection whose end the backend never hears of would be a ghost there: this always waits.
             (OnFull::Wait, _) | (_, EventKind::Disconnected) => {
                 settings.waited.inc();
-                let (settings, session) = (Arc::clone(settings), Arc::clone(&self.session));
-                MessageFuture::waiting(wait(settings, session, targets, event))
+                let waiting = Waiting {
+                    settings: Arc::clone(settings),
+                    session: Arc::clone(&self.session),
+                    targets,
+                    message,
+                    bytes,
+                    span: event.span,
+                    receipt: event.receipt,
+                };
+                MessageFuture::waiting(waiting.publish())
             }
             (OnFull::Reject, EventKind::MessageReceived) => {
                 settings.rejected.inc();
@@ -297,30 +305,49 @@ impl Service<Message> for FanOut {
     }
 }
 
-/// Waits for room in one buffer after the other, always in the sinks' order, so that two waiting events cannot
-/// hold what the other needs. The turn in one buffer is kept until the place in the next one's queue is taken, so
-/// that no event overtakes another on the way.
-async fn wait(
+/// A message that waits for room. Its event is made again once there is some: an event is more than twice as large, and
+/// while a sink is away every connection may have one that waits.
+struct Waiting {
     settings: Arc<Settings>,
     session: Arc<Session>,
     targets: Targets,
-    event: Arc<Event>,
-) -> MessageResult {
-    let bytes = event.json.len();
-    let mut slots: Vec<Slot> = Vec::with_capacity(settings.outlets.len());
-    for outlet in targets.of(&settings.outlets) {
-        let mut reserve = pin!(outlet.reserve(bytes));
-        let at_once = poll_fn(|cx| Poll::Ready(reserve.as_mut().poll(cx))).await;
-        if let Some(before) = slots.last_mut() {
-            before.pass_turn();
+    message: Message,
+    /// Bytes of the event's JSON.
+    bytes: usize,
+    span: Option<EventSpan>,
+    receipt: Option<Arc<dyn Receipt>>,
+}
+
+impl Waiting {
+    /// Waits for room in one buffer after the other, always in the sinks' order, so that two waiting events cannot
+    /// hold what the other needs. The turn in one buffer is kept until the place in the next one's queue is taken, so
+    /// that no event overtakes another on the way.
+    async fn publish(self) -> MessageResult {
+        let settings = &self.settings;
+        let mut slots: Vec<Slot> = Vec::with_capacity(settings.outlets.len());
+        for outlet in self.targets.of(&settings.outlets) {
+            let mut reserve = pin!(outlet.reserve(self.bytes));
+            let at_once = poll_fn(|cx| Poll::Ready(reserve.as_mut().poll(cx))).await;
+            if let Some(before) = slots.last_mut() {
+                before.pass_turn();
+            }
+            slots.push(match at_once {
+                Poll::Ready(slot) => slot,
+                Poll::Pending => reserve.await,
+            });
         }
-        slots.push(match at_once {
-            Poll::Ready(slot) => slot,
-            Poll::Pending => reserve.await,
-        });
+        let mut event = Event::new(&self.session, &self.message, &settings.trace_id_field);
+        event.span = self.span;
+        event.receipt = self.receipt;
+        publish(
+            settings,
+            &self.session,
+            self.targets,
+            slots,
+            &Arc::new(event),
+        );
+        Ok(Outcome::Published)
     }
-    publish(&settings, &session, targets, slots, &event);
-    Ok(Outcome::Published)
 }
 
 impl Settings {

@@ -19,6 +19,7 @@ use super::{Rules, Store, StoreError, mark};
 use crate::clock::unix_now;
 use crate::registry::Registry;
 use crate::session::Session;
+use crate::sparse;
 use crate::telemetry::throttle::Throttle;
 
 /// Commands in one round trip, or few more.
@@ -209,6 +210,7 @@ impl Keeper {
         if self.known.remove(&id) == Some(true) {
             self.present -= 1;
         }
+        sparse::shrink(&mut self.known);
     }
 
     fn set_known(&mut self, id: Uuid, present: bool) {

@@ -9,6 +9,8 @@ use std::collections::{BTreeMap, HashMap};
 use foldhash::fast::RandomState;
 use uuid::Uuid;
 
+use crate::sparse;
+
 /// When each connection is to be looked at next, in milliseconds of the keeper's clock.
 #[derive(Debug)]
 pub(super) struct Wheel {
@@ -38,6 +40,7 @@ impl Wheel {
     /// Forgets a connection.
     pub(super) fn remove(&mut self, id: Uuid) {
         self.due.remove(&id);
+        sparse::shrink(&mut self.due);
     }
 
     /// When the next look may be due.
@@ -61,6 +64,7 @@ impl Wheel {
                 }
             }
         }
+        sparse::shrink(&mut self.due);
         taken
     }
 }

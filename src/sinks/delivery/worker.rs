@@ -74,7 +74,7 @@ pub(super) async fn work(shared: Arc<Shared>, line: Arc<Line>) {
                 if matches!(tried, Tried::Panicked) {
                     sink = line.sink.clone();
                 }
-                if drawn.events.len() < line.max_batch {
+                if !drawn.is_full(line.max_batch) {
                     shared.linger(&line).await;
                 }
                 shared.settle(tried, &line, &mut drawn)

@@ -9,18 +9,30 @@ use super::{Finished, NONE, Schedule};
 use crate::event::Event;
 use crate::sinks::{DeliveryError, Failure, Retry};
 
+/// Bytes of JSON in one try, beyond which no further event joins it. A sink copies a batch more than once to send it, and
+/// what a client library's buffers have grown to they keep: large messages must not multiply by the size of a batch.
+const MAX_BATCH_BYTES: usize = 1024 * 1024;
+
 /// Events under one try, and the lanes they lead.
 #[derive(Debug, Default)]
 pub(in crate::sinks::delivery) struct Drawn {
     pub(in crate::sinks::delivery) events: Vec<Arc<Event>>,
     lanes: Vec<(usize, usize)>,
     version: usize,
+    /// Bytes of the events' JSON.
+    bytes: usize,
 }
 
 impl Drawn {
     fn clear(&mut self) {
         self.events.clear();
         self.lanes.clear();
+        self.bytes = 0;
+    }
+
+    /// Whether no more fits beside what was drawn: `max` events, or as many bytes as are tried at once.
+    pub(in crate::sinks::delivery) fn is_full(&self, max: usize) -> bool {
+        self.events.len() >= max || self.bytes >= MAX_BATCH_BYTES
     }
 }
 
@@ -36,7 +48,8 @@ pub(in crate::sinks::delivery) struct Failed {
 }
 
 impl Schedule {
-    /// Draws up to `max` events of one version that may be tried together, lane after lane, and holds their lanes.
+    /// Draws up to `max` events of one version that may be tried together, lane after lane, and holds their lanes; the
+    /// last is the one that brings them to [`MAX_BATCH_BYTES`].
     pub(in crate::sinks::delivery) fn draw(
         &mut self,
         version: usize,
@@ -45,13 +58,13 @@ impl Schedule {
     ) {
         drawn.clear();
         drawn.version = version;
-        while drawn.events.len() < max {
+        while !drawn.is_full(max) {
             let Some(lane) = self.queues[version].ready.pop_front() else {
                 break;
             };
             let mut count = 0;
             let mut next = self.lanes[lane].head;
-            while next != NONE && drawn.events.len() < max {
+            while next != NONE && !drawn.is_full(max) {
                 let entry = &self.entries[next];
                 // The first may start, or its lane would not be ready; the others only if nothing drawn here
                 // has to be finished before them.
@@ -59,6 +72,7 @@ impl Schedule {
                     break;
                 }
                 drawn.events.push(Arc::clone(&entry.event));
+                drawn.bytes += entry.event.json.len();
                 count += 1;
                 next = entry.next;
             }
