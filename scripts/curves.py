@@ -39,7 +39,7 @@ import sys
 import tempfile
 import time
 
-from curve_parts import CpuClock, Cluster, Failed, Tools, available, pss, socket_buffers, socket_slabs
+from curve_parts import CpuClock, Cluster, Failed, Tools, available, own, pss, socket_buffers, socket_slabs
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 POINTS = "100 1000 5000 10000 50000"
@@ -51,6 +51,8 @@ SPARE_FILES = 1_500
 # Both ends of a connection, the tool's and the gateway's memory, and pushes that wait in the kernel.
 BYTES_PER_CONNECTION = 48 << 10
 SPARE_BYTES = 1 << 30
+# Of fewer connections the kernel's memory is lost in what else the machine does.
+KERNEL_FROM = 5_000
 # So that neither pings nor the upkeep of presence fall into a load; `idle` measures them.
 NO_UPKEEP = {"PRESENCE_TTL_SECONDS": "7200"}
 NO_PINGS = ["server.ping_interval_seconds=3600"]
@@ -211,7 +213,7 @@ class Measuring:
         with self.cluster(len(shares), upkeep=True) as cluster:
             gateways, redis = CpuClock(cluster.gateway_pids), CpuClock(cluster.redis_pids)
             gateways.quiet()
-            base, base_redis = pss(gateways.pids), pss(redis.pids)
+            process, base, base_redis = pss(gateways.pids), own(gateways.pids), own(redis.pids)
             slabs, buffers, free = socket_slabs(), socket_buffers(), available()
             redis_memory, before, redis_before = cluster.redis_memory(), gateways.read(), redis.read()
             commands = [["idle", "--connections", str(share)] for share in shares]
@@ -220,20 +222,21 @@ class Measuring:
                 gateways.quiet()
                 connect = gateways.between(before, gateways.read())
                 connect_redis = redis.between(redis_before, redis.read())
-                grown, grown_redis = pss(gateways.pids) - base, pss(redis.pids) - base_redis
+                grown, grown_redis = own(gateways.pids) - base, own(redis.pids) - base_redis
                 events = int(cluster.redis("MEMORY", "USAGE", "ws.events", "SAMPLES", "0") or 0)
                 found = {
-                    "process_bytes": round(base / len(shares)),
+                    "process_bytes": round(process / len(shares)),
                     "gateway_bytes": round(grown / total, 1),
                     "redis_bytes": round((cluster.redis_memory() - redis_memory - events) / total, 1),
                     "redis_event_bytes": round(events / total, 1),
                 }
-                # Both ends of each connection are on this machine.
-                kernel = free - available() - grown - grown_redis - pss(tools.pids)
-                found["kernel_bytes"] = round(kernel / total / 2, 1)
-                found["kernel_buffer_bytes"] = round((socket_buffers() - buffers) / total / 2, 1)
-                if slabs is not None:
-                    found["kernel_slab_bytes"] = round(((socket_slabs() or 0) - slabs) / total / 2, 1)
+                if total >= KERNEL_FROM:
+                    # Both ends of each connection are on this machine.
+                    kernel = free - available() - grown - grown_redis - own(tools.pids)
+                    found["kernel_bytes"] = round(kernel / total / 2, 1)
+                    found["kernel_buffer_bytes"] = round((socket_buffers() - buffers) / total / 2, 1)
+                    if slabs is not None:
+                        found["kernel_slab_bytes"] = round(((socket_slabs() or 0) - slabs) / total / 2, 1)
                 start, before, redis_before = time.monotonic(), gateways.read(), redis.read()
                 time.sleep(hold)
                 seconds = time.monotonic() - start

@@ -99,14 +99,14 @@ def test_each_figure_of_the_table_and_the_pictures_is_one_that_is_measured(measu
     paths = {path for _, path, _ in curves_docs.ROWS}
     for lines in (curves_docs.CPU_LINES, curves_docs.MEMORY_LINES, curves_docs.LATENCY_LINES):
         paths |= {path for _, path in lines}
-    # Only root sees what the kernel keeps.
-    paths.discard("idle.kernel_slab_bytes")
+    # Which are not measured for so few connections.
+    paths -= {"idle.kernel_bytes", "idle.kernel_slab_bytes"}
     assert [path for path in paths if curves_docs.value_at(point, path) is None] == []
     for name, picture in curves_docs.pictures(measured).items():
         root = ElementTree.fromstring(picture)
         assert root.find("{*}title").text, name
         assert "prefers-color-scheme: dark" in picture
-        assert len(root.findall("{*}polyline")) >= 3, name
+        assert len(root.findall("{*}polyline")) >= 2, name
 
 
 def test_the_model_reads_what_was_measured(measured, tmp_path):
