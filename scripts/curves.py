@@ -335,10 +335,17 @@ class Measuring:
         found = {"machine": machine(), "quick": self.args.quick, "points": []}
         for connections in self.args.points:
             found["points"].append(self.point(connections))
+            # What was measured so far stays, should a later point fail.
+            self.save(found)
         if self.wanted("push"):
             found["push"] = self.load("push", [1], self.fanout([1], 50_000 // self.scale, None))
-        found["failures"] = self.failures
+        found["complete"] = not self.args.only
+        self.save(found)
         return found
+
+    def save(self, found: dict) -> None:
+        found["failures"] = self.failures
+        (self.out / "curves.json").write_text(json.dumps(found, indent=1) + "\n")
 
 
 def machine() -> dict:
@@ -386,7 +393,6 @@ def main() -> int:
         if not os.access(measuring.wsgw, os.X_OK):
             raise Failed(f"{measuring.wsgw} is missing; run without --no-build")
         found = measuring.run()
-        (out / "curves.json").write_text(json.dumps(found, indent=1) + "\n")
     from curves_docs import table
 
     print(table(found))

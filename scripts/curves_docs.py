@@ -290,6 +290,8 @@ def main() -> int:
             return 0
         if data["failures"]:
             parser.error(f"{source}: a run in which something failed is not for the documentation")
+        if not data.get("complete"):
+            parser.error(f"{source}: a part of the figures is not for the documentation")
         if data["quick"]:
             parser.error(f"{source}: the figures of --quick mean nothing")
         wanted = {ROOT / "docs/images" / name: picture for name, picture in pictures(data).items()}

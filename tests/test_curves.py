@@ -69,7 +69,7 @@ def measured(tmp_path_factory) -> dict:
 
 def test_every_load_reaches_everyone_on_one_gateway_and_on_several(measured):
     assert [(point["connections"], point["gateways"]) for point in measured["points"]] == [(20, 1), (50, 2)]
-    assert measured["failures"] == []
+    assert (measured["failures"], measured["complete"]) == ([], True)
     for point in measured["points"]:
         connections = point["connections"]
         assert point["idle"]["connect"]["count"] == connections
@@ -275,7 +275,11 @@ def test_the_documentation_shows_what_was_measured_and_reckoned():
 
 def test_no_run_that_failed_gets_into_the_documentation(tmp_path, measured):
     file = tmp_path / "curves.json"
-    for changed, said in (({"failures": ["lost"]}, "failed"), ({"quick": True}, "--quick")):
+    for changed, said in (
+        ({"failures": ["lost"]}, "failed"),
+        ({"quick": True}, "--quick"),
+        ({"complete": False}, "a part"),
+    ):
         file.write_text(json.dumps(measured | {"quick": False} | changed))
         done = run("curves_docs.py", str(file))
         assert done.returncode == 2 and said in done.stderr
