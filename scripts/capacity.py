@@ -66,8 +66,7 @@ class Costs:
                 connections=count,
                 process_bytes=idle["process_bytes"],
                 gateway_bytes=idle["gateway_bytes"],
-                # By what memory was gone; the objects alone where that was lost in noise.
-                kernel_bytes=max(idle.get("kernel_bytes", 0), idle.get("kernel_slab_bytes", 0)),
+                kernel_bytes=idle["kernel_bytes"],
                 redis_connection_bytes=idle["redis_bytes"],
                 redis_message_bytes=point["inbound_burst"]["redis_bytes"],
                 idle_us_a_second=idle["idle_percent"] * 1e4 / count,

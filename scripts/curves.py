@@ -232,11 +232,10 @@ class Measuring:
                 }
                 if total >= KERNEL_FROM:
                     # Both ends of each connection are on this machine.
-                    kernel = free - available() - grown - grown_redis - own(tools.pids)
+                    gone = free - available() - grown - grown_redis - own(tools.pids)
+                    found["kernel_gone_bytes"] = round(gone / total / 2, 1)
+                    kernel = gone if slabs is None else (socket_slabs() or 0) - slabs + socket_buffers() - buffers
                     found["kernel_bytes"] = round(kernel / total / 2, 1)
-                    found["kernel_buffer_bytes"] = round((socket_buffers() - buffers) / total / 2, 1)
-                    if slabs is not None:
-                        found["kernel_slab_bytes"] = round(((socket_slabs() or 0) - slabs) / total / 2, 1)
                 start, before, redis_before = time.monotonic(), gateways.read(), redis.read()
                 time.sleep(hold)
                 seconds = time.monotonic() - start

@@ -28,7 +28,6 @@ ROWS = [
     ("gateways", "gateways", ""),
     ("memory of a connection, gateway", "idle.gateway_bytes", "B"),
     ("the same, kernel", "idle.kernel_bytes", "B"),
-    ("of it objects", "idle.kernel_slab_bytes", "B"),
     ("the same, Redis (presence)", "idle.redis_bytes", "B"),
     ("CPU of all of them idle", "idle.idle_percent", "%"),
     ("the same, Redis", "idle.redis_idle_percent", "%"),
@@ -71,7 +70,6 @@ CPU_LINES = [
 MEMORY_LINES = [
     ("gateway", "idle.gateway_bytes"),
     ("kernel", "idle.kernel_bytes"),
-    ("kernel, objects", "idle.kernel_slab_bytes"),
     ("Redis, presence", "idle.redis_bytes"),
 ]
 LATENCY_LINES = [
