@@ -53,15 +53,21 @@ class Costs:
     delivery_us: float
     push_us: float
     redis_push_us: float
+    # The most that one gateway did a second, beside its load tool.
+    inbound_rate: float
+    delivery_rate: float
+    connect_rate: float
 
     @classmethod
     def read(cls, path: pathlib.Path, pace: str) -> Costs:
         """The costs at the largest point of one gateway, which is nearest to how a gateway is used."""
         try:
             data = json.loads(path.read_text())
-            point = max((p for p in data["points"] if p["gateways"] == 1), key=lambda p: p["connections"])
+            alone = [point for point in data["points"] if point["gateways"] == 1]
+            point = max(alone, key=lambda point: point["connections"])
             idle, count = point["idle"], point["connections"]
-            inbound, fanout = point[f"inbound_{pace}"], point["fanout_burst" if pace == "burst" else "fanout_paced"]
+            pushed = "burst" if pace == "burst" else "paced"
+            inbound, fanout, push = point[f"inbound_{pace}"], point[f"fanout_{pushed}"], data[f"push_{pushed}"]
             return cls(
                 connections=count,
                 process_bytes=idle["process_bytes"],
@@ -76,8 +82,11 @@ class Costs:
                 inbound_us=inbound["cpu_us"],
                 redis_inbound_us=inbound["redis_cpu_us"],
                 delivery_us=fanout["cpu_us"],
-                push_us=data["push"]["cpu_us"],
-                redis_push_us=data["push"]["redis_cpu_us"],
+                push_us=push["cpu_us"],
+                redis_push_us=push["redis_cpu_us"],
+                inbound_rate=max(point["inbound_burst"]["per_second"] for point in alone),
+                delivery_rate=max(point["fanout_burst"]["per_second"] for point in alone),
+                connect_rate=max(point["idle"]["connect"]["per_second"] for point in alone),
             )
         except OSError as error:
             raise Unusable(f"cannot read {path}: {error.strerror}") from None
@@ -137,6 +146,8 @@ def reckon(costs: Costs, args: argparse.Namespace) -> Need:
         "CPU": sum(demand.values()) / (busy - reading),
         "memory": args.connections * connection / room,
         "open files": args.connections / args.open_files,
+        "the measured rate of messages": args.messages_per_second / (costs.inbound_rate * args.speedup),
+        "the measured rate of deliveries": deliveries / (costs.delivery_rate * args.speedup),
     }
     bound = max(bounds, key=lambda name: bounds[name])
     working = max(1, math.ceil(bounds[bound]))
@@ -152,7 +163,7 @@ def reckon(costs: Costs, args: argparse.Namespace) -> Need:
     left = max(nodes - 1, 1)
     free = max(left * args.cores - sum(demand.values()), 0)
     lost = math.ceil(args.connections / nodes)
-    reconnects = free / (costs.connect_us / 1e6) * args.reconnect_share
+    reconnects = min(free / (costs.connect_us / 1e6) * args.reconnect_share, left * costs.connect_rate * args.speedup)
     return Need(
         working=working,
         nodes=nodes,
@@ -232,11 +243,12 @@ def arguments() -> argparse.Namespace:
     add("--fanout", 1_000, above(0, kind=int), "connections that a push reaches")
     add("--payload-bytes", 100, above(0, kind=int), "size of a message, and of a push")
     add("--connection-seconds", 3_600, above(1), "how long a connection lasts")
-    add("--cores", 16, above(1, kind=int), "cores of a node")
-    add("--memory-gib", 32, above(0.1), "memory of a node")
+    add("--cores", 4, above(1, kind=int), "cores of a node")
+    add("--memory-gib", 16, above(0.1), "memory of a node")
     add("--open-files", 1_000_000, above(1, kind=int), "files that a gateway may open")
     add("--utilisation", 0.6, share, "share of a node's cores that may be busy")
     add("--memory-share", 0.7, share, "share of a node's memory that connections may take")
+    add("--speedup", 1.0, above(0.01), "times the measured rates that a gateway of yours reaches")
     add("--spare", 1, above(0, kind=int), "gateways that may be lost")
     add("--redis-utilisation", 0.7, share, "share of its core that a Redis shard may be busy")
     add("--kept-seconds", 60, above(0), "how long messages stay in their streams")

@@ -11,7 +11,7 @@ For each number of connections:
   inbound   messages to Redis: 1,000 a second, 20,000 a second, and in a burst
   fanout    pushes from Redis to all of them: 10,000 deliveries a second, and in a burst
   rtt       pings: 2,000 a second, and each as soon as the last was answered
-and once, push: what a push costs a gateway that reads it for one client.
+and once, push: what a push costs a gateway that reads it for one client, 1,000 a second, and in a burst.
 
 scripts/curves_docs.py draws the results and brings them into the documentation.
 
@@ -337,7 +337,8 @@ class Measuring:
             # What was measured so far stays, should a later point fail.
             self.save(found)
         if self.wanted("push"):
-            found["push"] = self.load("push", [1], self.fanout([1], 50_000 // self.scale, None))
+            found["push_paced"] = self.load("push_paced", [1], self.fanout([1], 10_000 // self.scale, 1_000))
+            found["push_burst"] = self.load("push_burst", [1], self.fanout([1], 50_000 // self.scale, None))
         found["complete"] = not self.args.only
         self.save(found)
         return found

@@ -120,6 +120,10 @@ def table(data: dict) -> str:
         values = [value_at(point, path) for point in points]
         if any(value is not None for value in values):
             lines.append(f"| {title} | " + " | ".join(shown(value, unit) for value in values) + " |")
+    if "push_paced" in data:
+        paced, burst = data["push_paced"], data["push_burst"]
+        both = [f"{shown(cost['cpu_us'], 'us')} (Redis {shown(cost['redis_cpu_us'], 'us')})" for cost in (paced, burst)]
+        lines += ["", f"A push that is for one client costs a gateway {both[0]} at 1,000 a second, {both[1]} in a burst."]
     return "\n".join(lines)
 
 

@@ -91,7 +91,7 @@ def test_every_load_reaches_everyone_on_one_gateway_and_on_several(measured):
         assert point["rtt_paced"]["count"] == 1000
         assert point["rtt_closed"]["count"] >= connections
         assert point["inbound_burst"]["redis_bytes"] > 100
-    assert measured["push"]["count"] == 500
+    assert (measured["push_paced"]["count"], measured["push_burst"]["count"]) == (100, 500)
 
 
 def test_each_figure_of_the_table_and_the_pictures_is_one_that_is_measured(measured):
@@ -205,13 +205,14 @@ def test_wrong_numbers_are_refused():
 
 def data(**idle) -> dict:
     """Costs that are easy to reckon with."""
-    cost = {"cpu_us": 10.0, "redis_cpu_us": 2.0, "redis_bytes": 400.0}
+    cost = {"per_second": 1_000_000.0, "cpu_us": 10.0, "redis_cpu_us": 2.0, "redis_bytes": 400.0}
     rest = {"process_bytes": 0, "gateway_bytes": 4096, "kernel_bytes": 4096, "redis_bytes": 1000}
-    rest |= {"idle_percent": 1.0, "redis_idle_percent": 0.5, "connect": {"cpu_us": 100.0, "redis_cpu_us": 20.0}}
+    rest |= {"idle_percent": 1.0, "redis_idle_percent": 0.5, "connect": {"cpu_us": 100.0, "redis_cpu_us": 20.0, "per_second": 20_000.0}}
     point = {"connections": 10_000, "gateways": 1, "idle": rest | idle}
     loads = ("inbound_paced", "inbound_busy", "inbound_burst", "fanout_paced", "fanout_burst")
     point |= {name: copy.copy(cost) for name in loads}
-    return {"points": [point, {"connections": 50_000, "gateways": 4}], "push": {"cpu_us": 5.0, "redis_cpu_us": 3.0}}
+    push = {"cpu_us": 5.0, "redis_cpu_us": 3.0}
+    return {"points": [point, {"connections": 50_000, "gateways": 4}], "push_paced": push, "push_burst": push}
 
 
 def reckoned(tmp_path, *arguments: str, **idle) -> dict:
@@ -245,8 +246,11 @@ def test_the_model_by_hand(tmp_path):
     assert need["redis_stream_bytes"] == 1e6 * 60 * 400
     # A quarter of the connections comes back, on half of what 30 cores have free beside 12.102.
     assert need["lost_connections"] == 250_000
-    assert need["reconnects_a_second"] == pytest.approx((30 - 12.102) / 100e-6 * 0.5)
-    assert need["back_seconds"] == pytest.approx(250_000 / need["reconnects_a_second"])
+    # That is 89,490 a second, and each was only seen to take 20,000.
+    assert need["reconnects_a_second"] == pytest.approx(3 * 20_000)
+    assert need["back_seconds"] == pytest.approx(250_000 / 60_000)
+    faster = reckoned(tmp_path, *LOAD, "--speedup", "10")
+    assert faster["reconnects_a_second"] == pytest.approx((30 - 12.102) / 100e-6 * 0.5)
     # 108 bytes and one packet's 90.
     assert need["clients_in_bits"] == pytest.approx(1e6 * 198 * 8)
     assert need["clients_out_bits"] == pytest.approx(1e5 * 198 * 8)
@@ -259,6 +263,11 @@ def test_whatever_is_scarce_decides(tmp_path):
     assert (small["working"], small["bound"]) == (6, "memory")
     few = reckoned(tmp_path, *LOAD, "--open-files", "100000")
     assert (few["working"], few["bound"]) == (10, "open files")
+    # Of a million a second that were measured each is taken to do 200,000.
+    slow = reckoned(tmp_path, *LOAD, "--speedup", "0.2")
+    assert (slow["working"], slow["bound"]) == (5, "the measured rate of messages")
+    pushing = reckoned(tmp_path, *LOAD, "--speedup", "0.2", "--messages-per-second", "0", "--fanout", "20000")
+    assert (pushing["working"], pushing["bound"]) == (10, "the measured rate of deliveries")
     more = reckoned(tmp_path, *LOAD, kernel_bytes=5000)
     assert more["node_memory"] == pytest.approx(1e6 / 3 * 9096)
 
