@@ -357,7 +357,8 @@ def machine() -> dict:
         "cores": os.cpu_count(),
         "cpu": cpu[1] if cpu else "unknown",
         "memory_bytes": int(total[1]) * 1024 if total else 0,
-        "kernel": os.uname().release,
+        # What distributions put behind the version says nothing here.
+        "kernel": re.split(r"[^0-9.]", os.uname().release)[0],
         "open_files": resource.getrlimit(resource.RLIMIT_NOFILE)[1],
     }
 
