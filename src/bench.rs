@@ -7,7 +7,8 @@
 //!
 //! A run goes: `args` → `target` and `net` say where and by what connection → `fleet` opens the sockets by
 //! `connector`, with tokens from `token` → one of `modes` makes the load at the times of `pace`, with `webhook` as the
-//! backend, or `redis` and `amqp` reading where the backend would, and `process` reading what the server spent →
+//! backend, or `redis` and `amqp` reading where the backend would, `process` reading what the server spent, and `lockstep`
+//! waiting for others of its kind →
 //! `outcome` says it in a table or as JSON, and whether all is well.
 
 mod amqp;
@@ -18,6 +19,7 @@ mod error;
 mod fleet;
 mod frame;
 mod http;
+mod lockstep;
 mod message;
 mod modes;
 mod net;

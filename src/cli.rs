@@ -331,7 +331,7 @@ fn fail(error: &dyn std::fmt::Display) -> ExitCode {
 }
 
 /// Writes a line to standard error; nowhere is left to say that it is closed.
-fn complain(text: &str) {
+pub(crate) fn complain(text: &str) {
     // What was logged before stands before.
     logs::flush();
     let _ = writeln!(std::io::stderr(), "{text}");

@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicU64;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use prometheus::IntCounterVec;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -56,6 +56,9 @@ mod upgrade;
 pub use self::drain::Stopped;
 pub(crate) use self::reload::log_warning;
 pub use self::reload::{ReloadError, Reloaded};
+
+/// Connections that wait to be accepted, where `net.core.somaxconn` allows it: those of a lost gateway come all at once.
+const BACKLOG: u32 = 4096;
 
 /// What may be added to a gateway beyond its configuration, as `wsgw dev` does.
 #[derive(Debug, Default)]
@@ -337,6 +340,28 @@ fn announce(metrics: &Metrics) {
     all(&metrics.duplicate_messages_total, &["pending", "confirmed"]);
 }
 
+/// Listens on the first address of a name that can be had, with room for clients that all come back at once.
+async fn listen(address: &str) -> std::io::Result<TcpListener> {
+    let mut reason = std::io::Error::new(
+        std::io::ErrorKind::InvalidInput,
+        "could not resolve to any address",
+    );
+    for address in tokio::net::lookup_host(address).await? {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4()?,
+            SocketAddr::V6(_) => TcpSocket::new_v6()?,
+        };
+        // As `TcpListener::bind` does, so that a restart need not wait for the old connections.
+        socket.set_reuseaddr(true)?;
+        let bound = socket.bind(address);
+        match bound.and_then(|()| socket.listen(BACKLOG)) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => reason = error,
+        }
+    }
+    Err(reason)
+}
+
 /// Listens on an address; gives it with the port that the system chose for port 0.
 async fn bind(
     setting: &'static str,
@@ -347,7 +372,7 @@ async fn bind(
         setting,
         reason,
     };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let listener = listen(address).await.map_err(failed)?;
     let bound = listener.local_addr().map_err(failed)?;
     Ok((listener, bound))
 }

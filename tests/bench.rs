@@ -272,7 +272,8 @@ async fn wrong_usage_is_told_before_anything_is_sent() {
         ),
         (&["fanout", "--api-key", ""], "GATEWAY_API_KEY"),
         (&["rtt", "--pong-contains", ""], "--pong-contains"),
-        (&["churn", "--rate", "0"], "above 0"),
+        (&["churn", "--rate", "0"], "from 0.001"),
+        (&["fanout", "--receive"], "--run"),
         (
             &["idle", "--url", "wss://127.0.0.1/", "--ca-file", missing],
             "--ca-file",

@@ -9,15 +9,16 @@
 
 mod support;
 
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
-use std::process::Command;
+use std::process::{ChildStderr, Command, Stdio};
 use std::sync::Arc;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use support::bench::{bench, fails, key, passed, stderr, url};
-use support::{Broker, RedisSetup, Setup};
+use support::{API_KEY, Broker, RedisSetup, Setup, within};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::accept_async;
@@ -217,9 +218,61 @@ fn a_run_that_failed_has_failed_though_nobody_reads_its_result() {
     let mut running = Command::new(env!("CARGO_BIN_EXE_wsgw"))
         .args(args.split(' '))
         .env_clear()
-        .stdout(std::process::Stdio::piped())
+        .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     drop(running.stdout.take());
     assert_eq!(running.wait().unwrap().code(), Some(1));
+}
+
+/// Waits until a tool says a word on standard error, and nothing before it.
+async fn says(mut errors: BufReader<ChildStderr>, word: &'static str) -> BufReader<ChildStderr> {
+    let reading = tokio::task::spawn_blocking(move || {
+        let mut line = String::new();
+        errors.read_line(&mut line).unwrap();
+        assert_eq!(line.trim(), word);
+        errors
+    });
+    within(word, reading).await.unwrap()
+}
+
+#[tokio::test]
+async fn one_push_reaches_the_clients_of_several_tools_in_lockstep() {
+    let gateway = Setup::default().start().await;
+    let (url, key) = (url(&gateway), key());
+    let shared = "bench fanout --connections 3 --pushes 20 --run 7 --lockstep --json";
+    let mut ready = Vec::new();
+    for role in [None, Some("--receive")] {
+        let mut tool = Command::new(env!("CARGO_BIN_EXE_wsgw"))
+            .args(shared.split(' ').chain(role))
+            .args(["--url", &url, "--key", &key])
+            .env_clear()
+            .env("GATEWAY_API_KEY", API_KEY)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let errors = BufReader::new(tool.stderr.take().unwrap());
+        ready.push((tool, says(errors, "ready").await));
+    }
+    assert_eq!(gateway.connections().await.len(), 6);
+    // The one that receives first: what the other publishes would be early else.
+    for (tool, _) in ready.iter_mut().rev() {
+        writeln!(tool.stdin.as_mut().unwrap()).unwrap();
+    }
+    let mut done = Vec::new();
+    for (tool, errors) in ready {
+        done.push((tool, says(errors, "done").await));
+    }
+    assert_eq!(gateway.connections().await.len(), 6, "until all are done");
+    for (mut tool, _errors) in done {
+        // The end of its standard input has a tool go on too.
+        drop(tool.stdin.take());
+        let ending = tokio::task::spawn_blocking(|| tool.wait_with_output().unwrap());
+        let result = passed(&within("the end of a tool", ending).await.unwrap(), 60);
+        let counts = result["latency_counts"].as_array().unwrap();
+        let count: u64 = counts.iter().map(|pair| pair[1].as_u64().unwrap()).sum();
+        assert_eq!(count, 60, "{result}");
+    }
 }

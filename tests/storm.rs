@@ -203,3 +203,25 @@ async fn five_thousand_are_sent_away_and_each_is_told_of_though_the_backend_is_s
     let stopped = gateway.wait_for_log("stopped", "").await;
     assert_eq!(stopped["lost"], 0, "{stopped}");
 }
+
+#[tokio::test]
+async fn a_thousand_that_come_in_one_moment_find_room_in_the_kernel() {
+    let somaxconn = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
+    let room: usize = somaxconn.trim().parse().unwrap();
+    let gateway = Setup::default().start().await;
+    let address = gateway.address;
+    // It accepts nobody meanwhile, so that the kernel alone takes them; what it has no room for waits a second at least.
+    gateway.signal("STOP");
+    let opening = (0..clients(1_000).min(room)).map(|_| TcpStream::connect(address));
+    let opening = futures_util::future::try_join_all(opening);
+    let opened = within("room for all of them", opening).await;
+    gateway.signal("CONT");
+    let mut opened = opened.unwrap();
+    let request = format!("GET /health HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    for stream in &mut opened {
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+}

@@ -145,6 +145,10 @@ pub(crate) struct Shared {
     /// Process of a broker behind the server, to account for by itself; repeat it for several.
     #[arg(long = "broker-pid", value_name = "PID", help_heading = "Result")]
     pub(crate) broker_pids: Vec<u32>,
+    /// For several of these at once: says `ready` on standard error when all connections are open, and `done` when the
+    /// load is over, and each time waits for a line on standard input before it goes on.
+    #[arg(long, help_heading = "Connections")]
+    pub(crate) lockstep: bool,
     /// Prints one JSON object instead of a table.
     #[arg(long, help_heading = "Result")]
     pub(crate) json: bool,
@@ -305,6 +309,12 @@ pub(crate) struct FanoutArgs {
     /// Subject that all connections share.
     #[arg(long, value_name = "SUBJECT", default_value = "room:bench")]
     pub(crate) subject: String,
+    /// Number that the pushes carry, for several of these at once that share it; by default one of this run's own.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) run: Option<u32>,
+    /// Publishes nothing, and receives the --pushes of another one of the same --run; latencies go by the clocks of both.
+    #[arg(long, requires = "run")]
+    pub(crate) receive: bool,
     /// Where to publish; by default `/internal/publish` at the host of --url.
     #[arg(long, value_name = "URL")]
     pub(crate) publish_url: Option<String>,

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::args::Shared;
 use super::connector::{self, Connector};
 use super::socket::{Closed, Reader, Writer};
-use super::tally::{Latencies, Percentiles};
+use super::tally::Latencies;
 use super::token::Tokens;
 use super::{Result, frame, progress};
 
@@ -25,7 +25,7 @@ pub(super) struct Fleet {
     state: Rc<FleetState>,
     writers: Vec<Writer>,
     /// From the time at which a connection should have been asked for until it was there.
-    pub(super) connecting: Option<Percentiles>,
+    pub(super) connecting: Latencies,
 }
 
 /// What the readers leave behind.
@@ -89,7 +89,7 @@ impl Fleet {
             done??;
         }
         opening.bar.finish_and_clear();
-        let connecting = opening.latencies.borrow().percentiles();
+        let connecting = opening.latencies.replace(Latencies::new()?);
         Ok(Self {
             state: Rc::clone(&opening.state),
             writers: opening.writers.take().into_iter().flatten().collect(),

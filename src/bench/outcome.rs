@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::process::Memory;
 use super::socket::Closed;
-use super::tally::{Percentiles, Totals};
+use super::tally::{Latencies, Percentiles, Totals};
 use super::{BenchError, Ended, Result, connector};
 
 /// Everything one run found out. Absent figures were not measured.
@@ -50,6 +50,8 @@ pub(crate) struct Outcome {
     pub(crate) broker_idle_cpu_percent: Option<f64>,
     /// From the intended send time to the arrival.
     pub(crate) latency_us: Option<Percentiles>,
+    /// Every latency, in microseconds, with how often it was seen.
+    pub(crate) latency_counts: Option<Vec<(f64, u64)>>,
     /// Units that never arrived.
     pub(crate) lost: usize,
     /// Units that arrived more than once; allowed where delivery is at least once.
@@ -91,6 +93,12 @@ impl Outcome {
         self.lost = self.expected.saturating_sub(totals.unique);
         self.duplicate = totals.duplicate;
         self.reordered = totals.reordered;
+    }
+
+    /// Notes how long things took, in full where several runs are to be added up.
+    pub(crate) fn latencies(&mut self, latencies: &Latencies, in_full: bool) {
+        self.latency_us = latencies.percentiles();
+        self.latency_counts = in_full.then(|| latencies.counts()).flatten();
     }
 
     /// Notes the server's CPU time; call it after `arrived`.

@@ -117,6 +117,19 @@ impl Latencies {
             max: micros(self.0.max()),
         })
     }
+
+    /// How often each latency was seen, in microseconds, to add up several runs; `None` when nothing was recorded.
+    pub(crate) fn counts(&self) -> Option<Vec<(f64, u64)>> {
+        (!self.0.is_empty()).then(|| {
+            let recorded = self.0.iter_recorded();
+            recorded
+                .map(|step| {
+                    let micros = step.value_iterated_to() as f64 / 1000.0;
+                    (micros, step.count_at_value())
+                })
+                .collect()
+        })
+    }
 }
 
 #[cfg(test)]
@@ -144,6 +157,9 @@ mod tests {
         assert!(latencies.percentiles().is_none());
         latencies.add(Duration::from_micros(5));
         latencies.add(Duration::from_mins(2));
+        let counts = latencies.counts().unwrap();
+        assert_eq!(counts.iter().map(|(_, count)| count).sum::<u64>(), 2);
+        assert!((counts[0].0 - 5.0).abs() < 0.1, "{counts:?}");
         let found = latencies.percentiles().unwrap();
         assert!((found.p50 - 5.0).abs() < 0.1, "{found:?}");
         assert!((found.max / 120e6 - 1.0).abs() < 0.01, "{found:?}");

@@ -16,6 +16,7 @@ use crate::bench::Result;
 use crate::bench::args::ChurnArgs;
 use crate::bench::connector::{self, Connector};
 use crate::bench::frame;
+use crate::bench::lockstep::Lockstep;
 use crate::bench::outcome::Outcome;
 use crate::bench::pace::Pacer;
 use crate::bench::progress;
@@ -41,6 +42,7 @@ struct Counters {
 pub(super) async fn run(args: &ChurnArgs, stop: &CancellationToken) -> Result<Outcome> {
     let (shared, count) = (&args.shared, args.count());
     let mut meter = Meter::new(shared, OPEN_AT_ONCE.min(count))?;
+    let mut lockstep = Lockstep::new(shared)?;
     let counters = Rc::new(Counters {
         connector: Connector::new(shared)?,
         tokens: Tokens::new(shared, TOKENS.min(count), None)?,
@@ -50,6 +52,7 @@ pub(super) async fn run(args: &ChurnArgs, stop: &CancellationToken) -> Result<Ou
         latencies: RefCell::new(Latencies::new()?),
         stall: Duration::from_secs_f64(shared.stall_seconds),
     });
+    lockstep.ready(stop).await;
     meter.start(stop).await;
     let bar = progress::bar("connections", count);
     let start = Instant::now();
@@ -77,13 +80,14 @@ pub(super) async fn run(args: &ChurnArgs, stop: &CancellationToken) -> Result<Ou
     bar.finish_and_clear();
     let took = start.elapsed();
     let after = meter.quiet(stop).await;
+    lockstep.done(stop).await;
     let opened = counters.opened.get();
     let mut outcome = Outcome::new(shared.label.as_deref(), "churn", "connection", begun);
     outcome.arrived(opened, took);
     meter.account(&mut outcome, after);
     outcome.checked = true;
     outcome.lost = begun - opened;
-    outcome.latency_us = counters.latencies.borrow().percentiles();
+    outcome.latencies(&counters.latencies.borrow(), shared.lockstep);
     if let Some(failure) = counters.first_failure.take() {
         outcome
             .problems

@@ -4,7 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use memchr::memmem::Finder;
 use serde::Deserialize;
@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Meter, finished, run_number};
 use crate::bench::args::FanoutArgs;
 use crate::bench::fleet::Fleet;
+use crate::bench::lockstep::Lockstep;
 use crate::bench::message::take_number;
 use crate::bench::net::{Dialer, ReadEnd, WriteEnd};
 use crate::bench::outcome::Outcome;
@@ -32,11 +33,17 @@ const PUBLISH: &str = "/internal/publish";
 /// Characters of a refusal that are shown.
 const SHOWN: usize = 200;
 
+/// What stands between a push's number and its time, microseconds since 1970.
+const STAMP: &str = r#","at":"#;
+
 struct Load {
     /// Comes right before a push's number; found as bytes, since parsing every delivery as JSON
     /// would cost more than the gateway spends on it.
     marker: Finder<'static>,
     connections: usize,
+    /// Whether another tool publishes, so that only the pushes themselves say when.
+    receive: bool,
+    pushes: usize,
     published_at: RefCell<Vec<Option<Instant>>>,
     streams: RefCell<Vec<Sequence>>,
     totals: Cell<Totals>,
@@ -69,17 +76,24 @@ impl Load {
         let Some(number) = take_number(&mut digits) else {
             return;
         };
-        let Some(Some(published)) = self.published_at.borrow().get(number).copied() else {
-            return;
-        };
         let now = Instant::now();
+        let latency = if self.receive {
+            let Some(published) = stamped(digits).filter(|_| number < self.pushes) else {
+                return;
+            };
+            today().saturating_sub(published)
+        } else {
+            let Some(Some(published)) = self.published_at.borrow().get(number).copied() else {
+                return;
+            };
+            now.saturating_duration_since(published)
+        };
         let mut totals = self.totals.get();
         if let Some(stream) = self.streams.borrow_mut().get_mut(client) {
             totals.add(stream.note(number));
         }
         self.totals.set(totals);
         self.last_arrival.set(Some(now));
-        let latency = now.saturating_duration_since(published);
         self.latencies.borrow_mut().add(latency);
     }
 
@@ -97,7 +111,8 @@ impl Load {
         self.answered();
         match serde_json::from_slice::<Published>(body) {
             Ok(Published { sent }) if status == 200 => {
-                if sent != self.connections {
+                // Those of other tools may share the subject.
+                if sent < self.connections {
                     self.short.set(self.short.get() + 1);
                 }
             }
@@ -114,11 +129,15 @@ impl Load {
 pub(super) async fn run(args: &FanoutArgs, stop: &CancellationToken) -> Result<Outcome> {
     let (shared, pushes) = (&args.shared, args.pushes());
     let mut meter = Meter::new(shared, args.connections)?;
+    let mut lockstep = Lockstep::new(shared)?;
     let target = publish_target(args)?;
-    let marker = format!(r#""bench_run":{},"n":"#, run_number());
+    let run = args.run.unwrap_or_else(run_number);
+    let marker = format!(r#""bench_run":{run},"n":"#);
     let load = Rc::new(Load {
         marker: Finder::new(marker.as_bytes()).into_owned(),
         connections: args.connections,
+        receive: args.receive,
+        pushes,
         published_at: RefCell::new(vec![None; pushes]),
         streams: RefCell::new((0..args.connections).map(|_| Sequence::default()).collect()),
         totals: Cell::default(),
@@ -135,30 +154,19 @@ pub(super) async fn run(args: &FanoutArgs, stop: &CancellationToken) -> Result<O
     let receiver = Rc::clone(&load);
     let on_message = move |client, message: &[u8]| receiver.delivered(client, message);
     let fleet = Fleet::open(shared, args.connections, tokens, stop, on_message).await?;
+    lockstep.ready(stop).await;
     meter.start(stop).await;
-    let (answers, calls) = connect(args, &target).await?;
     let start = Instant::now();
-    let pacer = args
-        .rate
-        .map(|rate| Pacer::start(rate, pushes, 1))
-        .transpose()?;
-    let requests = requests(args, &target, &marker);
     let mut tasks = JoinSet::new();
-    tasks.spawn_local(publish(
-        Rc::clone(&load),
-        calls,
-        requests,
-        pacer,
-        stop.clone(),
-    ));
-    if args.redis.is_some() {
-        tasks.spawn_local(read_replies(Rc::clone(&load), answers));
+    if args.receive {
+        load.published.set(pushes);
     } else {
-        tasks.spawn_local(read_answers(Rc::clone(&load), answers));
+        start_publishing(args, &target, &marker, &load, &mut tasks, stop).await?;
     }
     wait(args, stop, &load, &fleet).await;
     let finish = load.last_arrival.get().unwrap_or_else(Instant::now);
     let after = meter.quiet(stop).await;
+    lockstep.done(stop).await;
     tasks.abort_all();
     let published = if stop.is_cancelled() {
         load.published.get()
@@ -173,7 +181,7 @@ pub(super) async fn run(args: &FanoutArgs, stop: &CancellationToken) -> Result<O
     );
     meter.account(&mut outcome, after);
     outcome.check(load.totals.get());
-    outcome.latency_us = load.latencies.borrow().percentiles();
+    outcome.latencies(&load.latencies.borrow(), shared.lockstep);
     describe(args, &load, published, &mut outcome);
     outcome.closed_early(fleet.closed());
     fleet.close().await;
@@ -182,10 +190,12 @@ pub(super) async fn run(args: &FanoutArgs, stop: &CancellationToken) -> Result<O
 
 /// Says what else went wrong.
 fn describe(args: &FanoutArgs, load: &Load, published: usize, outcome: &mut Outcome) {
-    outcome.problem(
-        published.saturating_sub(load.answered.get()),
-        "publish calls were not answered",
-    );
+    if !args.receive {
+        outcome.problem(
+            published.saturating_sub(load.answered.get()),
+            "publish calls were not answered",
+        );
+    }
     if let Some(refusal) = load.refusal.borrow_mut().take() {
         let what = format!("publish calls were refused, the first with {refusal}");
         outcome.problem(load.refused.get(), &what);
@@ -226,6 +236,36 @@ fn publish_target(args: &FanoutArgs) -> Result<Target> {
     Ok(target)
 }
 
+/// Connects to where pushes go, and starts the tasks that publish them.
+async fn start_publishing(
+    args: &FanoutArgs,
+    target: &Target,
+    marker: &str,
+    load: &Rc<Load>,
+    tasks: &mut JoinSet<()>,
+    stop: &CancellationToken,
+) -> Result<()> {
+    let (answers, calls) = connect(args, target).await?;
+    let requests = requests(args, target, marker);
+    let pacer = args
+        .rate
+        .map(|rate| Pacer::start(rate, args.pushes(), 1))
+        .transpose()?;
+    tasks.spawn_local(publish(
+        Rc::clone(load),
+        calls,
+        requests,
+        pacer,
+        stop.clone(),
+    ));
+    if args.redis.is_some() {
+        tasks.spawn_local(read_replies(Rc::clone(load), answers));
+    } else {
+        tasks.spawn_local(read_answers(Rc::clone(load), answers));
+    }
+    Ok(())
+}
+
 async fn connect(args: &FanoutArgs, target: &Target) -> Result<(ReadEnd, WriteEnd)> {
     if let Some(url) = &args.redis {
         let redis = Redis::connect(url, args.shared.allow_remote).await?;
@@ -238,12 +278,39 @@ async fn connect(args: &FanoutArgs, target: &Target) -> Result<(ReadEnd, WriteEn
         .map_err(|error| format!("cannot connect to the internal API at {shown}: {error}").into())
 }
 
-/// Everything to write, ahead of time.
+/// The time of day, since 1970.
+fn today() -> Duration {
+    SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default()
+}
+
+/// The time of day that stands after a push's number.
+fn stamped(after_number: &[u8]) -> Option<Duration> {
+    let mut digits = after_number.strip_prefix(STAMP.as_bytes())?;
+    let micros = take_number(&mut digits)?;
+    Some(Duration::from_micros(micros as u64))
+}
+
+/// Writes the time of day into a request, in place of its zeros.
+fn stamp(request: &mut [u8], at: Duration) {
+    let Some(place) = memchr::memmem::find(request, STAMP.as_bytes()) else {
+        return;
+    };
+    let micros = format!("{:016}", at.as_micros());
+    let place = place + STAMP.len();
+    if let Some(digits) = request.get_mut(place..place + micros.len()) {
+        digits.copy_from_slice(micros.as_bytes());
+    }
+}
+
+/// Everything to write but the times, ahead of time.
 fn requests(args: &FanoutArgs, target: &Target, marker: &str) -> Vec<Vec<u8>> {
     let subject = serde_json::json!(args.subject);
     let body = |number| {
-        let mut text = format!(r#"{{"subjects":[{subject}],"payload":{{{marker}{number},"pad":""#);
-        let head = marker.len() + 20;
+        let mut text = format!(
+            r#"{{"subjects":[{subject}],"payload":{{{marker}{number}{STAMP}{:016},"pad":""#,
+            0
+        );
+        let head = marker.len() + STAMP.len() + 36;
         text.extend(std::iter::repeat_n(
             'x',
             args.payload_bytes.saturating_sub(head),
@@ -287,7 +354,8 @@ async fn wait(args: &FanoutArgs, stop: &CancellationToken, load: &Load, fleet: &
         };
         // Nothing comes of what was refused.
         let wanted = published.saturating_sub(load.refused.get());
-        unique() >= args.connections * wanted && load.answered.get() >= published
+        let answered = args.receive || load.answered.get() >= published;
+        unique() >= args.connections * wanted && answered
     };
     let progress = || {
         bar.set_position(unique() as u64);
@@ -309,7 +377,7 @@ async fn publish(
     pacer: Option<Pacer>,
     stop: CancellationToken,
 ) {
-    for (number, request) in requests.iter().enumerate() {
+    for (number, mut request) in requests.into_iter().enumerate() {
         let intended = match &pacer {
             Some(pacer) => pacer.next(0, number).await,
             None => load.room.acquire().await.ok().map(|room| {
@@ -317,14 +385,16 @@ async fn publish(
                 Instant::now()
             }),
         };
-        if intended.is_none() || stop.is_cancelled() {
+        let Some(at) = intended.filter(|_| !stop.is_cancelled()) else {
             break;
-        }
+        };
+        // When it should have been published, so that a late start is no one's gain.
+        stamp(&mut request, today().saturating_sub(at.elapsed()));
         if let Some(place) = load.published_at.borrow_mut().get_mut(number) {
             *place = intended;
         }
         load.published.set(number + 1);
-        if calls.write_all(request).await.is_err() || calls.flush().await.is_err() {
+        if calls.write_all(&request).await.is_err() || calls.flush().await.is_err() {
             break;
         }
     }

@@ -10,6 +10,7 @@ use super::Meter;
 use crate::bench::Result;
 use crate::bench::args::IdleArgs;
 use crate::bench::fleet::Fleet;
+use crate::bench::lockstep::Lockstep;
 use crate::bench::outcome::Outcome;
 use crate::bench::token::Tokens;
 
@@ -17,6 +18,7 @@ use crate::bench::token::Tokens;
 pub(super) async fn run(args: &IdleArgs, stop: &CancellationToken) -> Result<Outcome> {
     let shared = &args.shared;
     let mut meter = Meter::new(shared, args.connections)?;
+    let mut lockstep = Lockstep::new(shared)?;
     let tokens = Tokens::new(shared, args.connections, None)?;
     let label = shared.label.as_deref();
     let mut outcome = Outcome::new(label, "idle", "connection", args.connections);
@@ -27,8 +29,9 @@ pub(super) async fn run(args: &IdleArgs, stop: &CancellationToken) -> Result<Out
     let after = meter.quiet(stop).await;
     let (closed, _) = fleet.closed();
     outcome.arrived(fleet.writers().len().saturating_sub(closed), took);
-    outcome.latency_us.clone_from(&fleet.connecting);
+    outcome.latencies(&fleet.connecting, shared.lockstep);
     outcome.memory(meter.before.memory, after.memory);
+    lockstep.ready(stop).await;
     if args.hold_seconds > 0.0 {
         let start = Instant::now();
         let hold = tokio::time::sleep(Duration::from_secs_f64(args.hold_seconds));
@@ -42,6 +45,7 @@ pub(super) async fn run(args: &IdleArgs, stop: &CancellationToken) -> Result<Out
         outcome.broker_idle_cpu_percent = percent(after.broker, end.broker);
     }
     meter.account(&mut outcome, after);
+    lockstep.done(stop).await;
     outcome.closed_early(fleet.closed());
     fleet.close().await;
     Ok(outcome)

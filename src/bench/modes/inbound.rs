@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Meter, finished, run_number};
 use crate::bench::args::{Extent, InboundArgs, InboundRate};
 use crate::bench::fleet::Fleet;
+use crate::bench::lockstep::Lockstep;
 use crate::bench::message::{Mark, Template};
 use crate::bench::outcome::Outcome;
 use crate::bench::progress;
@@ -41,6 +42,7 @@ pub(super) async fn run(args: &InboundArgs, stop: &CancellationToken) -> Result<
         ));
     }
     let mut meter = Meter::new(shared, args.connections)?;
+    let mut lockstep = Lockstep::new(shared)?;
     let load = Load::new(args, template)?;
     let backend = {
         let load = load.clone();
@@ -55,6 +57,7 @@ pub(super) async fn run(args: &InboundArgs, stop: &CancellationToken) -> Result<
     // The gateway answers a plain message only to say that it did not take it.
     let on_message = move |_, message: &[u8]| answers.answered(message);
     let fleet = Fleet::open(shared, args.connections, tokens, stop, on_message).await?;
+    lockstep.ready(stop).await;
     meter.start(stop).await;
     let start = Instant::now();
     let senders = Senders::start(args, &load, &fleet)?;
@@ -62,6 +65,8 @@ pub(super) async fn run(args: &InboundArgs, stop: &CancellationToken) -> Result<
     // Those still waiting, for room in the window or in the socket, wait for nothing any more.
     drop(senders);
     let after = meter.quiet(stop).await;
+    // Before a burst is read back, which costs the broker something.
+    lockstep.done(stop).await;
     let stopped = arrivals.finish(&backend).await;
     let finish = load.last_arrival.get().unwrap_or_else(Instant::now);
     let sent = load.sent.get();
@@ -79,7 +84,7 @@ pub(super) async fn run(args: &InboundArgs, stop: &CancellationToken) -> Result<
     }
     if checked {
         outcome.check(totals);
-        outcome.latency_us = load.latencies.borrow().percentiles();
+        outcome.latencies(&load.latencies.borrow(), shared.lockstep);
         describe(args, &backend, &mut outcome);
     } else {
         outcome.problem(expected - sent.min(expected), "messages could not be sent");

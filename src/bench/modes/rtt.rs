@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::Meter;
 use crate::bench::args::RttArgs;
 use crate::bench::fleet::Fleet;
+use crate::bench::lockstep::Lockstep;
 use crate::bench::outcome::Outcome;
 use crate::bench::pace::Pacer;
 use crate::bench::socket::Writer;
@@ -41,6 +42,7 @@ pub(super) async fn run(args: &RttArgs, stop: &CancellationToken) -> Result<Outc
         return Err(BenchError::usage("--pong-contains is empty"));
     }
     let mut meter = Meter::new(shared, args.connections)?;
+    let mut lockstep = Lockstep::new(shared)?;
     let mut frame = Vec::new();
     frame::encode_text(args.ping.as_bytes(), &mut frame);
     let counters = Rc::new(Counters {
@@ -62,6 +64,7 @@ pub(super) async fn run(args: &RttArgs, stop: &CancellationToken) -> Result<Outc
         _ => seen.others.set(seen.others.get() + 1),
     };
     let fleet = Fleet::open(shared, args.connections, tokens, stop, on_message).await?;
+    lockstep.ready(stop).await;
     meter.start(stop).await;
     let start = Instant::now();
     let length = Duration::from_secs_f64(args.seconds);
@@ -89,6 +92,7 @@ pub(super) async fn run(args: &RttArgs, stop: &CancellationToken) -> Result<Outc
     tasks.abort_all();
     let took = start.elapsed();
     let after = meter.quiet(stop).await;
+    lockstep.done(stop).await;
     let (pongs, lost) = (counters.pongs.get(), counters.lost.get() + waiting);
     let label = shared.label.as_deref();
     let mut outcome = Outcome::new(label, "rtt", "round trip", pongs + lost);
@@ -96,7 +100,7 @@ pub(super) async fn run(args: &RttArgs, stop: &CancellationToken) -> Result<Outc
     meter.account(&mut outcome, after);
     outcome.checked = true;
     outcome.lost = lost;
-    outcome.latency_us = counters.latencies.borrow().percentiles();
+    outcome.latencies(&counters.latencies.borrow(), shared.lockstep);
     let others = counters.others.get();
     if others > 0 {
         let pong = &args.pong_contains;
