@@ -133,7 +133,7 @@ fn each_shard_has_a_queue_that_one_consumer_may_have_for_itself() {
         assert!(shown.contains(&format!("\"ws.inbox.{shard}\"")), "{shown}");
     }
     assert_eq!(shown.matches("x-single-active-consumer").count(), 16);
-    assert_eq!(shown.matches("quorum").count(), 16);
+    assert_eq!(shown.matches("x-queue-type").count(), 16);
     assert!(
         !shown.contains("\"in\"") && !shown.contains("in.16"),
         "{shown}"
