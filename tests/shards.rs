@@ -274,6 +274,9 @@ async fn shards_lie_on_all_nodes_of_a_cluster_and_outlive_the_restart_of_one() {
     for client in &mut clients {
         send(client, BEFORE..ALL).await;
     }
+    gateway
+        .wait_for_metric("wsgw_sink_buffer_events", &["redis"], 1.0)
+        .await;
     node.up().await;
     cluster.whole().await;
     let found = whole(ALL).await;
