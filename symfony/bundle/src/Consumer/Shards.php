@@ -21,8 +21,8 @@ final class Shards
      */
     public static function of(string $key, int $partitions): int
     {
-        // Where integers have 32 bits, what crc32() gives may be negative.
-        return (int) fmod((float) sprintf('%u', crc32($key)), (float) max(1, $partitions));
+        // That is crc32(), whose result is negative for some keys where integers have 32 bits.
+        return (int) fmod(hexdec(hash('crc32b', $key)), max(1, $partitions));
     }
 
     /**
@@ -88,6 +88,6 @@ final class Shards
      */
     public static function all(int $count): array
     {
-        return 0 === $count ? [] : range(0, $count - 1);
+        return array_keys(array_fill(0, $count, true));
     }
 }

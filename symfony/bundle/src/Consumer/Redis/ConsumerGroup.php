@@ -228,17 +228,19 @@ final class ConsumerGroup
      */
     public function read(array $streams, int $milliseconds): array
     {
-        $slots = $this->bySlot($streams);
-        if (1 === \count($slots)) {
+        if (!$this->hasSlots) {
             try {
-                return $this->readSlot($slots[0], $milliseconds);
+                return $this->readSlot($streams, $milliseconds);
             } catch (RedisException $exception) {
                 if (!self::crossesSlots($exception)) {
                     throw $exception;
                 }
                 $this->hasSlots = true;
-                $slots = $this->bySlot($streams);
             }
+        }
+        $slots = self::bySlot($streams);
+        if (1 === \count($slots)) {
+            return $this->readSlot($streams, $milliseconds);
         }
         $entries = [];
         foreach ($slots as $slot) {
@@ -284,17 +286,14 @@ final class ConsumerGroup
     }
 
     /**
-     * Puts streams together that one command may read: all of them, or in a cluster those of one hash tag.
+     * Puts streams together that one command may read in a cluster: those of one hash tag.
      *
      * @param non-empty-list<string> $streams
      *
-     * @return non-empty-list<non-empty-list<string>>
+     * @return list<non-empty-list<string>>
      */
-    private function bySlot(array $streams): array
+    private static function bySlot(array $streams): array
     {
-        if (!$this->hasSlots) {
-            return [$streams];
-        }
         $slots = [];
         foreach ($streams as $stream) {
             $tag = 1 === preg_match('/^[^{]*\{([^}]+)\}/', $stream, $found) ? '{' . $found[1] : $stream;
