@@ -330,19 +330,17 @@ impl Routing {
         } else {
             &self.events
         };
-        let routing_key = match (event.kind, &event.ordering_key, self.partitions) {
-            (EventKind::MessageReceived, Some(key), Partitions::Keys { max_len }) => {
-                let partitioned = format!("{routing_key}.{}", partition(key, max_len));
-                // Never longer than AMQP allows, as `plan` saw to it.
-                short(&partitioned).unwrap_or_else(|_| routing_key.clone())
-            }
-            _ => {
-                let shard = self.partitions.shard_of(event).map(usize::from);
-                let shard = shard.and_then(|shard| self.shards.get(shard));
-                shard.unwrap_or(routing_key).clone()
-            }
-        };
-        (exchange, routing_key)
+        if let (EventKind::MessageReceived, Some(key), Partitions::Keys { max_len }) =
+            (event.kind, &event.ordering_key, self.partitions)
+        {
+            let partitioned = format!("{routing_key}.{}", partition(key, max_len));
+            // Never longer than AMQP allows, as `plan` saw to it.
+            let partitioned = short(&partitioned).unwrap_or_else(|_| routing_key.clone());
+            return (exchange, partitioned);
+        }
+        let shard = self.partitions.shard_of(event).map(usize::from);
+        let shard = shard.and_then(|shard| self.shards.get(shard));
+        (exchange, shard.unwrap_or(routing_key).clone())
     }
 
     fn message<'a>(&self, event: &'a Event, span: Option<&OpenSpan>) -> Outgoing<'a> {
