@@ -188,12 +188,11 @@ impl BrokerSetup<'_> {
             ports[2] = first.ports[2];
             let cookie = ".erlang.cookie";
             std::fs::copy(first.directory.join(cookie), directory.join(cookie)).unwrap();
-            let nodes = [first.ports[0], ports[0]];
+            let node = |number: u8, port| {
+                format!("cluster_formation.classic_config.nodes.{number} = t{port}@localhost\n")
+            };
             conf += "cluster_formation.peer_discovery_backend = classic_config\n";
-            for (number, port) in (1..).zip(nodes) {
-                let name = format!("cluster_formation.classic_config.nodes.{number}");
-                conf += &format!("{name} = t{port}@localhost\n");
-            }
+            conf += &[node(1, first.ports[0]), node(2, ports[0])].concat();
         }
         if let (Some(port), Some(tls)) = (tls_port, &self.tls) {
             let file = |name: &str| tls.join(name).display().to_string();
