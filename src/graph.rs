@@ -7,8 +7,7 @@ use crate::config::{Config, Secret};
 use crate::replay::ReplayStrategy;
 use crate::sinks::dead_letter_routes;
 use crate::sinks::rehearsal::shown_url;
-use crate::stages::StageConfig;
-use crate::stages::ordering_key::{OrderingStrategy, PartitionMode};
+use crate::stages::ordering_key::Partitions;
 
 mod dot;
 mod mermaid;
@@ -104,17 +103,11 @@ impl Graph {
     }
 }
 
-fn is_partitioned(config: &Config) -> bool {
-    config.stages.iter().any(|stage| {
-        matches!(stage, StageConfig::OrderingKey(key) if key.partition_mode == PartitionMode::Suffix
-            && key.strategy != OrderingStrategy::None)
-    })
-}
-
 fn sinks(config: &Config) -> Vec<Place> {
     let (events, mode) = (&config.events, config.events_mode());
     let to_broker = |dsn: &Secret| mode.has_broker() && !dsn.is_empty();
-    let key = if is_partitioned(config) { ".{key}" } else { "" };
+    let key = Partitions::pattern(config).map_or(String::new(), |part| format!(".{part}"));
+    let key = key.as_str();
     let mut sinks = Vec::new();
     let mut add = |name, targets| sinks.push(Place { name, targets });
     if mode.has_webhook() && !events.webhook.url.is_empty() {

@@ -250,6 +250,12 @@ const VARIABLES: &[(&str, &str, &str, &str)] = &[
         "0",
     ),
     (
+        "ORDERING_PARTITIONS",
+        "9",
+        "/stages/3/ordering_key/partitions",
+        "9",
+    ),
+    (
         "BACKPRESSURE_STRATEGY",
         "drop",
         "/backpressure/strategy",

@@ -406,6 +406,7 @@ async fn tls_takes_its_own_authority_and_a_clients_certificate() {
     let file = |name: &str| directory.path().join(name).display().to_string();
     let broker = BrokerSetup {
         tls: Some(directory.path().to_owned()),
+        ..BrokerSetup::default()
     }
     .start();
     let dsn = format!("amqps://guest:guest@127.0.0.1:{}/t1", broker.tls_port());

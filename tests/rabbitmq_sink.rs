@@ -15,7 +15,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 use support::rabbitmq::{Message, ODD_PASSWORD, ODD_PASSWORD_ENCODED, YAML};
+use support::replay::{RABBITMQ, replay};
 use support::{Broker, Client, Setup, eventually, now};
+use wsgw::stages::ordering_key::shard;
 
 const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
@@ -205,6 +207,112 @@ async fn keys_are_part_of_the_routing_key_and_keep_their_order() {
     assert_eq!(numbers, expected, "across connections, as they were read");
     // The gateway's own queue gets all of them too.
     assert_eq!(vhost.take_count("ws.inbox", 43).await.len(), 43);
+}
+
+#[tokio::test]
+async fn shards_have_queues_of_their_own_which_one_consumer_has_for_itself() {
+    let vhost = Broker::shared().vhost();
+    let setup = with_queues(vhost.sink())
+        .env("ORDERING_STRATEGY", "topic")
+        .env("ORDERING_PARTITION_MODE", "shards")
+        .set("ordering_key.partitions", 4)
+        .set("events.rabbitmq.inbox_single_active_consumer", true);
+    let gateway = setup.start().await;
+    let mut clients = [
+        Client::connect(&gateway, "1").await,
+        Client::connect(&gateway, "2").await,
+    ];
+    vhost.take_count("ws.events", 2).await;
+    for n in 0..40 {
+        for client in &mut clients {
+            client
+                .send_json(&json!({"topic": format!("room:{}", n % 10), "n": n}))
+                .await;
+            client.round_trip().await;
+        }
+    }
+    gateway
+        .wait_for_metric("broker_publish_total", &[], 82.0)
+        .await;
+    let mut of_key: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    for number in 0..4_u16 {
+        let queue = format!("ws.inbox.{number}");
+        for message in vhost.take(&queue).await {
+            let event = message.json();
+            let key = event["ordering_key"].as_str().unwrap().to_owned();
+            assert_eq!(shard(&key, 4), number, "{key}");
+            assert_eq!(message.routing_key, queue);
+            let n = event["message"]["n"].as_u64().unwrap();
+            of_key.entry(key).or_default().push(n);
+        }
+    }
+    assert_eq!(of_key.len(), 10);
+    for (key, numbers) in of_key {
+        let room: u64 = key.strip_prefix("room:").unwrap().parse().unwrap();
+        let expected: Vec<u64> = (0..40)
+            .filter(|n| n % 10 == room)
+            .flat_map(|n| [n, n])
+            .collect();
+        assert_eq!(numbers, expected, "{key}");
+    }
+    assert_eq!(vhost.count("ws.inbox").await, None, "not declared");
+
+    // The second consumer gets nothing while the first is there.
+    let (_first, first) = vhost.channel().await;
+    let (_second, second) = vhost.channel().await;
+    let consume = async |channel: &lapin::Channel| {
+        channel
+            .basic_consume(
+                "ws.inbox.1".into(),
+                "".into(),
+                lapin::options::BasicConsumeOptions::default(),
+                lapin::types::FieldTable::default(),
+            )
+            .await
+            .unwrap()
+    };
+    let (mut first, _second) = (consume(&first).await, consume(&second).await);
+    for n in 0..10 {
+        // Of shard 1.
+        clients[0]
+            .send_json(&json!({"topic": "room:7", "n": n}))
+            .await;
+    }
+    for n in 0..10 {
+        let next = futures_util::StreamExt::next(&mut first);
+        let delivery = support::within("a message", next).await.unwrap().unwrap();
+        let event: Value = serde_json::from_slice(&delivery.data).unwrap();
+        assert_eq!(event["message"]["n"], n, "all of them, in their order");
+    }
+}
+
+#[tokio::test]
+async fn a_replayed_letter_is_in_the_queue_of_its_shard() {
+    let vhost = Broker::shared().vhost();
+    let gateway = with_queues(vhost.sink())
+        .env("ORDERING_STRATEGY", "topic")
+        .env("ORDERING_PARTITION_MODE", "shards")
+        .start()
+        .await;
+    let _client = Client::connect(&gateway, "1").await;
+    vhost.take_count("ws.events", 1).await;
+    let letters = [
+        (json!({"ordering_key": "room:7"}), 5),
+        (json!({"ordering_key": "room:123"}), 14),
+        (
+            json!({"connection_id": "0192f5a8-4d2a-7c55-b3e7-1f4d8a6c9e02"}),
+            15,
+        ),
+    ];
+    let bodies = letters.clone().map(|(body, _)| body.to_string());
+    vhost.publish("ws.dlq", "ws.dlq", &bodies).await;
+    let answer = replay(&gateway, RABBITMQ, "{}").await;
+    assert_eq!(answer, (200, json!({"replayed": 3})));
+    for (body, number) in letters {
+        let moved = vhost.take_count(&format!("ws.inbox.{number}"), 1).await;
+        assert_eq!(moved[0].json(), body);
+        assert_eq!(moved[0].headers()["replayed"], "true");
+    }
 }
 
 #[tokio::test]

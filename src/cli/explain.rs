@@ -12,6 +12,7 @@ use crate::config::{self, BufferConfig, Config, LoadError, Loaded, Mode, Overrid
 use crate::replay::ReplayStrategy;
 use crate::sinks::dead_letter_routes;
 use crate::stages::fan_out::{OnFull, RouteMatch};
+use crate::stages::ordering_key::Partitions;
 
 /// Explains the pipeline in `file` to `out` and gives the exit code: 0, or 1 with the problems printed.
 ///
@@ -96,13 +97,14 @@ fn sinks(config: &Config, out: &mut dyn Write) -> io::Result<()> {
     let to_broker = |dsn: &Secret| config.events_mode().has_broker() && !dsn.is_empty();
     let (redis, rabbitmq) = (&config.events.redis_stream, &config.events.rabbitmq);
     let durable = config.replay.strategy == ReplayStrategy::Durable;
+    let part = Partitions::pattern(config).map_or(String::new(), |part| format!(".{part}"));
     if to_webhook {
         webhook(config, out)?;
     }
     if to_broker(&redis.dsn) {
         writeln!(
             out,
-            "  redis: {}, streams {} and {}",
+            "  redis: {}, streams {}{part} and {}",
             place(&redis.dsn),
             redis.inbox_stream,
             redis.stream

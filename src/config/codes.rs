@@ -232,7 +232,13 @@ const FILE: &[Code] = &[
         "partition_without_strategy",
         Warning,
         "`partition_mode: suffix` has no effect without an ordering strategy.",
-        "Set `strategy` to `topic` or `subject`.",
+        "Set `strategy` to `topic` or `subject`, or split by `shards`, which need none.",
+    ),
+    code(
+        "partitions_differ",
+        Error,
+        "Two `ordering_key` stages split the inbox in two ways.",
+        "Give both the same `partition_mode`, `partitions` and `partition_max_len`, or leave the splitting to one of them.",
     ),
     code(
         "no_api_key",

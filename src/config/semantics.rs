@@ -14,7 +14,7 @@ use super::validate::Checked;
 use crate::stages::StageConfig;
 use crate::stages::auth::{AuthConfig, TokenSource};
 use crate::stages::fan_out::EventsMode;
-use crate::stages::ordering_key::{OrderingStrategy, PartitionMode};
+use crate::stages::ordering_key::{OrderingStrategy, PartitionMode, Partitions};
 
 mod addresses;
 mod admin;
@@ -287,7 +287,17 @@ impl<'a> Review<'a> {
                             "partition_without_strategy",
                             "stages.ordering_key.partition_mode",
                             "`partition_mode: suffix` has no effect while `strategy` is `none`",
-                            "set `strategy` to `topic` or `subject`",
+                            "set `strategy` to `topic` or `subject`, or split by `shards`",
+                        );
+                    }
+                    let partitions = Partitions::of_stage(ordering);
+                    let first = Partitions::of(config);
+                    if partitions != Partitions::One && partitions != first {
+                        self.say(
+                            "partitions_differ",
+                            "stages.ordering_key.partition_mode",
+                            "two `ordering_key` stages split the inbox in two ways, and the first one decides",
+                            "give both the same `partition_mode`, `partitions` and `partition_max_len`, or one of them `partition_mode: none`",
                         );
                     }
                 }

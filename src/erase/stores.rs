@@ -21,6 +21,7 @@ use crate::brokers::{self, Brokers};
 use crate::clock::seconds;
 use crate::config::{Config, PresenceKind, Secret};
 use crate::leases::LeasesConfig;
+use crate::stages::ordering_key::Partitions;
 use crate::svc::BoxError;
 
 /// One store, which can be searched again and again.
@@ -153,12 +154,13 @@ impl Stores {
         if !config.server.node_id.is_empty() {
             outbox.push(format!("{}.{}", source.exchange, config.server.node_id));
         }
+        let mut inbox = vec![sink.inbox_queue.clone(), sink.queue.clone()];
+        if !sink.inbox_queue.is_empty() {
+            let shards = Partitions::of(config).shards();
+            inbox.extend(shards.map(|shard| format!("{}.{shard}", sink.inbox_queue)));
+        }
         let named = [
-            (
-                &sink.dsn,
-                "events.rabbitmq.dsn",
-                vec![sink.inbox_queue.clone(), sink.queue.clone()],
-            ),
+            (&sink.dsn, "events.rabbitmq.dsn", inbox),
             (&source.dsn, "transport.rabbitmq.dsn", outbox),
         ];
         for (dsn, setting, mut queues) in named {

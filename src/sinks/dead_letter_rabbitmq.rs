@@ -21,13 +21,16 @@ use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, ExchangeKind};
 
 use super::dead_letter::{DeadLetter, DeadLetterError, DeadLetters, StoreFuture};
-use super::rabbitmq::{PERSISTENT, declare_dead_letters, declare_inbox, inbox_made_of, text};
+use super::rabbitmq::{
+    PERSISTENT, declare_dead_letters, declare_inbox, inbox_made_of, shards, text,
+};
 use crate::brokers::rabbitmq::{
     LinkChannel, LinkError, NAME, Outcome, Outgoing, Publisher, RabbitmqLink, Topology,
     WhenRefused, short,
 };
 use crate::config::{Config, DeadLetterQueueConfig};
 use crate::replay::{DeadLetterStore, ReplayError, StoredLetter};
+use crate::stages::ordering_key::Partitions;
 
 /// Tries to keep one dead letter: the second after what someone deleted was declared again.
 const TRIES: usize = 2;
@@ -48,6 +51,9 @@ pub struct RabbitmqDeadLetters {
     /// What is declared where the target is missing: the inbox, if that is the target.
     inbox: Option<Topology>,
     target_routing_key: ShortString,
+    /// With shards, if the target is the inbox: the routing key of each.
+    shards: Vec<ShortString>,
+    partitions: Partitions,
     max_batch: usize,
     /// Held by whoever looks into the queue or moves what is in it.
     looking: tokio::sync::Mutex<()>,
@@ -75,7 +81,15 @@ impl RabbitmqDeadLetters {
         if target_exchange.as_str() == sink.inbox_exchange {
             declare_inbox(inbox.insert(Topology::default()), config)?;
         }
+        let partitions =
+            if replay.target_exchange.is_empty() && replay.target_routing_key.is_empty() {
+                Partitions::of(config)
+            } else {
+                Partitions::One
+            };
         Ok(Self {
+            shards: shards(&sink.inbox_routing_key, partitions)?,
+            partitions,
             publisher: Publisher::new(link, "dead letters", topology, WhenRefused::Fail),
             exchange: short(exchange)?,
             queue: short(queue)?,
@@ -246,6 +260,13 @@ impl RabbitmqDeadLetters {
         Ok(letters)
     }
 
+    /// The routing key that a letter goes back by.
+    fn target_of(&self, letter: &[u8]) -> &ShortString {
+        let shard = self.partitions.shard_of_json(letter).map(usize::from);
+        let shard = shard.and_then(|shard| self.shards.get(shard));
+        shard.unwrap_or(&self.target_routing_key)
+    }
+
     /// Publishes copies of letters, and acknowledges those whose copy was confirmed; the error is that of the first
     /// other one.
     async fn move_window(
@@ -264,7 +285,7 @@ impl RabbitmqDeadLetters {
             .iter()
             .map(|letter| Outgoing {
                 exchange: self.target_exchange.clone(),
-                routing_key: self.target_routing_key.clone(),
+                routing_key: self.target_of(&letter.data).clone(),
                 body: &letter.data,
                 properties: copy(letter),
             })

@@ -26,6 +26,7 @@ use super::redis_stream::trim::{self, Trimmer};
 use crate::brokers::redis::{Atomicity, NAME, RedisLink};
 use crate::config::Config;
 use crate::replay::{DeadLetterStore, ReplayError, StoredLetter};
+use crate::stages::ordering_key::Partitions;
 
 /// Letters that one script moves.
 const CHUNK: usize = 100;
@@ -60,6 +61,8 @@ pub struct RedisDeadLetters {
     link: Arc<RedisLink>,
     stream: String,
     target: String,
+    /// How the target is split, if that is the inbox.
+    partitions: Partitions,
     format: BrokerFormat,
     max_batch: usize,
     maxlen: Option<u64>,
@@ -72,9 +75,24 @@ pub(super) fn made_of(config: &Config) -> impl PartialEq {
     (
         &config.events.dead_letters.redis_stream,
         &config.replay.redis_stream,
-        (&sink.inbox_stream, sink.format),
+        (&sink.inbox_stream, sink.format, target(config).1),
         trim::made_of(&config.replay),
     )
+}
+
+/// The stream that letters go back to, and how it is split, which is only the inbox.
+///
+/// With a stream for each key all of them go to the inbox itself, as the messages without a key do.
+fn target(config: &Config) -> (&str, Partitions) {
+    let target = &config.replay.redis_stream.target_stream;
+    if target.is_empty() {
+        (
+            &config.events.redis_stream.inbox_stream,
+            Partitions::of(config),
+        )
+    } else {
+        (target, Partitions::One)
+    }
 }
 
 impl RedisDeadLetters {
@@ -84,13 +102,10 @@ impl RedisDeadLetters {
         let stream = config.events.dead_letters.redis_stream.stream.clone();
         let replay = &config.replay.redis_stream;
         let sink = &config.events.redis_stream;
-        let target = if replay.target_stream.is_empty() {
-            &sink.inbox_stream
-        } else {
-            &replay.target_stream
-        };
+        let (target, partitions) = target(config);
         Self {
-            target: target.clone(),
+            target: target.to_owned(),
+            partitions,
             format: sink.format,
             max_batch: replay.max_batch,
             maxlen: trim::maxlen(&config.replay),
@@ -147,25 +162,47 @@ impl RedisDeadLetters {
             if letters.is_empty() {
                 break;
             }
-            let scripted = !self.link.is_cluster()
-                || Slot::for_key(&self.stream) == Slot::for_key(&self.target);
-            replayed += if scripted {
-                self.move_by_script(&letters).await.map_err(failed)?
-            } else {
-                self.move_one_by_one(&letters)
-                    .await
-                    .map_err(|(moved, reason)| ReplayError {
-                        replayed: replayed + moved,
-                        reason,
-                    })?
-            };
+            let targets: Vec<_> = letters
+                .iter()
+                .map(|letter| self.target_of(letter))
+                .collect();
+            let mut from = 0;
+            // Those that go to one stream one after the other, of which there is often but one.
+            for run in targets.chunk_by(|one, next| one == next) {
+                let moved = self
+                    .move_run(&letters[from..from + run.len()], &run[0])
+                    .await;
+                replayed += moved.map_err(|(moved, reason)| ReplayError {
+                    replayed: replayed + moved,
+                    reason,
+                })?;
+                from += run.len();
+            }
         }
         Ok(replayed)
     }
 
-    async fn move_by_script(&self, letters: &[StreamId]) -> Result<usize, String> {
+    /// The stream that a letter goes back to.
+    fn target_of(&self, letter: &StreamId) -> String {
+        let raw = text(letter, "raw").unwrap_or_default();
+        match self.partitions.shard_of_json(raw.as_bytes()) {
+            Some(shard) => format!("{}.{shard}", self.target),
+            None => self.target.clone(),
+        }
+    }
+
+    async fn move_run(&self, letters: &[StreamId], to: &str) -> Result<usize, (usize, String)> {
+        if !self.link.is_cluster() || Slot::for_key(&self.stream) == Slot::for_key(to) {
+            let moved = self.move_by_script(letters, to).await;
+            moved.map_err(|reason| (0, reason))
+        } else {
+            self.move_one_by_one(letters, to).await
+        }
+    }
+
+    async fn move_by_script(&self, letters: &[StreamId], to: &str) -> Result<usize, String> {
         let mut command = redis::cmd("EVAL");
-        command.arg(MOVE).arg(2).arg(&self.stream).arg(&self.target);
+        command.arg(MOVE).arg(2).arg(&self.stream).arg(to);
         command.arg(self.maxlen.unwrap_or(0));
         for letter in letters {
             let raw = text(letter, "raw").unwrap_or_default();
@@ -181,13 +218,15 @@ impl RedisDeadLetters {
         usize::from_redis_value(moved).map_err(|_| "an unexpected answer of Redis".to_owned())
     }
 
-    async fn move_one_by_one(&self, letters: &[StreamId]) -> Result<usize, (usize, String)> {
+    async fn move_one_by_one(
+        &self,
+        letters: &[StreamId],
+        to: &str,
+    ) -> Result<usize, (usize, String)> {
         for (moved, letter) in letters.iter().enumerate() {
             let failed = |reason| (moved, reason);
             let raw = text(letter, "raw").unwrap_or_default();
-            let xadd = self.with_entry(&raw, |entry| {
-                entry.xadd(&self.target, self.maxlen).command()
-            });
+            let xadd = self.with_entry(&raw, |entry| entry.xadd(to, self.maxlen).command());
             self.ask(xadd).await.map_err(failed)?;
             let mut remove = redis::cmd("XDEL");
             remove.arg(&self.stream).arg(&letter.id);

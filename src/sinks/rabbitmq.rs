@@ -10,8 +10,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, LongString, ShortString};
-use lapin::{BasicProperties, ExchangeKind};
 use prometheus::IntCounter;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -23,30 +23,26 @@ use super::delivery::{DeliverySettings, RetryPolicy, WhenFull};
 use super::redis_stream::BrokerFormat;
 use super::{Batch, DeliveryError, Failure, Retry, traced};
 use crate::brokers::rabbitmq::{
-    LinkError, NAME, Outcome, Outgoing, Publisher, Queue, RabbitmqLink, Topology, WhenRefused,
-    short,
+    LinkError, NAME, Outcome, Outgoing, Publisher, RabbitmqLink, WhenRefused, short,
 };
-use crate::config::{BufferConfig, Config, DeadLetterQueueConfig, Secret};
+use crate::config::{BufferConfig, Config, Secret};
 use crate::event::{Event, EventKind};
-use crate::stages::StageConfig;
-use crate::stages::ordering_key::{PartitionMode, partition};
+use crate::stages::ordering_key::{Partitions, partition};
 use crate::svc::BoxSink;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::traces::OpenSpan;
 
+mod plan;
 mod spans;
+
+pub(super) use self::plan::{declare_dead_letters, declare_inbox, shards};
+use self::plan::{inbox_kind, plan};
 
 /// Messages in one window of confirms.
 const MAX_BATCH: usize = 256;
 
 /// Windows at once. A confirm waits for the broker's disk; a few windows keep it busy meanwhile.
 const CONCURRENCY: usize = 4;
-
-/// Bytes of a routing key at most, as AMQP has it.
-const MAX_KEY_BYTES: usize = 255;
-
-/// Characters of a key that became its SHA-1 in hex.
-const HASH_CHARS: usize = 40;
 
 /// Settings of the `RabbitMQ` sink.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -68,10 +64,14 @@ pub struct RabbitmqConfig {
     pub inbox_exchange_type: Option<ExchangeType>,
     /// The routing key of `message_received`.
     pub inbox_routing_key: String,
-    /// A durable queue to declare and bind for them; empty: none is declared, which is then the consumer's part.
+    /// A durable queue to declare and bind for them, with shards `.{n}` for each; empty: none, the consumer's part.
     pub inbox_queue: String,
     /// Milliseconds that an event may wait in that queue before it goes to the dead letters; 0: for ever.
     pub inbox_queue_ttl_ms: u32,
+    /// Whether one consumer of that queue gets everything until it goes, so that several keep the order.
+    pub inbox_single_active_consumer: bool,
+    /// Type of the queues that are declared; one that is there keeps its own.
+    pub queue_type: QueueType,
     /// How an event is written to its message.
     pub format: BrokerFormat,
     /// The bounded buffer in front of the sink.
@@ -91,6 +91,8 @@ impl Default for RabbitmqConfig {
             inbox_routing_key: "ws.inbox".into(),
             inbox_queue: String::new(),
             inbox_queue_ttl_ms: 0,
+            inbox_single_active_consumer: false,
+            queue_type: QueueType::Classic,
             format: BrokerFormat::Json,
             buffer: BufferConfig::default(),
         }
@@ -109,6 +111,16 @@ pub enum ExchangeType {
     Fanout,
 }
 
+/// Types of `RabbitMQ` queues.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum QueueType {
+    /// On one node of a cluster.
+    Classic,
+    /// On several nodes of a cluster, which agree on each message.
+    Quorum,
+}
+
 /// Where messages go, as the settings say.
 #[derive(Debug)]
 pub(crate) struct Routing {
@@ -116,8 +128,10 @@ pub(crate) struct Routing {
     events: (ShortString, ShortString),
     /// Those of `message_received`.
     inbox: (ShortString, ShortString),
-    /// With keys in the routing key: how many characters of them at most.
-    partition: Option<usize>,
+    /// How the inbox is split: with keys in the routing key, by as many characters of them as there is room for.
+    partitions: Partitions,
+    /// With shards: the routing key of each.
+    shards: Vec<ShortString>,
     format: BrokerFormat,
 }
 
@@ -138,6 +152,7 @@ pub(super) fn made_of(config: &Config) -> impl PartialEq {
         routing_key,
         queue,
         queue_ttl_ms,
+        queue_type: _,
         format,
         // The inbox has its own list.
         inbox_exchange: _,
@@ -145,6 +160,7 @@ pub(super) fn made_of(config: &Config) -> impl PartialEq {
         inbox_routing_key: _,
         inbox_queue: _,
         inbox_queue_ttl_ms: _,
+        inbox_single_active_consumer: _,
         // The link's.
         dsn: _,
         // The delivery's.
@@ -170,8 +186,9 @@ pub(super) fn inbox_made_of(config: &Config) -> impl PartialEq {
     let rabbitmq = &config.events.rabbitmq;
     (
         (&rabbitmq.inbox_exchange, inbox_kind(config)),
-        (&rabbitmq.inbox_routing_key, suffix(config)),
+        (&rabbitmq.inbox_routing_key, Partitions::of(config)),
         (&rabbitmq.inbox_queue, rabbitmq.inbox_queue_ttl_ms),
+        (rabbitmq.inbox_single_active_consumer, rabbitmq.queue_type),
         &config.events.dead_letters.rabbitmq,
     )
 }
@@ -297,131 +314,6 @@ impl RabbitmqSink {
     }
 }
 
-/// Reads from the settings where messages go, and what has to be there for it.
-fn plan(config: &Config) -> Result<(Routing, Topology), LinkError> {
-    let rabbitmq = &config.events.rabbitmq;
-    let mut topology = Topology::default();
-    let inbox_exchange = topology.exchange(&rabbitmq.inbox_exchange, inbox_kind(config))?;
-    let exchange = topology.exchange(&rabbitmq.exchange, ExchangeKind::Direct)?;
-    let routing_key = short(&rabbitmq.routing_key)?;
-    let inbox_routing_key = short(&rabbitmq.inbox_routing_key)?;
-    let partition = suffix(config)
-        .map(|max_len| {
-            let room = (MAX_KEY_BYTES - inbox_routing_key.as_str().len()).saturating_sub(1);
-            if room < HASH_CHARS {
-                return Err(LinkError::TooLong(rabbitmq.inbox_routing_key.clone()));
-            }
-            Ok(if max_len == 0 {
-                room
-            } else {
-                max_len.min(room)
-            })
-        })
-        .transpose()?;
-    let dead_letters = &config.events.dead_letters.rabbitmq;
-    declare_dead_letters(&mut topology, dead_letters)?;
-    declare_inbox(&mut topology, config)?;
-    if !rabbitmq.queue.is_empty() {
-        topology.queue(Queue {
-            name: short(&rabbitmq.queue)?,
-            private: false,
-            arguments: arguments(rabbitmq.queue_ttl_ms, dead_letters),
-            bindings: vec![(exchange.clone(), routing_key.clone())],
-        });
-    }
-    let routing = Routing {
-        events: (exchange, routing_key),
-        inbox: (inbox_exchange, inbox_routing_key),
-        partition,
-        format: rabbitmq.format,
-    };
-    Ok((routing, topology))
-}
-
-/// With keys in routing keys, how many characters of them the settings allow; 0: as many as there is room for.
-fn suffix(config: &Config) -> Option<usize> {
-    config.stages.iter().find_map(|stage| match stage {
-        StageConfig::OrderingKey(key) if key.partition_mode == PartitionMode::Suffix => {
-            Some(key.partition_max_len)
-        }
-        _ => None,
-    })
-}
-
-fn inbox_kind(config: &Config) -> ExchangeKind {
-    let by_default = if suffix(config).is_some() {
-        ExchangeType::Topic
-    } else {
-        ExchangeType::Direct
-    };
-    let configured = config.events.rabbitmq.inbox_exchange_type;
-    match configured.unwrap_or(by_default) {
-        ExchangeType::Direct => ExchangeKind::Direct,
-        ExchangeType::Topic => ExchangeKind::Topic,
-        ExchangeType::Fanout => ExchangeKind::Fanout,
-    }
-}
-
-/// Adds the exchange of `message_received`, and its queue where one is configured.
-pub(super) fn declare_inbox(topology: &mut Topology, config: &Config) -> Result<(), LinkError> {
-    let rabbitmq = &config.events.rabbitmq;
-    let exchange = topology.exchange(&rabbitmq.inbox_exchange, inbox_kind(config))?;
-    if rabbitmq.inbox_queue.is_empty() {
-        return Ok(());
-    }
-    let routing_key = short(&rabbitmq.inbox_routing_key)?;
-    let mut bindings = vec![(exchange.clone(), routing_key.clone())];
-    if suffix(config).is_some() {
-        let every_key = format!("{routing_key}.#");
-        bindings.push((exchange, short(&every_key)?));
-    }
-    topology.queue(Queue {
-        name: short(&rabbitmq.inbox_queue)?,
-        private: false,
-        arguments: arguments(
-            rabbitmq.inbox_queue_ttl_ms,
-            &config.events.dead_letters.rabbitmq,
-        ),
-        bindings,
-    });
-    Ok(())
-}
-
-/// Adds the exchange and the queue of dead letters, bound by the queue's name.
-pub(super) fn declare_dead_letters(
-    topology: &mut Topology,
-    config: &DeadLetterQueueConfig,
-) -> Result<(), LinkError> {
-    let exchange = topology.exchange(&config.exchange, ExchangeKind::Direct)?;
-    let name = short(&config.queue)?;
-    topology.queue(Queue {
-        private: false,
-        arguments: FieldTable::default(),
-        bindings: vec![(exchange, name.clone())],
-        name,
-    });
-    Ok(())
-}
-
-fn arguments(ttl_ms: u32, dead_letters: &DeadLetterQueueConfig) -> FieldTable {
-    let mut arguments = FieldTable::default();
-    if ttl_ms > 0 {
-        arguments.insert(
-            "x-message-ttl".into(),
-            AMQPValue::LongLongInt(ttl_ms.into()),
-        );
-    }
-    arguments.insert(
-        "x-dead-letter-exchange".into(),
-        text(&dead_letters.exchange),
-    );
-    arguments.insert(
-        "x-dead-letter-routing-key".into(),
-        text(&dead_letters.queue),
-    );
-    arguments
-}
-
 impl Routing {
     /// That of a configuration.
     ///
@@ -438,15 +330,17 @@ impl Routing {
         } else {
             &self.events
         };
-        let routing_key = match (event.kind, &event.ordering_key, self.partition) {
-            (EventKind::MessageReceived, Some(key), Some(max_len)) => {
-                let partitioned = format!("{routing_key}.{}", partition(key, max_len));
-                // Never longer than AMQP allows, as `plan` saw to it.
-                short(&partitioned).unwrap_or_else(|_| routing_key.clone())
-            }
-            _ => routing_key.clone(),
-        };
-        (exchange, routing_key)
+        if let (EventKind::MessageReceived, Some(key), Partitions::Keys { max_len }) =
+            (event.kind, &event.ordering_key, self.partitions)
+        {
+            let partitioned = format!("{routing_key}.{}", partition(key, max_len));
+            // Never longer than AMQP allows, as `plan` saw to it.
+            let partitioned = short(&partitioned).unwrap_or_else(|_| routing_key.clone());
+            return (exchange, partitioned);
+        }
+        let shard = self.partitions.shard_of(event).map(usize::from);
+        let shard = shard.and_then(|shard| self.shards.get(shard));
+        (exchange, shard.unwrap_or(routing_key).clone())
     }
 
     fn message<'a>(&self, event: &'a Event, span: Option<&OpenSpan>) -> Outgoing<'a> {

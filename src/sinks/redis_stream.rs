@@ -24,16 +24,17 @@ use super::{Batch, DeliveryError, Failure, Retry, traced};
 use crate::brokers::redis::{Atomicity, NAME, RedisLink};
 use crate::config::{BufferConfig, Config, Secret};
 use crate::event::{Event, EventKind};
-use crate::stages::StageConfig;
-use crate::stages::ordering_key::{PartitionMode, partition};
+use crate::stages::ordering_key::Partitions;
 use crate::svc::BoxSink;
 use crate::telemetry::traces::{Kind, OpenSpan, Peer};
 
 pub(crate) mod entry;
 mod refused;
+mod streams;
 pub(crate) mod trim;
 
 pub use self::entry::Xadd;
+pub(crate) use self::streams::Streams;
 
 /// Events added in one round trip at most.
 const MAX_BATCH: usize = 512;
@@ -136,7 +137,7 @@ pub(super) fn made_of(config: &Config) -> impl PartialEq {
     } = &config.events.redis_stream;
     (
         (stream, inbox_stream, format),
-        partition_max_len(config),
+        Partitions::of(config),
         trim::made_of(&config.replay),
     )
 }
@@ -145,53 +146,6 @@ pub(super) fn made_of(config: &Config) -> impl PartialEq {
 pub(super) fn leads_to(config: &Config) -> impl PartialEq {
     let sink = &config.events.redis_stream;
     (&sink.stream, &sink.inbox_stream)
-}
-
-/// With partitioned streams: the longest key in characters.
-fn partition_max_len(config: &Config) -> Option<usize> {
-    config.stages.iter().find_map(|stage| match stage {
-        StageConfig::OrderingKey(stage) if stage.partition_mode == PartitionMode::Suffix => {
-            Some(stage.partition_max_len)
-        }
-        _ => None,
-    })
-}
-
-/// Which stream an event goes to.
-#[derive(Debug)]
-pub(crate) struct Streams {
-    events: String,
-    inbox: String,
-    /// With partitioned streams: the longest key in characters.
-    partition_max_len: Option<usize>,
-}
-
-impl Streams {
-    /// Those of a configuration.
-    pub(crate) fn new(config: &Config) -> Self {
-        let sink = &config.events.redis_stream;
-        Self {
-            events: sink.stream.clone(),
-            inbox: sink.inbox_stream.clone(),
-            partition_max_len: partition_max_len(config),
-        }
-    }
-
-    /// Whether the configuration names a stream, which a client's topic cannot do.
-    fn is_configured(&self, stream: &str) -> bool {
-        stream == self.events || stream == self.inbox
-    }
-
-    /// The stream of an event.
-    pub(crate) fn of(&self, event: &Event) -> std::borrow::Cow<'_, str> {
-        match (event.kind, self.partition_max_len, &event.ordering_key) {
-            (EventKind::MessageReceived, Some(max_len), Some(key)) => {
-                format!("{}.{}", self.inbox, partition(key, max_len)).into()
-            }
-            (EventKind::MessageReceived, ..) => (&*self.inbox).into(),
-            (EventKind::Connected | EventKind::Disconnected, ..) => (&*self.events).into(),
-        }
-    }
 }
 
 /// Adds events to streams.
@@ -211,9 +165,10 @@ impl RedisStreamSink {
     #[must_use]
     pub fn new(link: Arc<RedisLink>, config: &Config, ledger: Option<Arc<dyn Ledger>>) -> Self {
         let sink = &config.events.redis_stream;
-        let trimmed = vec![sink.stream.clone(), sink.inbox_stream.clone()];
+        let streams = Streams::new(config);
+        let trimmed = streams.configured().map(str::to_owned).collect();
         Self {
-            streams: Streams::new(config),
+            streams,
             format: sink.format,
             maxlen: trim::maxlen(&config.replay),
             trimmer: Trimmer::start(&link, trimmed, &config.replay),
@@ -351,8 +306,8 @@ impl RedisStreamSink {
     /// Ends the span of an event that was added.
     fn end(&self, span: &OpenSpan, event: &Event) {
         let stream = match event.kind {
-            EventKind::MessageReceived => &self.streams.inbox,
-            EventKind::Connected | EventKind::Disconnected => &self.streams.events,
+            EventKind::MessageReceived => self.streams.inbox(),
+            EventKind::Connected | EventKind::Disconnected => self.streams.events(),
         };
         span.end("broker.publish", Kind::Producer, |span| {
             span.text("messaging.system", "redis");
@@ -368,13 +323,17 @@ impl RedisStreamSink {
         self.streams.of(event)
     }
 
-    /// Tells the trimmer of partitions, which it cannot know.
+    /// Tells the trimmer of streams that are named after keys, which it cannot know.
     fn note(&self, batch: &Batch, added: &[usize]) {
-        if let (Some(trimmer), Some(_)) = (&self.trimmer, self.streams.partition_max_len) {
-            for &index in added {
-                if batch[index].ordering_key.is_some() {
-                    trimmer.note(&self.stream_of(&batch[index]));
-                }
+        let Some(trimmer) = &self.trimmer else {
+            return;
+        };
+        if !self.streams.has_unknown() {
+            return;
+        }
+        for &index in added {
+            if batch[index].ordering_key.is_some() {
+                trimmer.note(&self.stream_of(&batch[index]));
             }
         }
     }

@@ -3,13 +3,11 @@
 //! Stands above `fan_out`; the deliveries keep the order that the key asks for.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use sha1::{Digest, Sha1};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -19,6 +17,10 @@ use crate::message::{FieldId, Message, Ordering, TYPE};
 use crate::pipeline::{CompileError, Ingredients, MESSAGES, Stage, StageLayers};
 use crate::session::Session;
 use crate::svc::{BoxError, MessageLayer, NewService, Outcome};
+
+mod partitions;
+
+pub use self::partitions::{Partitions, partition, shard};
 
 /// Settings of the `ordering_key` stage.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -30,10 +32,13 @@ pub struct OrderingKeyConfig {
     pub topic_field: String,
     /// With `subject`: what stands in where the message names none.
     pub subject_source: SubjectSource,
-    /// Whether the key is appended to the Redis stream and the `RabbitMQ` routing key.
+    /// How messages are split into several Redis streams and `RabbitMQ` routing keys.
     pub partition_mode: PartitionMode,
-    /// Characters of the appended key at most; a longer one becomes its SHA-1 in hex. 0: no limit.
+    /// With `suffix`: characters of the appended key at most; a longer one becomes its SHA-1 in hex. 0: no limit.
     pub partition_max_len: usize,
+    /// With `shards`: how many there are.
+    #[schemars(range(min = 1, max = 1024))]
+    pub partitions: u16,
     /// Which messages meet the stage; the others pass by it to the next. Empty: all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub when: Option<Condition>,
@@ -47,6 +52,7 @@ impl Default for OrderingKeyConfig {
             subject_source: SubjectSource::User,
             partition_mode: PartitionMode::None,
             partition_max_len: 64,
+            partitions: 16,
             when: None,
         }
     }
@@ -74,14 +80,16 @@ pub enum SubjectSource {
     Subject,
 }
 
-/// Whether ordering keys split streams and routing keys.
+/// How messages are split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PartitionMode {
     /// One stream, one routing key.
     None,
-    /// `.{key}` is appended to the Redis stream and to the routing key.
+    /// `.{key}` is appended to the Redis stream and to the routing key: one for each key that is ever used.
     Suffix,
+    /// `.{n}` is appended, the CRC-32 of the ordering key, else of the connection's id, modulo `partitions`.
+    Shards,
 }
 
 impl Stage for OrderingKeyConfig {
@@ -111,29 +119,6 @@ impl Stage for OrderingKeyConfig {
             finder,
         })))
     }
-}
-
-/// Makes a key fit for a stream's name or a routing key: trimmed, hashed when longer than `max_len` characters
-/// (0: no limit), and every character outside `A-Za-z0-9._:-` replaced by `_`.
-#[must_use]
-pub fn partition(key: &str, max_len: usize) -> String {
-    let key = key.trim();
-    if max_len > 0 && key.chars().count() > max_len {
-        return Sha1::digest(key.as_bytes()).iter().fold(
-            String::with_capacity(40),
-            |mut hex, byte| {
-                // Writing to a string cannot fail.
-                let _ = write!(hex, "{byte:02x}");
-                hex
-            },
-        );
-    }
-    key.chars()
-        .map(|c| match c {
-            'A'..='Z' | 'a'..='z' | '0'..='9' | '.' | '_' | ':' | '-' => c,
-            _ => '_',
-        })
-        .collect()
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -252,7 +237,6 @@ mod tests {
     use super::*;
     use crate::message::FieldSet;
     use crate::stages::testing::Inner;
-    use proptest::prelude::*;
 
     fn key(finder: fn(&mut FieldSet) -> Finder, text: &str) -> Option<String> {
         let mut fields = FieldSet::default();
@@ -316,33 +300,5 @@ mod tests {
         assert_eq!(key(by_user, r#"{"subjects":"b"}"#).as_deref(), Some("42"));
         assert_eq!(key(by_subject, "{}").as_deref(), Some("room:7"));
         assert_eq!(key(by_subject, "plain").as_deref(), Some("room:7"));
-    }
-
-    #[test]
-    fn partitions_are_fit_for_names() {
-        assert_eq!(partition("room:123", 64), "room:123");
-        assert_eq!(partition(" a b/é ", 64), "a_b__");
-        assert_eq!(partition(&"x".repeat(64), 64), "x".repeat(64));
-        assert_eq!(
-            partition(&"é".repeat(64), 64),
-            "_".repeat(64),
-            "lengths are in characters"
-        );
-        assert_eq!(
-            partition(&"x".repeat(65), 64),
-            "78c741ddc482e4cdf8c474a0876347a0905b6233"
-        );
-        assert_eq!(partition(&"x".repeat(1000), 0).len(), 1000);
-    }
-
-    proptest! {
-        #[test]
-        fn partitions_hold_their_bounds(key in ".{0,200}", max_len in 0_usize..100) {
-            let name = partition(&key, max_len);
-            let allowed = |c: char| c.is_ascii_alphanumeric() || "._:-".contains(c);
-            prop_assert!(name.chars().all(|c| allowed(c) || c == '_'));
-            prop_assert!(max_len == 0 || name.chars().count() <= max_len.max(40));
-            prop_assert_eq!(partition(&key, max_len), name);
-        }
     }
 }

@@ -55,9 +55,11 @@ pub struct Broker {
 
 /// How a server is to be started.
 #[derive(Default)]
-pub struct BrokerSetup {
+pub struct BrokerSetup<'a> {
     /// Certificates' directory with `ca.pem`, `server.pem` and `server.key`.
     pub tls: Option<PathBuf>,
+    /// The node whose cluster it joins.
+    pub joins: Option<&'a Broker>,
 }
 
 impl Broker {
@@ -169,11 +171,11 @@ impl Broker {
     }
 }
 
-impl BrokerSetup {
+impl BrokerSetup<'_> {
     /// Starts the server and waits until it takes connections.
     pub fn start(self) -> Broker {
         let directory = tempfile::tempdir().unwrap().keep();
-        let ports = [(); 3].map(|()| super::free_port());
+        let mut ports = [(); 3].map(|()| super::free_port());
         let tls_port = self.tls.as_ref().map(|_| super::free_port());
         let write = |name: &str, text: String| std::fs::write(directory.join(name), text).unwrap();
         let mut conf = format!(
@@ -181,6 +183,17 @@ impl BrokerSetup {
             ports[0],
             directory.join("definitions.json").display(),
         );
+        if let Some(first) = self.joins {
+            // They find each other by one register of nodes, and trust each other by one cookie.
+            ports[2] = first.ports[2];
+            let cookie = ".erlang.cookie";
+            std::fs::copy(first.directory.join(cookie), directory.join(cookie)).unwrap();
+            let node = |number: u8, port| {
+                format!("cluster_formation.classic_config.nodes.{number} = t{port}@localhost\n")
+            };
+            conf += "cluster_formation.peer_discovery_backend = classic_config\n";
+            conf += &[node(1, first.ports[0]), node(2, ports[0])].concat();
+        }
         if let (Some(port), Some(tls)) = (tls_port, &self.tls) {
             let file = |name: &str| tls.join(name).display().to_string();
             let lines = [

@@ -34,6 +34,7 @@ if [ "${5:-}" = ctl ]; then
 fi
 
 trap '' INT TERM HUP
+# A node of a cluster uses the first one's.
 epmd -address 127.0.0.1 -port "$ERL_EPMD_PORT" </dev/null >/dev/null 2>&1 &
 epmd=$!
 

@@ -72,6 +72,12 @@ pub(super) const SYMFONY: &[Code] = &[
         "Give both the same.",
     ),
     code(
+        "symfony_partitions",
+        Error,
+        "The two sides split messages into different numbers of shards, so that some are never read.",
+        "Give the bundle's `partitions` of the broker the gateway's number, for instance both by ORDERING_PARTITIONS.",
+    ),
+    code(
         "symfony_presence",
         Error,
         "The bundle reads presence where the gateway does not write it.",

@@ -4,8 +4,9 @@
 
 use url::{Position, Url};
 
-use super::Comparison;
+use super::{Comparison, Reading, quoted};
 use crate::config::Config;
+use crate::stages::ordering_key::Partitions;
 
 /// Where the gateway takes pushes by HTTP.
 pub(super) const PUBLISH_PATH: &str = "/internal/publish";
@@ -13,6 +14,7 @@ pub(super) const PUBLISH_PATH: &str = "/internal/publish";
 pub(super) fn check(comparison: &mut Comparison<'_>) {
     transport(comparison);
     events(comparison);
+    partitions(comparison);
     base_url(comparison);
 }
 
@@ -94,6 +96,56 @@ fn api_listener(config: &Config) -> &'static str {
         "server.listen"
     } else {
         "server.internal_listen"
+    }
+}
+
+/// Finds a number of shards that is not the gateway's; a list of streams is the bundle's own way of finding them.
+fn partitions(comparison: &mut Comparison<'_>) {
+    let gateway = &comparison.gateway.config;
+    for broker in &BROKERS {
+        let kind = broker.kind;
+        if !comparison.is("events.type", kind) || !sends_events(gateway, kind) {
+            continue;
+        }
+        let path = format!("events.{kind}.partitions");
+        let reading = comparison.read(&path);
+        let ours = match &reading {
+            Reading::Unknown => continue,
+            Reading::Unset => "0",
+            Reading::Text { text, .. } if text.is_empty() => "0",
+            Reading::Text { text, .. } => text,
+        };
+        let theirs = match Partitions::of(gateway) {
+            Partitions::Shards(count) => count.to_string(),
+            Partitions::One | Partitions::Keys { .. } => "0".to_owned(),
+        };
+        if ours == theirs {
+            continue;
+        }
+        let is = match &reading {
+            Reading::Unset => "is not set".to_owned(),
+            _ => format!("is {}{}", quoted(ours), reading.provenance()),
+        };
+        let (message, key) = if theirs == "0" {
+            (
+                format!(
+                    "`{path}` {is}, and the gateway does not split messages into shards: the bundle reads what stays empty"
+                ),
+                "stages.ordering_key.partition_mode",
+            )
+        } else {
+            (
+                format!(
+                    "`{path}` {is}, and the gateway splits messages into {theirs} shards: the bundle does not read all of them"
+                ),
+                "stages.ordering_key.partitions",
+            )
+        };
+        let hint = format!(
+            "give both sides the same; the gateway's is {}",
+            comparison.place(key)
+        );
+        comparison.say("symfony_partitions", &path, message, hint);
     }
 }
 

@@ -183,7 +183,14 @@ const CHANGES: &[(&str, Change, &[&str])] = &[
         // Also what declares the inbox, with dead letters behind it.
         &["webhook", "redis", "rabbitmq", "stdout", "memory"],
     ),
+    (
+        "shards",
+        |c| stage(c).partition_mode = PartitionMode::Shards,
+        // Also the dead letters, which go back to their shards.
+        &["webhook", "redis", "rabbitmq", "stdout", "memory"],
+    ),
     ("no partitions", |c| stage(c).partition_max_len = 9, &[]),
+    ("no shards", |c| stage(c).partitions = 9, &[]),
     (
         "exchange",
         |c| c.events.rabbitmq.exchange = "x".into(),

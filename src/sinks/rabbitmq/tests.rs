@@ -1,8 +1,12 @@
 //! Where events go, and what is declared for it; that the broker agrees is shown by `tests/rabbitmq_sink.rs`.
 
+use lapin::types::AMQPValue;
+
+use super::plan::{HASH_CHARS, MAX_KEY_BYTES};
 use super::*;
 use crate::sinks::delivery::test_event;
-use crate::stages::ordering_key::OrderingKeyConfig;
+use crate::stages::StageConfig;
+use crate::stages::ordering_key::{OrderingKeyConfig, PartitionMode};
 
 fn config(partition_max_len: Option<usize>) -> Config {
     let mut config = Config::default();
@@ -89,4 +93,51 @@ fn a_replayed_event_says_so() {
     assert_eq!(replayed(&event), None);
     event.replayed = true;
     assert_eq!(replayed(&event), Some(AMQPValue::Boolean(true)));
+}
+
+fn sharded() -> Config {
+    let mut config = Config::default();
+    config
+        .stages
+        .push(StageConfig::OrderingKey(OrderingKeyConfig {
+            partition_mode: PartitionMode::Shards,
+            ..OrderingKeyConfig::default()
+        }));
+    config
+}
+
+#[test]
+fn shards_are_routing_keys_of_their_own() {
+    let config = sharded();
+    assert_eq!(routing_key(&config, "room:7"), "ws.inbox.5");
+    assert_eq!(routing_key(&config, "room:123"), "ws.inbox.14");
+    let (routing, _) = plan(&config).unwrap();
+    let mut event = keyed("room:7");
+    event.ordering_key = None;
+    let own = crate::stages::ordering_key::shard(&event.connection_id.to_string(), 16);
+    let key = routing.of(&event).1.to_string();
+    assert_eq!(key, format!("ws.inbox.{own}"));
+    event.kind = EventKind::Connected;
+    assert_eq!(routing.of(&event).1.as_str(), "ws.events");
+}
+
+#[test]
+fn each_shard_has_a_queue_that_one_consumer_may_have_for_itself() {
+    let mut config = sharded();
+    config.events.rabbitmq.inbox_queue = "in".into();
+    config.events.rabbitmq.inbox_single_active_consumer = true;
+    config.events.rabbitmq.queue_type = QueueType::Quorum;
+    let shown = format!("{:?}", plan(&config).unwrap().1);
+    for shard in 0..16 {
+        assert!(shown.contains(&format!("\"in.{shard}\"")), "{shown}");
+        assert!(shown.contains(&format!("\"ws.inbox.{shard}\"")), "{shown}");
+    }
+    assert_eq!(shown.matches("x-single-active-consumer").count(), 16);
+    assert_eq!(shown.matches("x-queue-type").count(), 16);
+    assert!(
+        !shown.contains("\"in\"") && !shown.contains("in.16"),
+        "{shown}"
+    );
+    config.events.rabbitmq.inbox_routing_key = "r".repeat(254);
+    assert!(matches!(plan(&config), Err(LinkError::TooLong(_))));
 }

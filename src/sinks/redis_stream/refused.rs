@@ -1,7 +1,7 @@
 //! Says in `/ready` which stream Redis refuses to add to, such as for want of memory or as a key of another type.
 //!
 //! A stream counts as refused until an event was added to it: what goes to other streams meanwhile proves nothing.
-//! Partitions do not count, since clients choose them by what they send.
+//! Streams named after ordering keys do not count, since clients choose them by what they send.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

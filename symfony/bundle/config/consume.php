@@ -30,7 +30,7 @@ return static function (ContainerConfigurator $container): void {
                 ]),
                 $section('rabbitmq', [
                     'dsn', 'exchange', 'routing_key', 'queue', 'inbox_exchange', 'inbox_exchange_type',
-                    'inbox_routing_key', 'inbox_queue', 'declare', 'prefetch', 'max_deliveries',
+                    'inbox_routing_key', 'inbox_queue', 'partitions', 'inbox_single_active_consumer', 'declare', 'prefetch', 'max_deliveries',
                     'dead_letter_exchange', 'dead_letter_queue',
                 ]),
                 service('cache.app')->nullOnInvalid(),

@@ -36,6 +36,8 @@ final class ConsumeCommand extends Command
         $this
             ->addOption('transport', 't', InputOption::VALUE_REQUIRED, 'Where to read from: "redis_stream" or "rabbitmq" (default: events.type)')
             ->addOption('stream', null, InputOption::VALUE_REQUIRED | InputOption::VALUE_IS_ARRAY, 'Read this stream or queue instead of the configured ones; a "*" in a stream\'s name stands for anything')
+            ->addOption('shards', null, InputOption::VALUE_REQUIRED | InputOption::VALUE_IS_ARRAY, 'Read these shards of the messages instead of everything, such as 0-3 or 0-3,8; with --stream what that names as well')
+            ->addOption('shard', null, InputOption::VALUE_REQUIRED | InputOption::VALUE_IS_ARRAY, 'The same for one shard')
             ->addOption('name', null, InputOption::VALUE_REQUIRED, 'Name of this worker within the consumer group of Redis (default: host name and process id)')
             ->addOption('limit', 'l', InputOption::VALUE_REQUIRED, 'End after this many entries')
             ->addOption('time-limit', null, InputOption::VALUE_REQUIRED, 'End after this many seconds')
@@ -51,10 +53,11 @@ final class ConsumeCommand extends Command
                 An entry is acknowledged after it was handled. If that fails it is tried again, up to max_deliveries times,
                 and meanwhile the rest of its stream waits; then it goes to the dead letters. What is no event goes there at once.
 
-                One worker handles a stream in order. To share the work of many rooms or documents, let the gateway partition
-                (<info>ORDERING_PARTITION_MODE=suffix</info>) and give each worker its streams:
+                One worker handles a stream in order. To share the work of many rooms or documents, let the gateway split them
+                (<info>ORDERING_PARTITION_MODE=shards</info>, and "partitions" on both sides) and give each shard to one worker:
 
-                    <info>%command.full_name% --stream='ws.inbox.room:1*'</info>
+                    <info>%command.full_name% --shards=0-7</info>
+                    <info>%command.full_name% --shards=8-15 --stream=ws.events</info>
                 HELP)
         ;
     }
@@ -81,7 +84,8 @@ final class ConsumeCommand extends Command
             }
             $options['maxDeliveries'] = $this->sources->maxDeliveries($type);
             $options['keepAliveSeconds'] = $this->sources->keepAliveSeconds($type);
-            $source = $this->sources->create($type, Options::texts($input, 'stream'), Options::text($input, 'name'));
+            $shards = [...Options::texts($input, 'shards'), ...Options::texts($input, 'shard')];
+            $source = $this->sources->create($type, Options::texts($input, 'stream'), Options::text($input, 'name'), $shards);
         } catch (ExceptionInterface $exception) {
             $style->error($exception->getMessage());
 

@@ -33,12 +33,13 @@ final class SourceFactory
 
     /**
      * @param array{
-     *     dsn: ?string, stream: ?string, inbox_stream: ?string, partitions: list<string>, group: ?string, consumer: ?string,
+     *     dsn: ?string, stream: ?string, inbox_stream: ?string, partitions: mixed, group: ?string, consumer: ?string,
      *     batch: int, claim_idle_seconds: int|float, max_deliveries: int, dead_letter_stream: ?string, delete_after_ack: bool,
      * } $redis `events.redis_stream`
      * @param array{
      *     dsn: ?string, exchange: string, routing_key: string, queue: string, inbox_exchange: string,
-     *     inbox_exchange_type: ?string, inbox_routing_key: string, inbox_queue: string, declare: bool, prefetch: int,
+     *     inbox_exchange_type: ?string, inbox_routing_key: string, inbox_queue: string, partitions: mixed,
+     *     inbox_single_active_consumer: bool, declare: bool, prefetch: int,
      *     max_deliveries: int, dead_letter_exchange: ?string, dead_letter_queue: ?string,
      * } $rabbitmq `events.rabbitmq`
      */
@@ -62,12 +63,13 @@ final class SourceFactory
     /**
      * @param list<string> $only     streams or queues to read instead of the configured ones
      * @param string|null  $consumer name of the worker instead of the configured one
+     * @param list<string> $shards   shards of the messages, such as "2" or "0-3", to read instead of the configured ones
      */
-    public function create(string $type, array $only = [], ?string $consumer = null): EventSourceInterface
+    public function create(string $type, array $only = [], ?string $consumer = null, array $shards = []): EventSourceInterface
     {
         return 'rabbitmq' === Setting::choice('events.type', $type, self::TYPES)
-            ? $this->rabbitmq($only)
-            : $this->redis($only, $consumer);
+            ? $this->rabbitmq($only, $shards)
+            : $this->redis($only, $consumer, $shards);
     }
 
     public function maxDeliveries(string $type): int
@@ -85,21 +87,31 @@ final class SourceFactory
 
     /**
      * @param list<string> $only
+     * @param list<string> $shards
      */
-    private function redis(array $only, ?string $consumer): RedisStreamSource
+    private function redis(array $only, ?string $consumer, array $shards): RedisStreamSource
     {
-        $streams = [] !== $only ? $only : array_values(array_unique([
-            Setting::filled('events.redis_stream.stream', $this->redis['stream'], 'name a stream, such as "ws.events"'),
-            Setting::filled('events.redis_stream.inbox_stream', $this->redis['inbox_stream'], 'name a stream, such as "ws.inbox"'),
-            ...$this->redis['partitions'],
-        ]));
+        $inbox = Setting::filled('events.redis_stream.inbox_stream', $this->redis['inbox_stream'], 'name a stream, such as "ws.inbox"');
+        $partitions = $this->redis['partitions'];
+        $count = Shards::count('events.redis_stream.partitions', $partitions);
+        if ([] !== $shards) {
+            $streams = [...$only, ...Shards::names($inbox, Shards::select($shards, $count))];
+        } else {
+            $streams = [] !== $only ? $only : [
+                Setting::filled('events.redis_stream.stream', $this->redis['stream'], 'name a stream, such as "ws.events"'),
+                // With shards, for what is left from before there were any.
+                $inbox,
+                ...Shards::names($inbox, Shards::all($count)),
+                ...self::patterns($partitions),
+            ];
+        }
         $consumer = (string) $consumer;
         $consumer = '' !== $consumer ? $consumer : (string) $this->redis['consumer'];
 
         return new RedisStreamSource(
             RedisClientFactory::create($this->redis['dsn'], 'events.redis_stream.dsn', self::TIMEOUT_SECONDS, self::READ_SECONDS),
             new RedisStreamSettings(
-                $streams,
+                array_values(array_unique($streams)),
                 Setting::filled('events.redis_stream.group', $this->redis['group'], 'name a consumer group, such as "symfony"'),
                 '' !== $consumer ? $consumer : ConsumerName::own(),
                 $this->redis['batch'],
@@ -111,22 +123,51 @@ final class SourceFactory
     }
 
     /**
-     * @param list<string> $only
+     * @return list<string> of a list of names and patterns
      */
-    private function rabbitmq(array $only): AmqpSource
+    private static function patterns(mixed $partitions): array
+    {
+        $patterns = [];
+        foreach (\is_array($partitions) ? $partitions : [] as $pattern) {
+            if (!\is_string($pattern) || '' === $pattern) {
+                throw Setting::invalid('events.redis_stream.partitions', 'must be how many shards there are, or a list of names of streams');
+            }
+            $patterns[] = $pattern;
+        }
+
+        return $patterns;
+    }
+
+    /**
+     * @param list<string> $only
+     * @param list<string> $shards
+     */
+    private function rabbitmq(array $only, array $shards): AmqpSource
     {
         $settings = $this->rabbitmq;
         $inboxType = Setting::choice('events.rabbitmq.inbox_exchange_type', $settings['inbox_exchange_type'], ['direct', 'topic', 'fanout']);
+        $count = Shards::count('events.rabbitmq.partitions', $settings['partitions']);
+        $inbox = static fn (string $part): AmqpBinding => new AmqpBinding(
+            $settings['inbox_queue'] . $part,
+            $settings['inbox_exchange'],
+            $settings['inbox_routing_key'] . $part,
+            $inboxType,
+            $settings['inbox_single_active_consumer'],
+        );
+        $sharded = array_map($inbox, Shards::names('', Shards::all($count)));
         $bindings = [
             new AmqpBinding($settings['queue'], $settings['exchange'], $settings['routing_key']),
-            new AmqpBinding($settings['inbox_queue'], $settings['inbox_exchange'], $settings['inbox_routing_key'], $inboxType),
+            ...(0 === $count ? [$inbox('')] : $sharded),
         ];
-        if ([] !== $only) {
+        if ([] !== $only || [] !== $shards) {
             $known = [];
             foreach ($bindings as $binding) {
                 $known[$binding->queue] = $binding;
             }
             $bindings = array_map(static fn (string $queue): AmqpBinding => $known[$queue] ?? new AmqpBinding($queue), $only);
+            foreach ([] === $shards ? [] : Shards::select($shards, $count) as $shard) {
+                $bindings[] = $sharded[$shard];
+            }
         }
         foreach ($bindings as $binding) {
             Setting::filled('events.rabbitmq.queue', $binding->queue, 'name a queue, such as "ws.events"');

@@ -4,6 +4,7 @@ declare(strict_types=1);
 
 namespace Snoke\WsBundle\DependencyInjection;
 
+use Snoke\WsBundle\Consumer\Shards;
 use Snoke\WsBundle\Exception\InvalidSettingException;
 use Snoke\WsBundle\Setting\Setting;
 
@@ -142,6 +143,10 @@ final class Rules
 
     private function events(): void
     {
+        foreach (['redis_stream', 'rabbitmq'] as $broker) {
+            $path = 'events.' . $broker . '.partitions';
+            $this->try($path, static fn ($value) => Shards::count($path, $value));
+        }
         $type = $this->type('events');
         if ('webhook' === $type && true === $this->get('events.webhook.enabled')) {
             $this->try('events.webhook.path', static fn ($value) => Setting::path('events.webhook.path', self::text($value)));

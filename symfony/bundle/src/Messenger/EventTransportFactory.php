@@ -47,10 +47,9 @@ final class EventTransportFactory implements TransportFactoryInterface
                 implode('" or "' . self::SCHEME, SourceFactory::TYPES),
             ));
         }
-        $streams = $options['streams'] ?? [];
 
         return new EventTransport(
-            $this->sources->create($type, array_map(self::name(...), \is_array($streams) ? array_values($streams) : [$streams])),
+            $this->sources->create($type, self::names('streams', $options), null, self::names('shards', $options)),
             $this->events,
             $this->logger,
         );
@@ -64,10 +63,20 @@ final class EventTransportFactory implements TransportFactoryInterface
         return str_starts_with($dsn, self::SCHEME);
     }
 
-    private static function name(mixed $stream): string
+    /**
+     * @param array<array-key, mixed> $options
+     *
+     * @return list<string>
+     */
+    private static function names(string $option, array $options): array
     {
-        return \is_string($stream) || \is_int($stream)
-            ? (string) $stream
-            : throw new InvalidArgumentException('The option "streams" must be a name, or a list of names.');
+        $names = $options[$option] ?? [];
+
+        return array_map(
+            static fn (mixed $name): string => \is_string($name) || \is_int($name)
+                ? (string) $name
+                : throw new InvalidArgumentException(sprintf('The option "%s" must be a name, or a list of names.', $option)),
+            \is_array($names) ? array_values($names) : [$names],
+        );
     }
 }

@@ -47,7 +47,7 @@ final class ConsumeRabbitMqTest extends TestCase
     {
         $this->gateway?->remove();
         $this->app->remove();
-        foreach (['.inbox', '.events', '.dlq'] as $suffix) {
+        foreach (['.inbox', '.inbox.0', '.inbox.1', '.inbox.2', '.events', '.dlq'] as $suffix) {
             $this->queue($this->names . $suffix)->delete();
         }
     }
@@ -105,6 +105,47 @@ final class ConsumeRabbitMqTest extends TestCase
 
         self::assertSame(0, $process->wait(), $process->output());
         self::assertSame(['connected -', 'message_received chat 1'], $this->app->events());
+    }
+
+    public function testShardsHaveQueuesThatOneWorkerHasForItself(): void
+    {
+        $this->app->remove();
+        $this->app = $this->application(['partitions' => 3, 'inbox_single_active_consumer' => true]);
+        // The first declares the queues; each has all of them, and the second is to have none.
+        $first = $this->app->start('ws:consume', '-v');
+        $this->waitForConsumer('.inbox.2');
+        $this->gateway = new Gateway(<<<YAML
+              mode: core
+              stages: [{ auth: { jwt: { algorithm: HS256, public_key: "0123456789abcdef0123456789abcdef" } } }, { ordering_key: { strategy: topic, partition_mode: shards, partitions: 3 } }, { fan_out: {} }]
+              events:
+                rabbitmq: { dsn: "{$this->server->dsn()}", exchange: {$this->names}.events, routing_key: {$this->names}.events, inbox_exchange: {$this->names}.inbox, inbox_routing_key: {$this->names}.inbox }
+                dead_letters: { rabbitmq: { exchange: {$this->names}.dlq, queue: {$this->names}.dlq } }
+            YAML);
+        $second = $this->app->start('ws:consume', '-v', '--shards=0-2');
+        $second->waitFor('Reading');
+        $client = $this->gateway->connect((new TokenFactory('HS256', self::SECRET))->forUser('42')->value);
+        for ($n = 0; $n < 30; ++$n) {
+            $client->send(sprintf('{"type":"chat","topic":"room:%d","n":%d}', $n % 6, $n));
+        }
+        $numbers = fn (): array => array_map(static fn (string $line): int => (int) explode(' ', $line)[2], array_values(preg_grep('/ chat /', $this->app->events()) ?: []));
+        Server::wait('all of them', static fn (): bool => 30 === \count($numbers()));
+        foreach (range(0, 5) as $room) {
+            self::assertSame(range($room, 29, 6), array_values(array_filter($numbers(), static fn (int $n): bool => $n % 6 === $room)));
+        }
+        self::assertStringNotContainsString('handled in', $second->output());
+        self::assertStringContainsString($this->names . '.inbox.0, ' . $this->names . '.inbox.1, ' . $this->names . '.inbox.2', $second->output());
+
+        // It takes over what the first leaves.
+        $first->signal(\SIGTERM);
+        self::assertSame(0, $first->wait(), $first->output());
+        for ($n = 30; $n < 60; ++$n) {
+            $client->send(sprintf('{"type":"chat","topic":"room:%d","n":%d}', $n % 6, $n));
+        }
+        Server::wait('the others', static fn (): bool => 60 === \count($numbers()));
+        self::assertStringContainsString('handled in', $second->output());
+        $second->signal(\SIGTERM);
+        self::assertSame(0, $second->wait(), $second->output());
+        $client->close();
     }
 
     public function testWhatIsNoEventGoesToTheDeadLettersAndTheRestGoesOn(): void
@@ -373,11 +414,11 @@ final class ConsumeRabbitMqTest extends TestCase
         self::assertSame(0, $this->app->run('ws:consume', '--time-limit=1')->wait());
     }
 
-    private function waitForConsumer(): void
+    private function waitForConsumer(string $inbox = '.inbox'): void
     {
-        Server::wait('the queues', function (): bool {
+        Server::wait('the queues', function () use ($inbox): bool {
             try {
-                $this->messages('.inbox');
+                $this->messages($inbox);
 
                 return $this->messages('.events') >= 0;
             } catch (\AMQPException) {

@@ -8,6 +8,7 @@ use PHPUnit\Framework\Attributes\DataProvider;
 use PHPUnit\Framework\TestCase;
 use Snoke\WsBundle\Consumer\Redis\RedisStreamSettings;
 use Snoke\WsBundle\Consumer\Redis\RedisStreamSource;
+use Snoke\WsBundle\Consumer\Shards;
 use Snoke\WsBundle\Redis\PhpRedisClient;
 use Snoke\WsBundle\Redis\PredisClient;
 use Snoke\WsBundle\Redis\RedisDsn;
@@ -39,6 +40,7 @@ final class ConsumeRedisTest extends TestCase
 
     protected function tearDown(): void
     {
+        putenv('ORDERING_PARTITIONS');
         $this->gateway?->remove();
         $this->app->remove();
         $this->server->remove();
@@ -276,6 +278,81 @@ final class ConsumeRedisTest extends TestCase
         self::assertSame([1, 2, 3], $this->numbers(), $process->output());
     }
 
+    public function testTwoWorkersShareTheShardsAndEachKeyKeepsItsOrder(): void
+    {
+        putenv('ORDERING_PARTITIONS=4');
+        $this->app->remove();
+        $this->app = $this->application(['partitions' => '%env(ORDERING_PARTITIONS)%']);
+        $this->gateway = new Gateway(<<<YAML
+              mode: core
+              stages: [{ auth: { jwt: { algorithm: HS256, public_key: "0123456789abcdef0123456789abcdef" } } }, { ordering_key: { strategy: topic, partition_mode: shards, partitions: 4 } }, { fan_out: {} }]
+              events: { redis_stream: { dsn: "{$this->server->dsn()}" } }
+            YAML);
+        $client = $this->gateway->connect((new TokenFactory('HS256', self::SECRET))->forUser('42')->value);
+        for ($n = 0; $n < 40; ++$n) {
+            $client->send(sprintf('{"type":"chat","topic":"room:%d","n":%d}', $n % 8, $n));
+        }
+        $client->close();
+        $length = fn (int ...$shards): int => array_sum(array_map(fn (int $shard): int => (int) $this->redis->xLen('ws.inbox.' . $shard), $shards));
+        Server::wait('all messages', static fn (): bool => 40 === $length(0, 1, 2, 3));
+        foreach (range(0, 3) as $shard) {
+            foreach ($this->redis->xRange('ws.inbox.' . $shard, '-', '+') as $fields) {
+                $event = json_decode($fields['data'], true);
+                self::assertSame($shard, Shards::of($event['ordering_key'], 4), $event['ordering_key']);
+            }
+        }
+
+        // Each takes its own, though the other one runs.
+        $of = [$length(0, 1), $length(2, 3)];
+        $first = $this->app->start('ws:consume', '--shards=0-1', '--limit=' . $of[0], '--time-limit=20', '--name=one');
+        $second = $this->app->start('ws:consume', '--shard=2', '--shards=3', '--limit=' . $of[1], '--time-limit=20', '--name=two');
+        self::assertSame([0, 0], [$first->wait(), $second->wait()], $first->output() . $second->output());
+        self::assertStringContainsString('ws.inbox.0, ws.inbox.1, as', $first->output());
+        self::assertSame(0, $length(0, 1, 2, 3));
+        $numbers = $this->chats();
+        foreach (range(0, 7) as $room) {
+            $ofRoom = array_values(array_filter($numbers, static fn (int $n): bool => $n % 8 === $room));
+            self::assertSame(range($room, 39, 8), $ofRoom, 'room ' . $room);
+        }
+        self::assertGreaterThan(0, (int) $this->redis->xLen('ws.events'), 'nobody was asked to read it');
+
+        // Without a selection one worker reads all, and what was left from before there were shards.
+        $this->add(40);
+        $this->add(41, 'chat', 'ws.inbox.3');
+        $all = $this->app->run('ws:consume', '--limit=4', '--time-limit=20');
+        self::assertSame(0, $all->wait(), $all->output());
+        self::assertSame([40, 41], \array_slice($this->chats(), 40));
+        self::assertStringContainsString('ws.events, ws.inbox, ws.inbox.0, ws.inbox.1, ws.inbox.2, ws.inbox.3, as', $all->output());
+
+        $beyond = $this->app->run('ws:consume', '--shards=0-4');
+        self::assertSame(1, $beyond->wait());
+        self::assertStringContainsString('the shards are those from 0 to 3', (string) preg_replace('/\s+/', ' ', $beyond->output()));
+    }
+
+    public function testAWorkerThatIsKilledInTheMiddleOfItsShardsLosesNothing(): void
+    {
+        $this->app->remove();
+        $this->app = $this->application(['partitions' => 3]);
+        for ($n = 0; $n < 300; ++$n) {
+            $this->add($n, 'chat', 'ws.inbox.' . ($n % 3));
+        }
+        $process = $this->app->start('ws:consume', '--shards=0-2');
+        $this->app->waitForEvents(30);
+        $process->signal(\SIGKILL);
+        $process->wait();
+        $process = $this->app->start('ws:consume', '--shards=0-2');
+        Server::wait('all of them', fn (): bool => 300 === \count(array_unique($this->numbers())));
+        $process->signal(\SIGTERM);
+        self::assertSame(0, $process->wait(), $process->output());
+
+        $numbers = array_values(array_unique($this->numbers()));
+        foreach (range(0, 2) as $shard) {
+            self::assertSame(range($shard, 299, 3), array_values(array_filter($numbers, static fn (int $n): bool => $n % 3 === $shard)));
+            self::assertSame(0, $this->pending('ws.inbox.' . $shard));
+        }
+        self::assertLessThanOrEqual(301, \count($this->numbers()), 'at most the one in hand comes again');
+    }
+
     public function testWhatAWorkerElsewhereLeftIsTakenAfterAWhile(): void
     {
         $this->app->remove();
@@ -453,6 +530,14 @@ final class ConsumeRedisTest extends TestCase
     private static function json(int $n, string $type): string
     {
         return (string) json_encode(['event_id' => 'id-' . $n] + EventFactoryTest::message(['type' => $type, 'n' => $n]));
+    }
+
+    /**
+     * @return list<int> the numbers of messages
+     */
+    private function chats(): array
+    {
+        return array_values(array_map(static fn (string $line): int => (int) explode(' ', $line)[2], preg_grep('/ chat /', $this->app->events()) ?: []));
     }
 
     private function pending(string $stream): int

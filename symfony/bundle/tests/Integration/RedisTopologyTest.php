@@ -9,6 +9,7 @@ use PHPUnit\Framework\TestCase;
 use Predis\Client;
 use Snoke\WsBundle\Consumer\Redis\RedisStreamSettings;
 use Snoke\WsBundle\Consumer\Redis\RedisStreamSource;
+use Snoke\WsBundle\Consumer\Shards;
 use Snoke\WsBundle\Exception\PublishException;
 use Snoke\WsBundle\Exception\RedisException;
 use Snoke\WsBundle\Presence\Connection;
@@ -84,11 +85,59 @@ final class RedisTopologyTest extends TestCase
         }
         $source->close();
         self::assertSame([1, 0], [$redis->call('XLEN', '{a}ws.dlq'), $redis->call('XLEN', '{a}ws.inbox.room:2')]);
+        $this->readsShards($redis, $nodes, $library, $query);
         try {
             self::client($library, $nodes[0]->dsn('wsgw:hunter2wrong@') . '?cluster=1&' . $query)->call('XLEN', 'a');
             self::fail('The wrong password was accepted.');
         } catch (RedisException $exception) {
             self::assertStringNotContainsString('hunter2', (string) $exception);
+        }
+    }
+
+    /**
+     * Shards lie in many hash slots: no command reads them all.
+     *
+     * @param list<RedisServer>                         $nodes
+     * @param class-string<PhpRedisClient|PredisClient> $library
+     */
+    private function readsShards(RedisClientInterface $redis, array $nodes, string $library, string $query): void
+    {
+        $streams = ['ws.events', ...Shards::names('ws.inbox', Shards::all(16))];
+        $settings = new RedisStreamSettings($streams, 'g', 'one', deadLetterStream: 'letters');
+        $source = new RedisStreamSource($redis, $settings);
+        self::assertNull($source->next(0.1));
+        $source->keepAlive();
+        $sent = [];
+        for ($n = 0; $n < 60; ++$n) {
+            $sent[$stream = $streams[$n % 17]][] = (string) $n;
+            $redis->call('XADD', $stream, '*', 'data', (string) $n);
+        }
+        $used = 0;
+        foreach ($nodes as $node) {
+            $keys = self::client($library, $node->dsn() . '?' . $query)->call('KEYS', 'ws.inbox.*');
+            $used += \is_array($keys) && [] !== $keys ? 1 : 0;
+        }
+        self::assertSame(\count($nodes), $used, 'they lie on all nodes');
+        $got = [];
+        for ($n = 0; $n < 60; ++$n) {
+            // Half of it by another worker, which takes over what this one has not come to.
+            if (30 === $n) {
+                $source->close();
+                $source = new RedisStreamSource($redis, new RedisStreamSettings($streams, 'g', 'two', deadLetterStream: 'letters'));
+            }
+            $entry = $source->next(5.0);
+            self::assertNotNull($entry);
+            $got[$entry->from][] = $entry->raw;
+            0 === $n % 20 ? $source->deadLetter($entry, 'no event') : $source->done($entry);
+        }
+        self::assertNull($source->next(0.2));
+        $source->close();
+        ksort($sent);
+        ksort($got);
+        self::assertSame($sent, $got);
+        self::assertSame(3, $redis->call('XLEN', 'letters'));
+        foreach ($streams as $stream) {
+            self::assertSame(0, $redis->call('XLEN', $stream), $stream);
         }
     }
 

@@ -26,7 +26,7 @@ final class ReadmeTest extends TestCase
                 ++$count;
             }
         }
-        self::assertSame(4, $count);
+        self::assertSame(5, $count);
     }
 
     public function testItsNamesExist(): void

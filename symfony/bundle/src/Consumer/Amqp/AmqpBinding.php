@@ -10,13 +10,15 @@ namespace Snoke\WsBundle\Consumer\Amqp;
 final class AmqpBinding
 {
     /**
-     * @param string $exchangeType type of the exchange, if it has to be declared
+     * @param string $exchangeType         type of the exchange, if it has to be declared
+     * @param bool   $singleActiveConsumer whether one consumer gets everything until it goes, if the queue has to be declared
      */
     public function __construct(
         public readonly string $queue,
         public readonly string $exchange = '',
         public readonly string $routingKey = '',
         public readonly string $exchangeType = 'direct',
+        public readonly bool $singleActiveConsumer = false,
     ) {
     }
 

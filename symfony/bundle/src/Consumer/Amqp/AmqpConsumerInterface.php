@@ -30,7 +30,7 @@ interface AmqpConsumerInterface
     /**
      * Declares a durable queue.
      *
-     * @param array<string, string> $arguments
+     * @param array<string, string|bool> $arguments
      */
     public function declareQueue(string $name, array $arguments): void;
 

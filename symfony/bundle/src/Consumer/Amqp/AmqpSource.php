@@ -164,7 +164,7 @@ final class AmqpSource implements EventSourceInterface
                 $this->amqp->declareQueue($binding->queue, [
                     'x-dead-letter-exchange' => $this->settings->deadLetterExchange,
                     'x-dead-letter-routing-key' => $letters,
-                ]);
+                ] + ($binding->singleActiveConsumer ? ['x-single-active-consumer' => true] : []));
             }
             if ('' !== $binding->exchange) {
                 $this->amqp->declareExchange($binding->exchange, $binding->exchangeType);

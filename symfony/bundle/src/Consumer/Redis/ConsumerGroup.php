@@ -45,6 +45,13 @@ final class ConsumerGroup
         return 0
         LUA;
 
+    /** For one hash slot of several, while the others are not asked. */
+    private const TURN_MILLISECONDS = 50;
+
+    /** Whether it is a cluster, whose streams lie in several hash slots. */
+    private bool $hasSlots = false;
+    private int $turn = 0;
+
     public function __construct(
         private readonly RedisClientInterface $redis,
         private readonly RedisStreamSettings $settings,
@@ -212,11 +219,44 @@ final class ConsumerGroup
     /**
      * Waits for new entries.
      *
+     * In a cluster no command reads streams of several hash slots. Their streams are asked in turn then, and the wait is
+     * for one of them, another each time, and short.
+     *
      * @param non-empty-list<string> $streams
      *
      * @return array<array-key, list<Entry>> by stream, which PHP makes an integer if it looks like one
      */
     public function read(array $streams, int $milliseconds): array
+    {
+        if (!$this->hasSlots) {
+            try {
+                return $this->readSlot($streams, $milliseconds);
+            } catch (RedisException $exception) {
+                if (!self::crossesSlots($exception)) {
+                    throw $exception;
+                }
+                $this->hasSlots = true;
+            }
+        }
+        $slots = self::bySlot($streams);
+        if (1 === \count($slots)) {
+            return $this->readSlot($streams, $milliseconds);
+        }
+        $entries = [];
+        foreach ($slots as $slot) {
+            $entries += $this->readSlot($slot, null);
+        }
+
+        return [] !== $entries ? $entries : $this->readSlot($slots[$this->turn++ % \count($slots)], min($milliseconds, self::TURN_MILLISECONDS));
+    }
+
+    /**
+     * @param non-empty-list<string> $streams
+     * @param int|null               $milliseconds null: without a wait
+     *
+     * @return array<array-key, list<Entry>>
+     */
+    private function readSlot(array $streams, ?int $milliseconds): array
     {
         $answer = $this->redis->call(
             'XREADGROUP',
@@ -226,7 +266,8 @@ final class ConsumerGroup
             'COUNT',
             $this->settings->batch,
             // 0 would be for ever.
-            ...['BLOCK', max(1, $milliseconds), 'STREAMS'],
+            ...(null === $milliseconds ? [] : ['BLOCK', max(1, $milliseconds)]),
+            ...['STREAMS'],
             ...$streams,
             ...array_fill(0, \count($streams), '>'),
         );
@@ -244,30 +285,59 @@ final class ConsumerGroup
         return $entries;
     }
 
+    /**
+     * Puts streams together that one command may read in a cluster: those of one hash tag.
+     *
+     * @param non-empty-list<string> $streams
+     *
+     * @return list<non-empty-list<string>>
+     */
+    private static function bySlot(array $streams): array
+    {
+        $slots = [];
+        foreach ($streams as $stream) {
+            $tag = 1 === preg_match('/^[^{]*\{([^}]+)\}/', $stream, $found) ? '{' . $found[1] : $stream;
+            $slots[$tag][] = $stream;
+        }
+
+        return array_values($slots);
+    }
+
+    /**
+     * Whether a cluster refused a command for keys of several hash slots.
+     */
+    private static function crossesSlots(RedisException $exception): bool
+    {
+        return 'CROSSSLOT' === $exception->code();
+    }
+
     public function acknowledge(string $stream, string $id): void
     {
         $this->redis->call('EVAL', self::ACK, 1, $stream, $this->settings->group, $id, $this->delete());
     }
 
+    /**
+     * Keeps a dead letter and acknowledges its entry, in a cluster one after the other: what ends in between leaves the
+     * entry, which then is there twice.
+     */
     public function bury(Entry $entry, string $reason, ?string $eventId): void
     {
-        $this->redis->call(
-            'EVAL',
-            self::BURY,
-            2,
-            $entry->from,
-            $this->settings->deadLetterStream,
-            $this->settings->group,
-            $entry->id,
-            $this->delete(),
-            'reason',
-            $reason,
-            'raw',
-            $entry->raw,
+        $fields = [
+            'reason', $reason, 'raw', $entry->raw,
             ...(null === $eventId ? [] : ['event_id', $eventId]),
             ...['sink', 'redis', 'failed_at', (string) time()],
             ...['stream', $entry->from, 'entry', $entry->id, 'deliveries', (string) $entry->deliveries],
-        );
+        ];
+        $letters = $this->settings->deadLetterStream;
+        try {
+            $this->redis->call('EVAL', self::BURY, 2, $entry->from, $letters, $this->settings->group, $entry->id, $this->delete(), ...$fields);
+        } catch (RedisException $exception) {
+            if (!self::crossesSlots($exception)) {
+                throw $exception;
+            }
+            $this->redis->call('XADD', $letters, '*', ...$fields);
+            $this->acknowledge($entry->from, $entry->id);
+        }
     }
 
     public function disconnect(): void

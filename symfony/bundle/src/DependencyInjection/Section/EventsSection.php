@@ -83,10 +83,10 @@ final class EventsSection
             ->info('The stream of messages; the gateway\'s events.redis_stream.inbox_stream.')
             ->example('ws.inbox')
             ->defaultValue('ws.inbox');
-        $redisStream->arrayNode('partitions')
-            ->info('Further streams to read where the gateway partitions messages by ordering key: names, or patterns with "*".')
-            ->example(['ws.inbox.room:*'])
-            ->scalarPrototype();
+        $redisStream->variableNode('partitions')
+            ->info('Where the gateway splits messages into shards, how many: its partitions, to read all of them. Where it appends keys, further streams to read: names, or patterns with "*".')
+            ->example('%env(ORDERING_PARTITIONS)%')
+            ->defaultValue([]);
         $redisStream->scalarNode('group')
             ->info('The consumer group. All workers of one application share it.')
             ->example('symfony')
@@ -155,6 +155,14 @@ final class EventsSection
             ->info('The durable queue that is bound to it. If the gateway declares one (RABBITMQ_INBOX_QUEUE), the same.')
             ->example('ws.inbox')
             ->defaultValue('ws.inbox');
+        $rabbitmq->variableNode('partitions')
+            ->info('Where the gateway splits messages into shards, how many: its partitions. Each has a queue of its own, "ws.inbox.0" and so on. 0: none.')
+            ->example('%env(ORDERING_PARTITIONS)%')
+            ->defaultValue(0);
+        $rabbitmq->booleanNode('inbox_single_active_consumer')
+            ->info('Whether the queues of messages, where they have to be declared, give everything to one worker until it goes; the gateway\'s events.rabbitmq.inbox_single_active_consumer.')
+            ->example('true')
+            ->defaultFalse();
         $rabbitmq->booleanNode('declare')
             ->info('Whether to declare and bind the queues. Switch it off where the gateway declares them with arguments of its own.')
             ->example('true')
