@@ -179,7 +179,7 @@ def print_table(run: Run, verdict: judge.Verdict | None, minutes: float) -> None
             f"{counts[what]:,} {what}"
             for what in ("slow readers", "floods", "bad tokens", "bad requests", "protocol violations", "pushes that are none")
         ),
-        "descriptors": f"{first['fds']:.0f} before, {last['fds']:.0f} after, {max(s['fds'] for s in run.samples):.0f} at most",
+        "descriptors": f"{run.before['fds']:.0f} before, {last['fds']:.0f} after, {max(s['fds'] for s in run.samples):.0f} at most",
         "memory (Pss)": f"{verdict or 'not judged'}; {peak:.1f} MiB at most",
     }
     print("soak")

@@ -70,7 +70,9 @@ class Run:
         self._stop = asyncio.Event()
         self._tasks: set[asyncio.Task] = set()
         self._visitors: set[asyncio.Task] = set()
-        self._begun = time.monotonic()
+        # What the gateway has in use before the first client.
+        self.before: dict[str, float] = {}
+        self._begun = 0.0
         self._loaded = False
         self._steady_after = 0.0
         self._aftermath = min(10.0, options.every(90, 3) / 4)
@@ -95,9 +97,13 @@ class Run:
             await self._redis.start()
             self._gateway.write(self._valid[0])
             await self._gateway.start()
+            self.before = self._gateway.usage()
+            self._begun = time.monotonic()
             sampler = self._begin(self._sample())
             await self._load()
             await self._settle()
+            # What is left, in the curves too.
+            await asyncio.sleep(min(10, self.options.seconds / 10))
             sampler.cancel()
             await self._look_at_what_is_left()
             code = await self._gateway.stop()
@@ -212,9 +218,10 @@ class Run:
 
     async def _reload(self) -> None:
         """Puts the files in place by turns; waits for each to be in force, or refused."""
-        api = self._gateway.api()
         number = 0
         while not await passed(self._stop, self.options.every(5, 10)):
+            # A new connection each time: the gateway ends one that is idle for as long.
+            api = self._gateway.api()
             number += 1
             invalid = number % RELOADS_TO_ONE_INVALID == 0
             turn = number // RELOADS_TO_ONE_INVALID if invalid else number
@@ -232,7 +239,7 @@ class Run:
                 self.ledger.fault("reload", f"number {number} was no {result}")
             self.ledger.counts["invalid files refused" if invalid else "reloads"] += 1
             self.marks.append(Mark(self.now(), "invalid" if invalid else "reload"))
-        api.close()
+            api.close()
 
     async def _restart(self) -> None:
         """Ends Redis, by turns politely and by force, and starts it again."""
@@ -318,7 +325,6 @@ class Run:
     async def _settle(self) -> None:
         """Waits until nothing is left over; what is, after a minute, is a fault."""
         api = self._gateway.api()
-        first = self.samples[0]
         give_up = time.monotonic() + QUIET_SECONDS
         while self._gateway.running():
             metrics, usage = await api.metrics(), self._gateway.usage()
@@ -327,9 +333,9 @@ class Run:
                 "events that wait": sum(v for k, v in metrics.items() if k.startswith("wsgw_sink_buffer_events{")),
                 "pushes that wait": metrics["wsgw_outbox_waiting"],
                 "old configurations": metrics["wsgw_config_generations"] - 1,
-                # This connection is one more.
-                "descriptors": max(0, usage["fds"] - first["fds"] - 1),
-                "threads": max(0, usage["threads"] - first["threads"]),
+                # This connection and that of the samples are two more.
+                "descriptors": max(0, usage["fds"] - self.before["fds"] - 2),
+                "threads": max(0, usage["threads"] - self.before["threads"]),
                 "events not read": len(self.ledger.connections) + len(self.ledger.missing()),
                 "connections without their end": metrics["ws_connections_total"] - metrics["ws_disconnects_total"],
             }
