@@ -134,6 +134,7 @@ def soak(given: argparse.Namespace, out: pathlib.Path) -> int:
         return run
 
     run = asyncio.run(go())
+    (options.out / "wsgw").unlink()
     if os.isatty(2):
         note("")
     try:

@@ -195,7 +195,10 @@ class Gateway:
         self.dead_letters = directory / "wsgw-dead-letters.jsonl"
         self._directory, self._key = directory, key
         self._process: subprocess.Popen | None = None
-        self._command = [str(binary), "run", str(self.file)]
+        # A copy: memory that another process of the same file maps too would count for a part only.
+        copy = directory / "wsgw"
+        shutil.copy(binary, copy)
+        self._command = [str(copy), "run", str(self.file)]
         # Nothing of the developer's own settings reaches it.
         self._env = {
             "PATH": os.environ.get("PATH", ""), "WS_MODE": "core", "WSGW_LISTEN": f"{HOST}:{self.port}",
