@@ -119,7 +119,7 @@ scripts() {
   shellcheck scripts/*.sh symfony/tests/*.sh tests/deploy/*.sh tests/image/*.sh .ci/run
   python
   cargo build --locked --quiet
-  target/venv/bin/python -m pytest -q tests/test_scripts.py
+  target/venv/bin/python -m pytest -q tests/test_scripts.py tests/test_soak.py
 }
 
 # A virtual environment with what scripts/ws_client.py and its tests need.
