@@ -49,6 +49,8 @@ What fails the run:
 How memory (Pss, the proportional set size) is judged:
 {judge.HOW}
 
+It needs Python 3.11 with what scripts/requirements.txt names, redis-server and openssl; about a third of a core.
+
 What is written: samples.csv (each second: memory in KiB, descriptors, threads, connections, events that wait, CPU),
 soak.json (counts, faults, the verdict, when Redis was restarted and files were reloaded), soak.svg (the curves),
 gateway.log, redis.log.
@@ -134,7 +136,9 @@ def soak(given: argparse.Namespace, out: pathlib.Path) -> int:
         return run
 
     run = asyncio.run(go())
+    # Neither tells anything about the run, and both are large.
     (options.out / "wsgw").unlink()
+    shutil.rmtree(options.out / "redis")
     if os.isatty(2):
         note("")
     try:
