@@ -141,6 +141,8 @@ def soak(given: argparse.Namespace, out: pathlib.Path) -> int:
     shutil.rmtree(options.out / "redis")
     if os.isatty(2):
         note("")
+    if len(run.samples) < 2:
+        raise Failure(f"the gateway did not last two seconds, see {run.gateway_log}")
     try:
         verdict = judge.judge(run.samples)
         if not verdict.flat:
@@ -179,10 +181,13 @@ def print_table(run: Run, verdict: judge.Verdict | None, minutes: float) -> None
         "pushes": f"{counts['pushes by Redis']:,} by Redis, {counts['pushes by HTTP']:,} by HTTP, "
         f"{counts['pushes received']:,} received",
         "reloads": f"{counts['reloads']:,}, and {counts['invalid files refused']:,} invalid files refused",
-        "restarts of Redis": f"{counts['restarts of Redis by SIGTERM']} by SIGTERM, {counts['restarts of Redis by SIGKILL']} by kill -9",
+        "restarts of Redis": f"{counts['restarts of Redis by SIGTERM']} by SIGTERM, "
+        f"{counts['restarts of Redis by SIGKILL']} by kill -9",
         "trouble": ", ".join(
             f"{counts[what]:,} {what}"
-            for what in ("slow readers", "floods", "bad tokens", "bad requests", "protocol violations", "pushes that are none")
+            for what in (
+                "slow readers", "floods", "bad tokens", "bad requests", "protocol violations", "pushes that are none",
+            )
         ),
         "descriptors": f"{run.before['fds']:.0f} before, {last['fds']:.0f} after, {max(s['fds'] for s in run.samples):.0f} at most",
         "memory (Pss)": f"{verdict or 'not judged'}; {peak:.1f} MiB at most",

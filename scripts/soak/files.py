@@ -33,7 +33,8 @@ def changed(text: str, changes: list[tuple[str, str]]) -> str:
     """The text with each change made."""
     for was, becomes in changes:
         if text.count(was) != 1:
-            raise Failure(f"pipelines/core.yaml has {was.strip()!r} {text.count(was)} times: scripts/soak/files.py expects once")
+            times = text.count(was)
+            raise Failure(f"pipelines/core.yaml has {was.strip()!r} {times} times: scripts/soak/files.py expects it once")
         text = text.replace(was, becomes)
     return text
 

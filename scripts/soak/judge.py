@@ -63,7 +63,7 @@ def write_samples(path: pathlib.Path, samples: list[dict[str, float]]) -> None:
     with path.open("w", newline="") as file:
         rows = csv.DictWriter(file, COLUMNS)
         rows.writeheader()
-        rows.writerows({name: f"{sample[name]:.6g}" if name != "pss_kib" else int(sample[name]) for name in COLUMNS} for sample in samples)
+        rows.writerows({name: f"{sample[name]:.8g}" for name in COLUMNS} for sample in samples)
 
 
 def judge(samples: list[dict[str, float]]) -> Verdict:

@@ -48,14 +48,15 @@ def draw(samples: list[dict[str, float]], marks: list[dict], title: str) -> str:
     for mark in marks:
         if mark["kind"] in ("SIGTERM", "SIGKILL"):
             at = x(mark["seconds"], end)
-            parts.append(f'<path class="{mark["kind"]}" d="M{at:.1f} 40V490"/>')
+            parts.append(f'<path class="{mark["kind"]}" d="M{at:.1f} 64V490"/>')
     mib = [sample | {"pss": sample["pss_kib"] / 1024, "anon": sample["anon_kib"] / 1024} for sample in samples]
     parts += panel(mib, end, 64, 210, "MiB", [("a", "pss", "memory (Pss)"), ("b", "anon", "of it anonymous")], statistics.median)
     parts += panel(
-        samples, end, 308, 90, "", [("a", "connections", "connections"), ("b", "fds", "descriptors"), ("c", "threads", "threads")],
-        statistics.median,
+        samples, end, 308, 90, "",
+        [("a", "connections", "connections"), ("b", "fds", "descriptors"), ("c", "threads", "threads")], statistics.median,
     )
-    parts += panel(samples, end, 430, 60, "", [("c", "pending_events", "events that wait for Redis, most in an interval")], max)
+    waiting = [("c", "pending_events", "events that wait for Redis, most in an interval")]
+    parts += panel(samples, end, 430, 60, "", waiting, max)
     for mark in marks:
         if mark["kind"] in ("reload", "invalid"):
             parts.append(f'<path class="{mark["kind"]}" d="M{x(mark["seconds"], end):.1f} 500v8"/>')
@@ -131,7 +132,8 @@ def time_axis(end: float) -> list[str]:
     step = max(1, nice(end / unit / 12))
     ticks = [number * step for number in range(int(end / unit / step) + 1)]
     return [
-        f'<text class="small" x="{x(tick * unit, end):.1f}" y="526" text-anchor="middle">{tick:g}{f" {name}" if tick else ""}</text>'
+        f'<text class="small" x="{x(tick * unit, end):.1f}" y="526" text-anchor="middle">'
+        + (f"{tick:g} {name}</text>" if tick else "0</text>")
         for tick in ticks
     ]
 
@@ -140,7 +142,8 @@ def legend() -> list[str]:
     """What the marks mean."""
     parts, at = [], LEFT
     for kind, text in [
-        ("SIGTERM", "Redis restarted by SIGTERM"), ("SIGKILL", "by kill -9"), ("reload", "file reloaded"), ("invalid", "invalid file refused"),
+        ("SIGTERM", "Redis restarted by SIGTERM"), ("SIGKILL", "by kill -9"),
+        ("reload", "file reloaded"), ("invalid", "invalid file refused"),
     ]:
         shape = "M{} 556h18" if kind.startswith("SIG") else "M{} 552v8"
         begin = at if kind.startswith("SIG") else at + 9

@@ -18,7 +18,7 @@ from .backend import DEAD, Pusher, Reader, passed, patiently
 from .clients import USERS, Client, Tokens, bad_http, bad_token, flood, stay, talk_nonsense, visit
 from .files import pipeline_files
 from .ledger import Ledger
-from .servers import Failure, Gateway, Redis, RedisLink
+from .servers import Gateway, Redis, RedisLink
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 
@@ -90,6 +90,8 @@ class Run:
 
     async def run(self) -> None:
         """The whole of it. Raises Failure when it cannot even begin."""
+        from websockets.exceptions import WebSocketException
+
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._interrupt)
@@ -110,11 +112,18 @@ class Run:
             if code:
                 self.ledger.fault("the gateway's end", f"exit code {code}")
             self._read_log()
+        except (OSError, WebSocketException) as error:
+            self.ledger.fault("the run broke off", repr(error))
         finally:
             for task in [*self._tasks, *self._visitors]:
                 task.cancel()
             self._gateway.kill()
             self._redis.kill()
+
+    @property
+    def gateway_log(self) -> pathlib.Path:
+        """Where the gateway's log is."""
+        return self._gateway.log
 
     def _interrupt(self) -> None:
         self.interrupted = True
