@@ -7,6 +7,8 @@
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
+    clippy::exit,
+    clippy::must_use_candidate,
     missing_docs,
     unused_qualifications,
     reason = "a benchmark that cannot be set up fails by panicking; what the macros write is not ours"

@@ -109,6 +109,11 @@ rust() {
   cargo test --locked
   say "the benchmarks still build and run"
   cargo bench --locked --bench pipeline -- --test
+  say "instructions of the hot path"
+  need valgrind valgrind
+  # The version of the library in Cargo.lock, since the two speak to each other.
+  cargo_tool gungraun-runner 0.20.0
+  PATH=$PWD/target/tools/bin:$PATH cargo bench --locked --bench instructions
 }
 
 scripts() {
@@ -119,7 +124,7 @@ scripts() {
   shellcheck scripts/*.sh symfony/tests/*.sh tests/deploy/*.sh tests/image/*.sh .ci/run
   python
   cargo build --locked --quiet
-  target/venv/bin/python -m pytest -q tests/test_scripts.py tests/test_curves.py
+  target/venv/bin/python -m pytest -q tests/test_scripts.py tests/test_curves.py tests/test_soak.py
 }
 
 # A virtual environment with what scripts/ws_client.py and its tests need.

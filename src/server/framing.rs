@@ -183,11 +183,11 @@ mod tests {
         match payload.len() {
             len @ 0..=125 => out.push(0x80 | u8::try_from(len).unwrap()),
             len @ 126..=0xffff => {
-                out.push(0x80 | 126);
+                out.push(0xfe);
                 out.extend(u16::try_from(len).unwrap().to_be_bytes());
             }
             len => {
-                out.push(0x80 | 127);
+                out.push(0xff);
                 out.extend((len as u64).to_be_bytes());
             }
         }
