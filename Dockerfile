@@ -15,10 +15,12 @@ COPY pipelines pipelines
 COPY schemas schemas
 COPY src src
 # What was compiled stays in the cache of the builder, so that only what changed is compiled again; one for each
-# architecture, and for one build at a time, as the program is copied out of it.
+# architecture, and for one build at a time, as the program is copied out of it. Kernels of arm64 may have pages of 64 KiB,
+# and the allocator runs where they are at most as large as it was told (2 to the power of 16).
 ARG TARGETARCH
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,id=wsgw-target-${TARGETARCH},target=/src/target,sharing=locked \
+    if [ "$TARGETARCH" = arm64 ]; then export JEMALLOC_SYS_WITH_LG_PAGE=16; fi && \
     CARGO_INCREMENTAL=0 cargo build --locked --profile dist && \
     install -D target/dist/wsgw /image/wsgw
 # The libraries that the program names, each where the program looks for it.

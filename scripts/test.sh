@@ -267,6 +267,9 @@ image() {
 }
 
 case "${1:-all}" in
+  all|rust|scripts|browser|php|docs|operations|deploy|image) need cc build-essential make build-essential ;;
+esac
+case "${1:-all}" in
   all) rust; scripts; browser; symfony; docs; operations; deploy; image; say "every test passed" ;;
   php) symfony ;;
   release-tools) release_tools ;;
