@@ -14,6 +14,7 @@ Runs the macro benchmarks of benches/README.md against target/release/wsgw, with
   redis              messages to a Redis stream, pushes from one (each burst and paced)
   rabbitmq           messages to a RabbitMQ queue (burst, paced)
   presence           10,000 connections that wait, listed in Redis
+  memory             10,000 connections that send 60 KiB each, and go: how much memory comes back
   reload             SIGHUP with another file, again and again, under 5,000 connections that wait
   archive            messages to a Redis stream, with and without the archive in SQLite by turns
   tracing            messages to a Redis stream, by turns without tracing, with it, and with a collector that is away
@@ -53,7 +54,7 @@ while (($#)); do
         --no-build) build=false ;;
         --only)
             only+=("${2:?--only needs a name}")
-            [[ $2 =~ ^(idle|rtt|churn|fanout|inbound|redis|rabbitmq|presence|reload|archive|tracing)$ ]] ||
+            [[ $2 =~ ^(idle|rtt|churn|fanout|inbound|redis|rabbitmq|presence|memory|reload|archive|tracing)$ ]] ||
                 fail "no benchmark is called $2, see --help" 2
             shift
             ;;
@@ -93,7 +94,7 @@ rabbitmq_server=''
 for rabbitmq_server in /usr/lib/rabbitmq/bin/rabbitmq-server "$(command -v rabbitmq-server || true)"; do
     [[ ! -x $rabbitmq_server ]] || break
 done
-if wanted redis || wanted presence || wanted archive || wanted tracing; then
+if wanted redis || wanted presence || wanted memory || wanted archive || wanted tracing; then
     command -v redis-server >/dev/null ||
         fail 'redis-server is missing (Debian: apt-get install redis-server); or name others with --only'
 fi
@@ -358,6 +359,27 @@ if wanted presence; then
         idle --connections $((10000 / scale)) --hold-seconds $((60 / scale))
 fi
 
+# Kilobytes of memory of the gateway: all of it, what is its own.
+memory_of_gateway() {
+    awk '/^Pss:/ { all = $2 } /^Pss_Anon:/ { own = $2 } END { print all, own }' "/proc/$gateway_pid/smaps_rollup"
+}
+
+memory_figures=''
+if wanted memory; then
+    note '== memory'
+    start_redis
+    start_gateway memory core WS_MODE=core REDIS_DSN="$redis_dsn" PRESENCE_REDIS_DSN="$redis_dsn"
+    memory_before=$(memory_of_gateway)
+    "$gateway" bench inbound --connections $((10000 / scale)) --messages $((10000 / scale)) --payload-bytes 61440 \
+        --rate burst --ramp 0 --redis "$redis_dsn" --url "ws://$host:$port/ws" --server-pid "$gateway_pid" \
+        --key "$out/keys/private.pem" --label memory --json >>"$results" || failed=true
+    # What is free stays with the allocator for ten seconds, lest it is needed again.
+    sleep 25
+    memory_figures="$memory_before $(memory_of_gateway)"
+    stop_gateway
+    stop_redis
+fi
+
 reload_times=''
 if wanted reload; then
     note '== reload'
@@ -416,6 +438,11 @@ fi
 
 echo
 "$gateway" bench summary "$results" || failed=true
+if [[ -n $memory_figures ]]; then
+    read -r before own_before after own_after <<<"$memory_figures"
+    printf 'memory: %d kB (its own %d kB) before, %d kB (%d kB) 25 seconds after the last connection went\n' \
+        "$before" "$own_before" "$after" "$own_after"
+fi
 if [[ -n $reload_times ]]; then
     count=$(wc -l <<<"$reload_times")
     printf 'reload: %d times, from the signal to the new configuration: median %s ms, longest %s ms\n' "$count" \

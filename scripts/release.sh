@@ -43,6 +43,8 @@ build() {
   if [ "${WSGW_RELEASE_BUILD:-1}" = 1 ]; then
     [ -z "$(git status --porcelain)" ] || fail "there are changes that are not committed"
     local cargo_home=${CARGO_HOME:-$HOME/.cargo}
+    # Kernels of arm64 may have pages of 64 KiB; the allocator runs where they are at most so large (2 to the power of 16).
+    [ "$(uname -m)" != aarch64 ] || export JEMALLOC_SYS_WITH_LG_PAGE=16
     RUSTFLAGS="--remap-path-prefix=$here=/src --remap-path-prefix=$cargo_home=/cargo" \
       CARGO_INCREMENTAL=0 cargo build --locked --profile "$profile" --bin wsgw
   fi
