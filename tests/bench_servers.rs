@@ -18,7 +18,7 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use support::bench::{bench, fails, key, passed, stderr, url};
-use support::{API_KEY, Broker, RedisSetup, Setup, within};
+use support::{API_KEY, Broker, RedisSetup, Setup, until, within};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::accept_async;
@@ -69,6 +69,11 @@ async fn messages_are_followed_through_rabbitmq() {
         .env("RABBITMQ_INBOX_QUEUE", "ws.inbox")
         .start()
         .await;
+    // A gateway declares its queues once it is connected, and may be ready before.
+    until("the queue is declared", || async {
+        vhost.count("ws.inbox").await.is_some()
+    })
+    .await;
     let (url, key, dsn) = (url(&gateway), key(), vhost.dsn());
     let common = [
         "inbound",

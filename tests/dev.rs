@@ -186,7 +186,10 @@ async fn the_feed_tells_each_step_and_the_event() {
         .await
         .unwrap();
     let mut told = String::new();
-    while !told.contains("message_received") {
+    // The outermost stage is told of last, after the event.
+    while !told.contains("message_received")
+        || !told.contains(r#""stage":"auth","outcome":"published""#)
+    {
         let part = tokio::time::timeout(PATIENCE, feed.chunk())
             .await
             .unwrap()
