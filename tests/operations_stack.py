@@ -13,7 +13,6 @@ import os
 import pathlib
 import re
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -26,6 +25,8 @@ import jwt
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect as sync_connect
+
+from ports import free_port
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 WAIT_SECONDS = 30
@@ -40,12 +41,6 @@ def binary() -> pathlib.Path:
     built = [path for path in (ROOT / f"target/{profile}/wsgw" for profile in ("release", "debug")) if path.exists()]
     assert built, "no gateway to test with: run `cargo build`"
     return max(built, key=lambda path: path.stat().st_mtime)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def eventually(what: str, condition, seconds: float = WAIT_SECONDS):

@@ -18,7 +18,8 @@ import pytest
 import yaml
 
 from deploy_commands import run
-from operations_stack import ROOT, eventually, fetch, free_port
+from operations_stack import ROOT, eventually, fetch
+from ports import free_port
 
 CHART = ROOT / "deploy/helm/wsgw"
 # The oldest version that the chart takes, and a new one.

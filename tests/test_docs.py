@@ -173,18 +173,12 @@ def same(expected: list[str], actual: list[str]) -> bool:
     return bool(actual) and bool(expectation(expected[0]).fullmatch(actual[0])) and same(expected[1:], actual[1:])
 
 
-def free_port() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
-
-
 class Reader:
     """Someone who follows a page: one shell session, and what it started in the background."""
 
     def __init__(self, home: pathlib.Path):
         self.home, self.repository = home, home / "wsgw"
-        self.ports = {port: free_port() for port in [GATEWAY_PORT, BACKEND_PORT, *OTHER_PORTS]}
+        self.ports = {port: str(free_port()) for port in [GATEWAY_PORT, BACKEND_PORT, *OTHER_PORTS]}
         self.background: dict[str, tuple[subprocess.Popen, pathlib.Path]] = {}
         self.copy_repository()
         (home / "env").write_text("")

@@ -14,7 +14,6 @@ import os
 import pathlib
 import re
 import shutil
-import socket
 import ssl
 import subprocess
 import sys
@@ -29,6 +28,7 @@ import pytest
 from websockets.sync.client import connect
 
 from compose_files import ROOT, STACKS, merged, run
+from ports import free_port
 
 IMAGE = os.environ["WSGW_TEST_IMAGE"]
 COMMIT = os.environ["WSGW_TEST_COMMIT"]
@@ -50,12 +50,6 @@ def eventually(what: str, condition, seconds: float = WAIT_SECONDS):
             return result
         assert time.monotonic() < deadline, f"never came: {what}"
         time.sleep(0.1)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def token(key: pathlib.Path | str, user: str = "42") -> str:

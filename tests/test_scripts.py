@@ -1,7 +1,6 @@
 """Uses the scripts the way a newcomer does: as programs, against a WebSocket server that is not ours.
 
-Needs scripts/requirements.txt installed. Run with `python -m unittest tests/test_scripts.py`,
-or with pytest.
+Needs scripts/requirements.txt installed. Run with pytest.
 """
 
 from __future__ import annotations
@@ -23,6 +22,8 @@ import unittest
 
 import jwt
 from websockets.asyncio.server import serve
+
+from ports import free_port
 
 SCRIPTS = pathlib.Path(__file__).resolve().parent.parent / "scripts"
 GEN_KEYS = str(SCRIPTS / "gen_dev_keys.sh")
@@ -480,12 +481,6 @@ class PushDemo(ScriptTest):
                           ['a"b'], ["1", "2", "3"], ["--nonsense", "1"], ["--transport=rabbitmq", "1", "{oops"]):
             with self.subTest(arguments):
                 self.assertEqual(run(PUSH_DEMO, *arguments, GATEWAY_API_KEY="x").returncode, 2)
-
-
-def free_port() -> int:
-    """A port that nobody has."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
 
 
 class SecretHeaders(ScriptTest):

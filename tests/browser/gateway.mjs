@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
-import { createHmac } from "node:crypto";
+import { createHmac, randomInt } from "node:crypto";
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import { connect, createServer as createTcpServer } from "node:net";
@@ -43,14 +43,17 @@ export async function eventually(what, look, patience = 10_000) {
   }
 }
 
-function freePort() {
-  return new Promise((done, fail) => {
-    const server = createTcpServer().once("error", fail);
-    server.listen(0, "127.0.0.1", () => {
-      const { port } = server.address();
-      server.close(() => done(port));
+/** A port that nobody listens on. Not an ephemeral one: any connection may be given that before the server binds it. */
+export async function freePort() {
+  for (let tries = 0; tries < 200; tries += 1) {
+    const port = randomInt(20_000, 32_000);
+    const isFree = await new Promise((done) => {
+      const server = createTcpServer().once("error", () => done(false));
+      server.listen(port, "127.0.0.1", () => server.close(() => done(true)));
     });
-  });
+    if (isFree) return port;
+  }
+  throw new Error("no free port between 20000 and 32000");
 }
 
 const answers = (port) =>

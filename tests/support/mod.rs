@@ -104,9 +104,12 @@ pub async fn until<F: Future<Output = bool>>(what: &str, mut look: impl FnMut() 
 }
 
 /// A port that nobody listens on now.
+///
+/// Not an ephemeral one, which any connection of this machine may be given before the server binds it.
 pub fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
+    let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    let tries = std::iter::repeat_with(|| rand::random_range(20_000..32_000));
+    tries.take(200).find(is_free).expect("a free port between 20000 and 32000")
 }
 
 /// A path below the crate's root.

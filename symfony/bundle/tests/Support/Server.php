@@ -42,18 +42,23 @@ final class Server
     }
 
     /**
-     * A port that nobody has.
+     * A port that nobody listens on.
+     *
+     * Not an ephemeral one, which any connection of this machine may be given before the server binds it.
      */
     public static function port(): int
     {
-        $socket = stream_socket_server('tcp://127.0.0.1:0');
-        if (false === $socket) {
-            throw new \RuntimeException('There is no free port.');
-        }
-        $port = (int) substr((string) strrchr((string) stream_socket_get_name($socket, false), ':'), 1);
-        fclose($socket);
+        for ($try = 0; $try < 200; ++$try) {
+            $port = random_int(20000, 31999);
+            $socket = @stream_socket_server('tcp://127.0.0.1:' . $port);
+            if (false !== $socket) {
+                fclose($socket);
 
-        return $port;
+                return $port;
+            }
+        }
+
+        throw new \RuntimeException('No port between 20000 and 32000 is free.');
     }
 
     /**
