@@ -109,7 +109,10 @@ pub async fn until<F: Future<Output = bool>>(what: &str, mut look: impl FnMut() 
 pub fn free_port() -> u16 {
     let is_free = |port: &u16| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok();
     let tries = std::iter::repeat_with(|| rand::random_range(20_000..32_000));
-    tries.take(200).find(is_free).expect("a free port between 20000 and 32000")
+    tries
+        .take(200)
+        .find(is_free)
+        .expect("a free port between 20000 and 32000")
 }
 
 /// A path below the crate's root.
