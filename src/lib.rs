@@ -65,6 +65,7 @@ pub mod dev;
 pub mod erase;
 pub mod event;
 pub mod graph;
+mod intake;
 pub mod jwt;
 pub mod kept;
 pub mod leases;

@@ -10,6 +10,7 @@ use prometheus::{IntCounter, IntGauge};
 
 use crate::condition::{Condition, Matcher};
 use crate::config::Config;
+use crate::intake::Intake;
 use crate::kept::Kept;
 use crate::message::{FieldSet, TooManyFields};
 use crate::session::Session;
@@ -39,6 +40,8 @@ pub struct Generation {
     pub messages: NewMessageService,
     /// The message fields that the stages ask for.
     pub fields: Arc<FieldSet>,
+    /// Counts the messages that wait for room; the same for all generations of a process.
+    pub(crate) intake: Arc<Intake>,
     /// Counts for each stage, from the top, the messages that ended in it.
     ended: Arc<[IntCounter]>,
     _alive: Arc<Alive>,
@@ -226,6 +229,7 @@ pub fn compile(number: u64, mut with: Ingredients<'_>) -> Result<Generation, Com
         handshake,
         messages: acks.above(messages),
         fields: Arc::new(with.fields),
+        intake: Intake::of(with.shared, with.metrics),
         ended,
         config,
     })

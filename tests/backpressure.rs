@@ -181,6 +181,58 @@ async fn close_closes_with_1013() {
 }
 
 #[tokio::test]
+async fn large_messages_stay_unread_while_many_bytes_wait() {
+    const CLIENTS: usize = 20;
+    const WAITING: f64 = 150_000.0;
+    let webhook = Webhook::scripted(|_| Reply::Hold).await;
+    let gateway = Setup::default()
+        .webhook(&webhook)
+        .env("WEBHOOK_TIMEOUT_SECONDS", 600)
+        .set("events.webhook.buffer.max_bytes", 100_000)
+        .set("server.max_waiting_bytes", WAITING)
+        .set("server.ping_interval_seconds", 2)
+        .set("server.pong_timeout_seconds", 2)
+        .start()
+        .await;
+    let mut clients = Vec::new();
+    for n in 0..CLIENTS {
+        clients.push(Client::connect(&gateway, &n.to_string()).await);
+    }
+    let mut quiet = Client::connect(&gateway, "quiet").await;
+    let message = "x".repeat(60_000);
+    for client in &mut clients {
+        client.send(message.as_str()).await;
+    }
+    gateway
+        .wait_for_metric("wsgw_waiting_message_bytes", &[], WAITING)
+        .await;
+    // Whoever sends and leaves counts as much as whoever stays.
+    let leaves = tokio::spawn(clients.pop().unwrap().close(Some((1000, "bye"))));
+    // Heartbeats, which those who are held up cannot answer.
+    for _ in 0..10 {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        quiet.send(r#"{"type":"ping"}"#).await;
+        assert_eq!(quiet.text().await, r#"{"type":"pong"}"#);
+        let waiting = gateway.metric("wsgw_waiting_message_bytes", &[]).await;
+        // The last one that was let in, and one on each of the other threads.
+        assert!(waiting < WAITING + 8.0 * 60_000.0, "{waiting} bytes wait");
+    }
+    let disconnects = gateway.metric("ws_disconnects_total", &[]).await;
+    assert!(disconnects.abs() < 0.5, "{disconnects} were cut");
+    webhook.release();
+    leaves.await.unwrap();
+    webhook
+        .wait_for_type(&(CLIENTS - 1).to_string(), "disconnected")
+        .await;
+    let all = 1 + 2 * CLIENTS + 1;
+    let events = webhook.wait_for(all).await;
+    let messages = events.iter().filter(|event| event["raw"] == message);
+    assert_eq!(messages.count(), CLIENTS);
+    let waiting = gateway.metric("wsgw_waiting_message_bytes", &[]).await;
+    assert!(waiting.abs() < 0.5, "{waiting} bytes still wait");
+}
+
+#[tokio::test]
 async fn a_client_that_hangs_up_while_it_waits_loses_nothing() {
     let (webhook, gateway) = stuck("wait").await;
     let mut client = Client::connect(&gateway, "42").await;

@@ -41,6 +41,8 @@ import time
 import jsonschema
 import pytest
 
+from ports import free_port
+
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 PAGES = sorted(
     str(path.relative_to(ROOT))

@@ -62,7 +62,12 @@ def status(port: int, path: str, body: str | None = None, headers: dict[str, str
     try:
         connection.request("GET" if body is None else "POST", path, body, headers or {})
         answer = connection.getresponse()
-        return answer.status, answer.read().decode(errors="replace")
+        try:
+            text = answer.read()
+        except http.client.IncompleteRead as cut:
+            # Who refuses a body without reading it may close the connection before all of its answer has left.
+            text = cut.partial
+        return answer.status, text.decode(errors="replace")
     except OSError:
         return 0, ""
     finally:

@@ -177,6 +177,7 @@ pub const EFFECTS: &[(&str, Effect)] = &[
     ("server.node_id", Effect::Hot),
     ("server.watch", Effect::Hot),
     ("server.max_message_bytes", Effect::Hot),
+    ("server.max_waiting_bytes", Effect::Hot),
     ("server.max_body_bytes", Effect::Hot),
     ("server.max_connections", Effect::Hot),
     ("server.max_connections_per_user", Effect::Hot),

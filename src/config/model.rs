@@ -188,6 +188,8 @@ pub struct ServerConfig {
     /// Largest message a client may send, in bytes, all fragments together; more closes with 1009.
     #[schemars(range(min = 1, max = 67_108_864))]
     pub max_message_bytes: usize,
+    /// Bytes of messages that may wait for room in the buffers of sinks; beyond that, what clients send of messages over 4 KiB stays unread. 0: no limit.
+    pub max_waiting_bytes: usize,
     /// Largest body of an HTTP request to the internal API, in bytes; more is answered 413.
     #[schemars(range(min = 1, max = 1_073_741_824))]
     pub max_body_bytes: usize,
@@ -229,6 +231,7 @@ impl Default for ServerConfig {
             node_id: String::new(),
             watch: false,
             max_message_bytes: 65_536,
+            max_waiting_bytes: 67_108_864,
             max_body_bytes: 1_048_576,
             max_connections: 0,
             max_connections_per_user: 0,

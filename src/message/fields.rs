@@ -124,6 +124,9 @@ fn has_surrogate_escape(text: &[u8]) -> bool {
 }
 
 fn too_deep(text: &[u8]) -> bool {
+    if text.len() <= MAX_DEPTH {
+        return false;
+    }
     // Most texts cannot be too deep for want of brackets, which are looked for many bytes at a time.
     if memchr::memchr2_iter(b'{', b'[', text)
         .nth(MAX_DEPTH)

@@ -140,6 +140,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     /// Ends the connection on the wire. The message in the stages goes on meanwhile, since others may wait for it to
     /// enter a full buffer; but its end is not waited for.
     async fn end(&mut self, end: End) -> Ended {
+        self.stream.get_mut().read_freely();
         let (stages, mut ending) = (
             &mut self.stages,
             Ending {
@@ -182,7 +183,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
             if self.stages.busy() || self.owes_many() {
                 return Poll::Pending;
             }
-            match ready!(Pin::new(&mut self.stream).poll_next(cx)) {
+            let Poll::Ready(next) = Pin::new(&mut self.stream).poll_next(cx) else {
+                if self.room.took_large() && !self.gone {
+                    if self.room.give_back(&mut self.stream) {
+                        // The new stream is to wake the task.
+                        continue;
+                    }
+                    return Poll::Ready(End::Lost);
+                }
+                return Poll::Pending;
+            };
+            match next {
                 Some(Ok(frame)) => {
                     if let Some(end) = self.take(frame) {
                         return Poll::Ready(end);
@@ -235,6 +246,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
     /// Takes a frame from the client.
     fn take(&mut self, frame: Frame) -> Option<End> {
         self.room.took(&frame);
+        self.stream.get_mut().took();
         let message = match frame {
             Frame::Text(text) => Message::text(text, self.stages.fields()),
             Frame::Binary(bytes) => Message::binary(&bytes),
@@ -349,8 +361,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Connection<S> {
                     // The ping itself may not have left: the client does not read.
                     return Some(Close::too_slow().into());
                 }
-                if self.stages.busy() || self.owes_many() {
-                    // The pong may lie unread behind a message that waits for a full buffer, or for answers.
+                if self.stages.busy() || self.owes_many() || self.stream.get_ref().is_held_up() {
+                    // The pong may lie unread behind a message that waits for a full buffer, or for answers, or that is
+                    // too large to be read now.
                     self.pong_due = Some(now + self.heartbeat.timeout);
                 } else {
                     return Some(End::Lost);

@@ -19,6 +19,7 @@ use crate::brokers::redis::RedisLink;
 use crate::clock::seconds;
 use crate::config::changes::Effective;
 use crate::config::{Config, PresenceConfig, PresenceKind, PresenceStrategy};
+use crate::intake::Intake;
 use crate::kept::Kept;
 use crate::leases::{Charges, Leases};
 use crate::message::FieldSet;
@@ -268,6 +269,7 @@ impl Foundation {
         let deadline = Instant::now() + seconds(config.server.drain_seconds);
         let sinks = activation.apply(deadline);
         self.registry.limits().set(config.backpressure.clone());
+        Intake::of(&self.kept, &self.metrics).set_max(config.server.max_waiting_bytes);
         sources.change(wanted, source_dead_letters);
         if let Some(archive) = &self.archive {
             let trace_id = &config.tracing.trace_id_field;

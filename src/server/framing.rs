@@ -1,12 +1,13 @@
 //! WebSocket framing on a socket, and buffers that do not stay as large as the largest message.
 //!
 //! Stands between the socket and the connection's task. The library's buffers grow for a large message, or for many
-//! pushes in one write, and keep that size. So now and then, while nothing lies in them, a connection that had grown them
-//! gets new ones; how it is known that nothing does is said at [`Room::is_empty`].
+//! pushes in one write, and keep that size. So after a large message, and now and then, a connection that had grown them gets
+//! new ones while nothing lies in them; how it is known that nothing does is said at [`Room::is_empty`].
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use futures_util::FutureExt as _;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -14,20 +15,28 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message as Frame;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
+use crate::intake::{Intake, Turn};
+
 /// Resident for each idle connection; larger messages make it grow.
 const READ_BUFFER: usize = 1024;
 
 /// Pushes are gathered up to this size before they are written.
 const WRITE_BUFFER: usize = 16 * 1024;
 
-/// Bytes of a message, or of what is written at once, beyond which buffers are worth being replaced.
+/// Bytes of a message, or of what is written at once, beyond which buffers are worth being replaced, and of a message
+/// beyond which it is held up while too many wait.
 const LARGE: usize = 4 * 1024;
 
 /// A client's socket with WebSocket framing on it.
 pub(super) type Framed<S> = WebSocketStream<Counted<S>>;
 
 /// Puts framing on a socket from which some bytes have been read already.
-pub(super) async fn frame<S>(io: S, early: Vec<u8>, max_message_bytes: usize) -> Framed<S>
+pub(super) async fn frame<S>(
+    io: S,
+    early: Vec<u8>,
+    max_message_bytes: usize,
+    intake: Arc<Intake>,
+) -> Framed<S>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -40,16 +49,41 @@ where
         .max_frame_size(Some(max_message_bytes));
     let counted = Counted {
         read: early.len() as u64,
+        began: 0,
+        intake,
+        turn: None,
         io: Some(io),
     };
     Framed::from_partially_read(counted, early, Role::Server, Some(config)).await
 }
 
-/// A socket that counts the bytes read from it.
+/// A socket that counts the bytes read from it, and holds large messages up while many wait for room.
 pub(super) struct Counted<S> {
     read: u64,
+    /// What was read when the last frame was taken.
+    began: u64,
+    intake: Arc<Intake>,
+    turn: Turn,
     /// Only while the buffers are replaced there is none.
     io: Option<S>,
+}
+
+impl<S> Counted<S> {
+    /// Notes that a frame was taken, so that what follows belongs to another.
+    pub(super) fn took(&mut self) {
+        self.began = self.read;
+    }
+
+    /// Whether the rest of a large message is left unread.
+    pub(super) fn is_held_up(&self) -> bool {
+        self.turn.is_some()
+    }
+
+    /// Holds nothing up any more, since what is read goes nowhere.
+    pub(super) fn read_freely(&mut self) {
+        self.began = u64::MAX;
+        self.turn = None;
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
@@ -58,6 +92,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Counted<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        if this.read.saturating_sub(this.began) > LARGE as u64 {
+            ready!(this.intake.poll_open(&mut this.turn, cx));
+        }
         let before = buf.filled().len();
         let Some(io) = &mut self.io else {
             return Poll::Ready(Ok(()));
@@ -103,6 +141,8 @@ pub(super) struct Room {
     /// Bytes handed over since the last flush.
     unflushed: usize,
     grown: bool,
+    /// A large message was taken since the buffers were new.
+    took_large: bool,
 }
 
 impl Room {
@@ -110,7 +150,8 @@ impl Room {
     pub(super) fn took(&mut self, frame: &Frame) {
         let len = frame.len();
         self.taken += wire_len(len);
-        self.grown |= len > LARGE;
+        self.took_large |= len > LARGE;
+        self.grown |= self.took_large;
     }
 
     /// Notes a text that is written to the client.
@@ -135,12 +176,19 @@ impl Room {
         stream.get_ref().read == self.taken
     }
 
+    /// Whether a large message was taken since the buffers were new. They are given back once nothing more is there to read:
+    /// until then, the buffer that the message came in stays whole, also after the message has gone.
+    pub(super) fn took_large(&self) -> bool {
+        self.took_large
+    }
+
     /// Gives a flushed stream new buffers if its own have grown and are empty; false if the stream is lost by that,
     /// which the library does not let happen.
     pub(super) fn give_back<S>(&mut self, stream: &mut Framed<S>) -> bool
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
+        self.took_large = false;
         if !self.grown || !self.is_empty(stream) {
             return true;
         }
@@ -148,6 +196,9 @@ impl Room {
         let old = stream.get_mut();
         let counted = Counted {
             read: old.read,
+            began: old.read,
+            intake: Arc::clone(&old.intake),
+            turn: None,
             io: old.io.take(),
         };
         // Nothing is waited for: it is a future for the sake of the handshakes that it has in common with.
@@ -174,6 +225,8 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
     use super::*;
+    use crate::kept::Kept;
+    use crate::telemetry::metrics::Metrics;
 
     const KEY: [u8; 4] = [1, 2, 3, 4];
 
@@ -197,6 +250,11 @@ mod tests {
         out
     }
 
+    /// One that holds nothing up.
+    fn intake() -> Arc<Intake> {
+        Intake::of(&Kept::default(), &Metrics::new().unwrap())
+    }
+
     struct Both {
         client: DuplexStream,
         stream: Framed<DuplexStream>,
@@ -205,10 +263,14 @@ mod tests {
 
     impl Both {
         async fn new() -> Self {
+            Self::held_up_by(intake()).await
+        }
+
+        async fn held_up_by(intake: Arc<Intake>) -> Self {
             let (client, server) = tokio::io::duplex(1024 * 1024);
             Self {
                 client,
-                stream: frame(server, Vec::new(), 1024 * 1024).await,
+                stream: frame(server, Vec::new(), 1024 * 1024, intake).await,
                 room: Room::default(),
             }
         }
@@ -226,6 +288,7 @@ mod tests {
             };
             let frame = frame.unwrap().unwrap();
             self.room.took(&frame);
+            self.stream.get_mut().took();
             Some(frame)
         }
 
@@ -244,7 +307,9 @@ mod tests {
             let text = "x".repeat(size);
             both.send(&wire(0x81, text.as_bytes())).await;
             assert_eq!(both.frame().await, Some(Frame::text(text)));
+            assert_eq!(both.room.took_large(), size > LARGE, "{size}");
             assert_eq!(both.renewed(), size > LARGE, "{size}");
+            assert!(!both.room.took_large());
         }
         // Part of a frame: it must not be lost.
         let text = "y".repeat(70_000);
@@ -273,6 +338,35 @@ mod tests {
         both.send(&wire(0x80, &half)).await;
         assert_eq!(both.frame().await.map(|frame| frame.len()), Some(16_000));
         assert!(!both.renewed());
+    }
+
+    #[tokio::test]
+    async fn a_large_message_stays_unread_while_too_many_bytes_wait() {
+        let intake = intake();
+        intake.set_max(1_000);
+        let waits = intake.wait(1_000);
+        let mut both = Both::held_up_by(Arc::clone(&intake)).await;
+        let large = wire(0x82, &vec![b'l'; 60_000]);
+        // More of small ones than a large one has.
+        let small = Frame::binary(vec![b's'; 1_000]);
+        for _ in 0..10 {
+            both.send(&wire(0x82, &[b's'; 1_000])).await;
+            assert_eq!(both.frame().await.as_ref(), Some(&small));
+        }
+        both.send(&large).await;
+        assert_eq!(both.frame().await, None);
+        assert!(both.stream.get_ref().is_held_up());
+        let read = both.stream.get_ref().read - both.stream.get_ref().began;
+        assert!(read < 10_000, "{read} bytes are read");
+        drop(waits);
+        assert_eq!(both.frame().await.map(|frame| frame.len()), Some(60_000));
+        assert!(!both.stream.get_ref().is_held_up());
+        // The end of a connection is not held up.
+        let _waits = intake.wait(1_000);
+        both.send(&large).await;
+        assert_eq!(both.frame().await, None);
+        both.stream.get_mut().read_freely();
+        assert_eq!(both.frame().await.map(|frame| frame.len()), Some(60_000));
     }
 
     #[tokio::test]

@@ -143,7 +143,8 @@ impl Rehearsal {
         state.metrics.connections.inc();
         state.in_force.load().presence.connected(&session);
         let (wire, ours) = tokio::io::duplex(WIRE);
-        let stream = frame(ours, Vec::new(), server.max_message_bytes).await;
+        let intake = Arc::clone(&generation.intake);
+        let stream = frame(ours, Vec::new(), server.max_message_bytes, intake).await;
         let connection = Connection::new(stream, Arc::clone(&session), Arc::clone(state), places);
         state.tasks.spawn(Box::new(connection).serve());
         Ok(Admitted { session, wire })

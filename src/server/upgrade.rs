@@ -27,6 +27,7 @@ use super::framing::{Framed, frame};
 use crate::api::Problem;
 use crate::clock::unix_nanos;
 use crate::close::{self, Close, Refused};
+use crate::intake::Intake;
 use crate::jwt::offers_bearer;
 use crate::message::TraceContext;
 use crate::pipeline::{Generation, Handshake};
@@ -82,10 +83,10 @@ pub(super) async fn upgrade(
         .handshake_duration_seconds
         .observe(started.elapsed().as_secs_f64());
     let upgrading = hyper::upgrade::on(request);
-    let max_message_bytes = server.max_message_bytes;
+    let reading = (server.max_message_bytes, Arc::clone(&generation.intake));
     state.tasks.spawn({
         let state = Arc::clone(&state);
-        async move { open(state, upgrading, admitted, max_message_bytes, places).await }
+        async move { open(state, upgrading, admitted, reading, places).await }
     });
     switching(&key, subprotocol)
 }
@@ -95,11 +96,11 @@ async fn open(
     state: Arc<State>,
     upgrading: hyper::upgrade::OnUpgrade,
     admitted: Result<Arc<Session>, Close>,
-    max_message_bytes: usize,
+    (max_message_bytes, intake): (usize, Arc<Intake>),
     places: Places,
 ) {
     let stream = match upgrading.await {
-        Ok(upgraded) => accept(upgraded, max_message_bytes).await,
+        Ok(upgraded) => accept(upgraded, max_message_bytes, intake).await,
         Err(error) => {
             let session = admitted.as_ref().ok();
             tracing::debug!(
@@ -131,10 +132,14 @@ async fn open(
 }
 
 /// Takes the socket back from hyper and puts WebSocket framing on it.
-async fn accept(upgraded: Upgraded, max_message_bytes: usize) -> Option<Framed<TcpStream>> {
+async fn accept(
+    upgraded: Upgraded,
+    max_message_bytes: usize,
+    intake: Arc<Intake>,
+) -> Option<Framed<TcpStream>> {
     let parts = upgraded.downcast::<TokioIo<TcpStream>>().ok()?;
     let (io, early) = (parts.io.into_inner(), parts.read_buf.to_vec());
-    Some(frame(io, early, max_message_bytes).await)
+    Some(frame(io, early, max_message_bytes, intake).await)
 }
 
 /// Checks what RFC 6455 section 4.2.1 asks of an upgrade request, and its origin; gives its key.

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use tower_service::Service;
 
 use crate::event::{Event, EventKind, Receipt};
+use crate::intake::{Intake, Waits};
 use crate::message::Message;
 use crate::pipeline::{ALL_EVENTS, CompileError, Ingredients, Stage, StageLayers};
 use crate::session::Session;
@@ -100,6 +101,7 @@ impl FanOutConfig {
                     outlets,
                     routes,
                     optional,
+                    intake: Intake::of(with.shared, with.metrics),
                     tails: Arc::clone(&with.shared.keep(TailsOfProcess::default).0),
                     trace_id_field: with.config.tracing.trace_id_field.clone(),
                     on_full: self.on_full,
@@ -192,6 +194,8 @@ struct Settings {
     outlets: Vec<Outlet>,
     /// Those that no message waits for.
     optional: Vec<Outlet>,
+    /// Counts what waits for room.
+    intake: Arc<Intake>,
     /// Whoever looks at what users send.
     tails: Arc<Tails>,
     /// Their names.
@@ -283,6 +287,7 @@ impl Service<Message> for FanOut {
             (OnFull::Wait, _) | (_, EventKind::Disconnected) => {
                 settings.waited.inc();
                 let waiting = Waiting {
+                    _waits: settings.intake.wait(message.body.len()),
                     settings: Arc::clone(settings),
                     session: Arc::clone(&self.session),
                     targets,
@@ -308,6 +313,7 @@ impl Service<Message> for FanOut {
 /// A message that waits for room. Its event is made again once there is some: an event is more than twice as large, and
 /// while a sink is away every connection may have one that waits.
 struct Waiting {
+    _waits: Waits,
     settings: Arc<Settings>,
     session: Arc<Session>,
     targets: Targets,

@@ -148,6 +148,8 @@ metrics! {
     sink_buffer_bytes: IntGaugeVec = "wsgw_sink_buffer_bytes" ["sink"];
     /// Messages that found a sink's buffer full, by what was done: wait, reject, close.
     sink_full_total: IntCounterVec = "wsgw_sink_full_total" ["on_full"];
+    /// Bytes of the messages that wait for room in a sink's buffer.
+    waiting_message_bytes: IntGauge = "wsgw_waiting_message_bytes";
     /// Events that went to no sink, because no route of `fan_out` takes them.
     unrouted_total: IntCounter = "wsgw_unrouted_total";
     /// Events that finally could not be delivered, and pushes that could not be read, by sink or source, by why (rejected, exhausted, `too_large`, returned, malformed, removed, shutdown) and by what became of them: kept (in the dead-letter target) or lost.
