@@ -9,6 +9,7 @@ WORKDIR /src
 # The commit that `wsgw --version` and wsgw_build_info name; the sources come without their history.
 ARG WSGW_COMMIT=
 COPY Cargo.toml Cargo.lock build.rs ./
+COPY .cargo .cargo
 COPY benches benches
 COPY migrations migrations
 COPY pipelines pipelines

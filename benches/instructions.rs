@@ -83,6 +83,29 @@ impl Stages {
     }
 }
 
+/// Messages that are classified already, and what is to be done with them.
+struct Classified {
+    stages: Stages,
+    messages: Vec<Message>,
+}
+
+fn classified() -> Classified {
+    let stages = all_stages();
+    let text = || Message::text(CHAT, &stages.generation.fields);
+    let messages = std::iter::repeat_with(text).take(CALLS).collect();
+    Classified { stages, messages }
+}
+
+#[library_benchmark]
+#[bench::six_stages(setup = classified, config = at_most(4_800))]
+fn stack(mut classified: Classified) -> Classified {
+    for message in classified.messages.drain(..) {
+        let called = classified.stages.service.call(message).now_or_never();
+        black_box(called.expect("at once").expect("no stage refuses"));
+    }
+    classified
+}
+
 fn all_stages() -> Stages {
     Stages::of(&six_stages(), None)
 }
@@ -217,7 +240,14 @@ fn push(room: Room) -> Room {
 
 library_benchmark_group!(
     name = pieces,
-    benchmarks = [message, classify, serialise_event, partition_key, push]
+    benchmarks = [
+        message,
+        stack,
+        classify,
+        serialise_event,
+        partition_key,
+        push
+    ]
 );
 
 main!(library_benchmark_groups = pieces);

@@ -15,11 +15,13 @@
 
 mod support;
 
+use std::future::poll_fn;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
+use futures_util::FutureExt as _;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 use tower_service::Service;
@@ -108,6 +110,29 @@ fn stack(c: &mut Criterion) {
             });
         });
     }
+    // The stages alone: `poll_ready`, `call` and what they answer, of messages that are classified already.
+    let (generation, _) = runtime.block_on(async { gateway(&six_stages(), None) });
+    let mut service = generation.messages.new_service(session());
+    group.bench_function("six_stages_call", |b| {
+        b.iter_custom(|rounds| {
+            let (mut left, mut took) = (rounds, Duration::ZERO);
+            while left > 0 {
+                let some = left.min(64);
+                let text = || Message::text(CHAT, &generation.fields);
+                let messages: Vec<_> = (0..some).map(|_| text()).collect();
+                let started = Instant::now();
+                for message in messages {
+                    let ready = poll_fn(|cx| service.poll_ready(cx)).now_or_never();
+                    assert!(matches!(ready, Some(Ok(()))), "it takes a message");
+                    let called = service.call(message).now_or_never();
+                    called.expect("at once").expect("it is published");
+                }
+                took += started.elapsed();
+                left -= some;
+            }
+            took
+        });
+    });
     group.finish();
 }
 

@@ -11,7 +11,7 @@ use crate::sinks::{DeliveryError, Failure, Retry};
 
 /// Bytes of JSON in one try, beyond which no further event joins it. A sink copies a batch more than once to send it, and
 /// what a client library's buffers have grown to they keep: large messages must not multiply by the size of a batch.
-const MAX_BATCH_BYTES: usize = 1024 * 1024;
+const MAX_BATCH_BYTES: usize = 256 * 1024;
 
 /// Events under one try, and the lanes they lead.
 #[derive(Debug, Default)]
