@@ -22,7 +22,7 @@ use crate::telemetry::metrics::Metrics;
 pub(crate) struct Intake {
     waiting: AtomicUsize,
     max: AtomicUsize,
-    /// Passed from one to the next, so that not all go on at once when there is room for a few.
+    /// Calls one for each message that goes on, so that not all go on at once when there is room for a few.
     turn: Arc<Notify>,
     gauge: IntGauge,
 }
@@ -50,7 +50,7 @@ impl Intake {
     pub(crate) fn set_max(&self, bytes: usize) {
         let max = if bytes == 0 { usize::MAX } else { bytes };
         self.max.store(max, Ordering::SeqCst);
-        self.turn.notify_one();
+        self.turn.notify_waiters();
     }
 
     /// Counts a message as waiting, until what is given is dropped.
@@ -69,7 +69,6 @@ impl Intake {
 
     /// Ready when more may be read of a large message.
     pub(crate) fn poll_open(&self, turn: &mut Turn, cx: &mut Context<'_>) -> Poll<()> {
-        let was_held_up = turn.is_some();
         while self.is_full() {
             let place =
                 turn.get_or_insert_with(|| Box::pin(Arc::clone(&self.turn).notified_owned()));
@@ -81,9 +80,7 @@ impl Intake {
             }
             // Else room came before the place was taken, which woke nobody.
         }
-        if turn.take().is_some() || was_held_up {
-            self.turn.notify_one();
-        }
+        *turn = None;
         Poll::Ready(())
     }
 }
@@ -102,10 +99,14 @@ pub(crate) struct Waits {
 
 impl Drop for Waits {
     fn drop(&mut self) {
-        self.intake.waiting.fetch_sub(self.bytes, Ordering::SeqCst);
-        self.intake.gauge.sub(signed(self.bytes));
-        if !self.intake.is_full() {
-            self.intake.turn.notify_one();
+        let intake = &self.intake;
+        let before = intake.waiting.fetch_sub(self.bytes, Ordering::SeqCst);
+        intake.gauge.sub(signed(self.bytes));
+        if before == self.bytes {
+            // Whoever was called may have no use for it now, as one that waits to write; the others must not wait for it.
+            intake.turn.notify_waiters();
+        } else if !intake.is_full() {
+            intake.turn.notify_one();
         }
     }
 }
@@ -160,6 +161,19 @@ mod tests {
                 reader.await.unwrap();
             }
         }
+    }
+
+    #[tokio::test]
+    async fn one_that_was_called_and_does_not_come_holds_nobody_up() {
+        let intake = intake(100);
+        let waits = [intake.wait(60), intake.wait(60)];
+        let mut readers: Vec<_> = (0..3).map(|_| Box::pin(opened(&intake))).collect();
+        for reader in &mut readers {
+            assert!(futures_util::poll!(reader).is_pending());
+        }
+        drop(waits);
+        // The first two were called for a message each.
+        readers.pop().unwrap().await;
     }
 
     /// Every reader takes room for its message once it is let on; however they come and go, none is forgotten.
