@@ -18,17 +18,24 @@ use support::{Client, Gateway, Reply, Setup, Webhook, eventually, signed, token}
 const OVERLOADED: &str = r#"{"type":"overloaded"}"#;
 const BUFFER: usize = 10;
 
-/// A webhook that holds every answer, and a gateway with a small buffer in front of it.
-async fn stuck(on_full: &str) -> (Webhook, Gateway) {
+/// A webhook that holds every answer, and a gateway in front of it.
+async fn stuck_with(settings: impl FnOnce(Setup) -> Setup) -> (Webhook, Gateway) {
     let webhook = Webhook::scripted(|_| Reply::Hold).await;
-    let gateway = Setup::default()
+    let setup = Setup::default()
         .webhook(&webhook)
-        .env("WEBHOOK_TIMEOUT_SECONDS", 600)
-        .set("events.webhook.buffer.max_events", BUFFER)
-        .set("stages.fan_out.on_full", on_full)
-        .start()
-        .await;
+        .env("WEBHOOK_TIMEOUT_SECONDS", 600);
+    let gateway = settings(setup).start().await;
     (webhook, gateway)
+}
+
+/// The same with a small buffer.
+async fn stuck(on_full: &str) -> (Webhook, Gateway) {
+    stuck_with(|setup| {
+        setup
+            .set("events.webhook.buffer.max_events", BUFFER)
+            .set("stages.fan_out.on_full", on_full)
+    })
+    .await
 }
 
 fn seqs(events: &[Value]) -> Vec<u64> {
@@ -72,13 +79,8 @@ async fn wait_pauses_reading_and_loses_nothing() {
 
 #[tokio::test]
 async fn wait_is_the_default_and_slows_the_client_by_tcp() {
-    let webhook = Webhook::scripted(|_| Reply::Hold).await;
-    let gateway = Setup::default()
-        .webhook(&webhook)
-        .env("WEBHOOK_TIMEOUT_SECONDS", 600)
-        .set("events.webhook.buffer.max_events", BUFFER)
-        .start()
-        .await;
+    let (webhook, gateway) =
+        stuck_with(|setup| setup.set("events.webhook.buffer.max_events", BUFFER)).await;
     let mut client = Client::connect(&gateway, "42").await;
     let before = gateway.resident_bytes();
     let message = "x".repeat(60_000);
@@ -104,14 +106,12 @@ async fn wait_is_the_default_and_slows_the_client_by_tcp() {
 
 #[tokio::test]
 async fn a_buffer_is_bounded_in_bytes_too() {
-    let webhook = Webhook::scripted(|_| Reply::Hold).await;
-    let gateway = Setup::default()
-        .webhook(&webhook)
-        .env("WEBHOOK_TIMEOUT_SECONDS", 600)
-        .set("events.webhook.buffer.max_bytes", 200_000)
-        .set("stages.fan_out.on_full", "reject")
-        .start()
-        .await;
+    let (_webhook, gateway) = stuck_with(|setup| {
+        setup
+            .set("events.webhook.buffer.max_bytes", 200_000)
+            .set("stages.fan_out.on_full", "reject")
+    })
+    .await;
     let mut client = Client::connect(&gateway, "42").await;
     let message = "x".repeat(20_000);
     let mut taken = 0;
@@ -184,16 +184,14 @@ async fn close_closes_with_1013() {
 async fn large_messages_stay_unread_while_many_bytes_wait() {
     const CLIENTS: usize = 20;
     const WAITING: f64 = 150_000.0;
-    let webhook = Webhook::scripted(|_| Reply::Hold).await;
-    let gateway = Setup::default()
-        .webhook(&webhook)
-        .env("WEBHOOK_TIMEOUT_SECONDS", 600)
-        .set("events.webhook.buffer.max_bytes", 100_000)
-        .set("server.max_waiting_bytes", WAITING)
-        .set("server.ping_interval_seconds", 2)
-        .set("server.pong_timeout_seconds", 2)
-        .start()
-        .await;
+    let (webhook, gateway) = stuck_with(|setup| {
+        setup
+            .set("events.webhook.buffer.max_bytes", 100_000)
+            .set("server.max_waiting_bytes", WAITING)
+            .set("server.ping_interval_seconds", 2)
+            .set("server.pong_timeout_seconds", 2)
+    })
+    .await;
     let mut clients = Vec::new();
     for n in 0..CLIENTS {
         clients.push(Client::connect(&gateway, &n.to_string()).await);
@@ -225,14 +223,10 @@ async fn large_messages_stay_unread_while_many_bytes_wait() {
         .wait_for_type(&(CLIENTS - 1).to_string(), "disconnected")
         .await;
     // Those that did not read meanwhile may have been cut by now, which loses nothing.
-    let messages = || {
-        webhook
-            .events()
-            .into_iter()
-            .filter(|event| event["raw"] == message)
-    };
     eventually("all messages", || {
-        (messages().count() == CLIENTS).then_some(())
+        let events = webhook.events();
+        let messages = events.iter().filter(|event| event["raw"] == message);
+        (messages.count() == CLIENTS).then_some(())
     })
     .await;
     let waiting = gateway.metric("wsgw_waiting_message_bytes", &[]).await;
