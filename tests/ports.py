@@ -1,20 +1,12 @@
-"""Ports for the servers of a test."""
+"""Ports for the servers of a test, chosen as the endurance run chooses its own."""
 
 from __future__ import annotations
 
-import contextlib
-import random
-import socket
+import pathlib
+import sys
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "scripts"))
 
-def free_port() -> int:
-    """A port that nobody listens on.
+from soak.servers import free_port  # noqa: E402
 
-    Not an ephemeral one, which any connection of this machine may be given before the server binds it.
-    """
-    for _ in range(200):
-        port = random.randrange(20_000, 32_000)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise AssertionError("no free port between 20000 and 32000")
+__all__ = ["free_port"]

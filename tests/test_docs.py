@@ -175,12 +175,6 @@ def same(expected: list[str], actual: list[str]) -> bool:
     return bool(actual) and bool(expectation(expected[0]).fullmatch(actual[0])) and same(expected[1:], actual[1:])
 
 
-@pytest.fixture(scope="session", autouse=True)
-def ctrl_c() -> None:
-    # Started in the background of a shell, this process ignores Ctrl-C, and its children would too.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 class Reader:
     """Someone who follows a page: one shell session, and what it started in the background."""
 

@@ -33,11 +33,6 @@ TRACE_TREE = str(SCRIPTS / "trace_tree.py")
 TIMEOUT_SECONDS = 20
 
 
-def setUpModule() -> None:
-    # Started in the background of a shell, this process ignores Ctrl-C, and its children would too.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
 def run(*command: str, **env: str) -> subprocess.CompletedProcess:
     """Runs a command with only the given settings in its environment."""
     return subprocess.run(
